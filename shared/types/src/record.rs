@@ -1,0 +1,250 @@
+//! The record: what the edge journals, ships and never overwrites.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Alarm, Digest, Epoch, Event, FeatureRow, Generation, Micros, Monotonic, Name, Point, Role, Score, Timeline,
+};
+
+/// Kinds of records, each with its own contiguous `seq` within an epoch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[repr(u8)]
+pub enum Class {
+    /// Alarms: never dropped.
+    Alarm = 0,
+    /// Events: maintenance, labels, model switches.
+    Event = 1,
+    /// Gaps: what is missing and why.
+    Gap = 2,
+    /// Openings and health reports of the node.
+    Report = 3,
+    /// Scores.
+    Score = 4,
+    /// Feature rows.
+    Feature = 5,
+    /// Learned baselines.
+    State = 6,
+    /// Spectra.
+    Spectrum = 7,
+    /// Raw clips: dropped first.
+    Clip = 8,
+}
+
+impl Class {
+    /// Every class, in the order of priority.
+    pub const ALL: [Self; 9] = [
+        Self::Alarm,
+        Self::Event,
+        Self::Gap,
+        Self::Report,
+        Self::Score,
+        Self::Feature,
+        Self::State,
+        Self::Spectrum,
+        Self::Clip,
+    ];
+
+    /// The class with this number.
+    pub fn from_u8(number: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(number)).copied()
+    }
+
+    /// The word that people and APIs use.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Alarm => "alarm",
+            Self::Event => "event",
+            Self::Gap => "gap",
+            Self::Report => "report",
+            Self::Score => "score",
+            Self::Feature => "feature",
+            Self::State => "state",
+            Self::Spectrum => "spectrum",
+            Self::Clip => "clip",
+        }
+    }
+}
+
+/// One record.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// Where it was measured.
+    pub point: Point,
+    /// The node's epoch.
+    pub epoch: Epoch,
+    /// Contiguous per class within the epoch, from 0.
+    pub seq: u64,
+    /// When it was made, since boot.
+    pub monotonic: Monotonic,
+    /// Whose clock the payload's times are on.
+    pub timeline: Timeline,
+    /// Event time: the wall clock's guess on a `device` timeline, the time as given on a `source` timeline.
+    pub wall: Option<Micros>,
+    /// How far `wall` may be off.
+    pub uncertainty: Micros,
+    /// What it says.
+    pub payload: Payload,
+}
+
+impl Record {
+    /// The class that the payload belongs to.
+    pub fn class(&self) -> Class {
+        self.payload.class()
+    }
+}
+
+/// What a record says. Variants are only ever added at the end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "no allocation: a record lives on the stack and in the journal only")]
+pub enum Payload {
+    /// A feature row.
+    Features(FeatureRow),
+    /// A score.
+    Score(Score),
+    /// A change of an alarm.
+    Alarm(Alarm),
+    /// An event.
+    Event(Event),
+    /// Records that will never come, and why (J3).
+    Gap(Gap),
+    /// The first record of an epoch.
+    Opening(Opening),
+    /// The node's health.
+    Report(Report),
+    /// A learned baseline.
+    State(State),
+    /// An averaged spectrum with its own scaling.
+    Spectrum(Spectrum),
+}
+
+impl Payload {
+    /// The class that this payload belongs to.
+    pub fn class(&self) -> Class {
+        match self {
+            Self::Features(_) => Class::Feature,
+            Self::Score(_) => Class::Score,
+            Self::Alarm(_) => Class::Alarm,
+            Self::Event(_) => Class::Event,
+            Self::Gap(_) => Class::Gap,
+            Self::Opening(_) | Self::Report(_) => Class::Report,
+            Self::State(_) => Class::State,
+            Self::Spectrum(_) => Class::Spectrum,
+        }
+    }
+}
+
+/// Records that are missing for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Their class.
+    pub class: Class,
+    /// Their epoch.
+    pub epoch: Epoch,
+    /// First missing seq.
+    pub first_seq: u64,
+    /// Last missing seq.
+    pub last_seq: u64,
+    /// Why.
+    pub reason: GapReason,
+}
+
+/// Why records are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GapReason {
+    /// The journal was full and the stated policy dropped them.
+    Evicted,
+    /// The journal's disk failed.
+    DiskFailed,
+    /// They were written but not yet durable when power went.
+    TornTail,
+    /// A damaged segment was quarantined.
+    Quarantined,
+    /// The source was silent or interrupted.
+    SourceSilent,
+    /// A queue on the node was full.
+    Overrun,
+}
+
+/// What an epoch begins with: who came before, so that a lost tail shows.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// The journal's identity on the node.
+    pub journal: u64,
+    /// The epoch before and what it held.
+    pub predecessor: Option<Predecessor>,
+    /// Version of the node's software.
+    pub version: Name,
+}
+
+/// The last known state of the epoch before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Predecessor {
+    /// Its id.
+    pub epoch: Epoch,
+    /// Per class: the last seq that was found.
+    pub last: heapless::Vec<(Class, u64), 9>,
+}
+
+/// What the node runs and how it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Version of the node's software.
+    pub version: Name,
+    /// The plan it follows.
+    pub generation: Generation,
+    /// Models on this point's machine.
+    pub models: heapless::Vec<RunningModel, 4>,
+    /// Bytes in the journal.
+    pub journal_bytes: u64,
+    /// Records dropped by policy since the start.
+    pub dropped: u64,
+    /// Resident memory in bytes; 0 when not known.
+    pub resident_bytes: u64,
+    /// The journal's disk has failed; alarms go on unjournaled.
+    pub journal_dead: bool,
+}
+
+/// A model on the node.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunningModel {
+    /// The artifact.
+    pub digest: Digest,
+    /// Leader or shadow.
+    pub role: Role,
+    /// The manifest's generation.
+    pub generation: Generation,
+    /// Past its expiry date: flagged, never stopped.
+    pub expired: bool,
+    /// What one score costs, in microseconds (median of the recent ones); 0 before the first.
+    pub cost_us: f32,
+}
+
+/// A learned baseline, opaque outside the monitor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The group that it belongs to.
+    pub group: u8,
+    /// Version of the bytes.
+    pub version: u8,
+    /// The baseline.
+    pub bytes: heapless::Vec<u8, 1024>,
+}
+
+/// A one-sided amplitude spectrum, decimated for display by maximum.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spectrum {
+    /// The group.
+    pub group: u8,
+    /// The window.
+    pub index: u64,
+    /// Is it the spectrum of the envelope?
+    pub envelope: bool,
+    /// Width of one line in Hz.
+    pub line_hz: f32,
+    /// Amplitude (peak, g) of the largest line, which 65535 stands for.
+    pub full_scale: f32,
+    /// Amplitudes from 0 Hz on.
+    pub lines: heapless::Vec<u16, 256>,
+}
