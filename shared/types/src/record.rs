@@ -96,7 +96,6 @@ impl Record {
 
 /// What a record says. Variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[expect(clippy::large_enum_variant, reason = "no allocation: a record lives on the stack and in the journal only")]
 pub enum Payload {
     /// A feature row.
     Features(FeatureRow),

@@ -1,0 +1,195 @@
+//! Messages from a node to the aggregator.
+
+use core::fmt;
+
+use kilter_types::{DeviceId, Digest, Epoch, Monotonic, Name, Record};
+use serde::{Deserialize, Serialize};
+
+/// A message up. Variants are only ever added at the end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Up<'a> {
+    /// The first message on a link.
+    Hello(Hello),
+    /// Records.
+    #[serde(borrow)]
+    Batch(Batch<'a>),
+    /// Asks for the aggregator's time.
+    TimeRequest(TimeRequest),
+    /// Asks for a part of an artifact.
+    Fetch(Fetch),
+    /// How a command ended.
+    CommandResult(CommandResult),
+}
+
+/// Introduces the node; answered by an ack that says what is held and how much credit there is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hello {
+    /// The node; must be the one that the link authenticated.
+    pub device: DeviceId,
+    /// Highest wire version that the node speaks.
+    pub wire_version: u16,
+    /// Version of its software.
+    pub software: Name,
+    /// The epoch of its open journal.
+    pub epoch: Epoch,
+    /// Epochs of which its journal still holds records, oldest first; the ack names each.
+    pub held: heapless::Vec<Epoch, 8>,
+}
+
+/// Records of one epoch, in the order of the journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Batch<'a> {
+    /// The epoch of every record inside.
+    pub epoch: Epoch,
+    /// How many there are.
+    pub count: u16,
+    /// Each record: length as u16 LE, then its bytes as [`encode_record`] wrote them.
+    #[serde(borrow)]
+    pub records: &'a [u8],
+}
+
+impl<'a> Batch<'a> {
+    /// The records' bytes one by one; the first damaged length ends it with an error.
+    pub fn iter(&self) -> impl Iterator<Item = Result<&'a [u8], RecordError>> {
+        let mut rest = self.records;
+        core::iter::from_fn(move || {
+            if rest.is_empty() {
+                return None;
+            }
+            let part = rest.split_first_chunk::<2>().and_then(|(len, tail)| {
+                let len = usize::from(u16::from_le_bytes(*len));
+                tail.split_at_checked(len)
+            });
+            let Some((record, tail)) = part else {
+                rest = &[];
+                return Some(Err(RecordError::Truncated));
+            };
+            rest = tail;
+            Some(Ok(record))
+        })
+    }
+
+    /// Appends one record to the bytes of a batch under construction; `false` when it does not fit.
+    pub fn push(records: &mut [u8], used: &mut usize, record: &[u8]) -> bool {
+        let Ok(len) = u16::try_from(record.len()) else {
+            return false;
+        };
+        let Some(room) = records.get_mut(*used..*used + 2 + record.len()) else {
+            return false;
+        };
+        room[..2].copy_from_slice(&len.to_le_bytes());
+        room[2..].copy_from_slice(record);
+        *used += 2 + record.len();
+        true
+    }
+}
+
+/// Asks for the time; the reply gives the aggregator's at receipt and at reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TimeRequest {
+    /// Chosen by the node, echoed in the reply.
+    pub id: u32,
+    /// The node's clock when it asked.
+    pub sent: Monotonic,
+    /// The round trip of the last exchange in microseconds; 0 before the first.
+    pub last_round_trip_us: u32,
+}
+
+/// Asks for a part of an artifact, so that a download resumes where it was cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fetch {
+    /// Which artifact.
+    pub digest: Digest,
+    /// From which byte.
+    pub offset: u32,
+    /// At most so many bytes.
+    pub len: u32,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandResult {
+    /// The command.
+    pub id: u64,
+    /// What came of it.
+    pub outcome: Outcome,
+}
+
+/// What came of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Outcome {
+    /// Done.
+    Done,
+    /// It had expired.
+    Expired,
+    /// It can't be done here.
+    Refused,
+}
+
+/// Writes a record as it is journalled and shipped: version byte, then postcard.
+pub fn encode_record<'o>(record: &Record, out: &'o mut [u8]) -> Result<&'o [u8], RecordError> {
+    let (version, body) = out.split_first_mut().ok_or(RecordError::TooLong)?;
+    *version = RECORD_VERSION;
+    let len = postcard::to_slice(record, body).map_err(|_| RecordError::TooLong)?.len();
+    if len + 1 > MAX_RECORD_BYTES {
+        return Err(RecordError::TooLong);
+    }
+    Ok(&out[..=len])
+}
+
+/// Reads a record back.
+pub fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
+    match bytes.split_first() {
+        None => Err(RecordError::Truncated),
+        Some((&RECORD_VERSION, body)) => match postcard::take_from_bytes::<Record>(body) {
+            Ok((record, [])) => Ok(record),
+            Ok(_) | Err(_) => Err(RecordError::Body),
+        },
+        Some((&version, _)) => Err(RecordError::Version(version)),
+    }
+}
+
+/// Why bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecordError {
+    /// A version that this build does not know.
+    Version(u8),
+    /// Cut short.
+    Truncated,
+    /// Longer than [`MAX_RECORD_BYTES`], or than the room given.
+    TooLong,
+    /// Not readable.
+    Body,
+}
+
+impl RecordError {
+    /// A word for counters and quarantine tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Version(_) => "record_version",
+            Self::Truncated => "record_truncated",
+            Self::TooLong => "record_too_long",
+            Self::Body => "record_body",
+        }
+    }
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Version(version) => {
+                write!(f, "record version {version} is unknown; this build reads {RECORD_VERSION}")
+            }
+            Self::Truncated => f.write_str("the record is cut short"),
+            Self::TooLong => write!(f, "the record is longer than {MAX_RECORD_BYTES} bytes"),
+            Self::Body => f.write_str("the record can't be read"),
+        }
+    }
+}
+
+impl core::error::Error for RecordError {}
+
+/// The longest encoded record in bytes.
+pub const MAX_RECORD_BYTES: usize = 4096;
+
+const RECORD_VERSION: u8 = 1;
