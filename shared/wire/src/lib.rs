@@ -22,4 +22,7 @@ pub mod up;
 pub use down::{Ack, Chunk, ClassAck, Command, CommandKind, Config, Down, Plan, SeqRange, TimeReply};
 pub use frame::{FrameError, MAX_FRAME_BYTES, VERSION};
 pub use sign::{SignError, SignedManifest};
-pub use up::{Batch, CommandResult, Fetch, Hello, Outcome, RecordError, TimeRequest, Up, decode_record, encode_record};
+pub use up::{
+    Batch, BatchRecord, CommandResult, Fetch, Hello, Outcome, RecordError, TimeRequest, Up, decode_record,
+    encode_record,
+};

@@ -37,30 +37,43 @@ pub struct Hello {
 }
 
 /// Records of one epoch, in the order of the journal.
+///
+/// Class and seq stand outside the record's own bytes, so that a record which the aggregator can't read is still
+/// accounted for: it goes to quarantine and its seq counts as held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Batch<'a> {
     /// The epoch of every record inside.
     pub epoch: Epoch,
     /// How many there are.
     pub count: u16,
-    /// Each record: length as u16 LE, then its bytes as [`encode_record`] wrote them.
+    /// Each record: length as u16 LE, class as u8, seq as u64 LE, then its bytes as [`encode_record`] wrote them.
     #[serde(borrow)]
     pub records: &'a [u8],
 }
 
+/// One record of a batch, not yet read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchRecord<'a> {
+    /// Number of its [`kilter_types::Class`]; may be one that this build does not know.
+    pub class: u8,
+    /// Its seq within class and epoch.
+    pub seq: u64,
+    /// Its bytes.
+    pub bytes: &'a [u8],
+}
+
 impl<'a> Batch<'a> {
-    /// The records' bytes one by one; the first damaged length ends it with an error.
-    pub fn iter(&self) -> impl Iterator<Item = Result<&'a [u8], RecordError>> {
+    /// Bytes that a batch adds to each record.
+    pub const RECORD_OVERHEAD_BYTES: usize = 11;
+
+    /// The records one by one; the first damaged length ends it with an error.
+    pub fn iter(&self) -> impl Iterator<Item = Result<BatchRecord<'a>, RecordError>> {
         let mut rest = self.records;
         core::iter::from_fn(move || {
             if rest.is_empty() {
                 return None;
             }
-            let part = rest.split_first_chunk::<2>().and_then(|(len, tail)| {
-                let len = usize::from(u16::from_le_bytes(*len));
-                tail.split_at_checked(len)
-            });
-            let Some((record, tail)) = part else {
+            let Some((record, tail)) = split_record(rest) else {
                 rest = &[];
                 return Some(Err(RecordError::Truncated));
             };
@@ -70,18 +83,29 @@ impl<'a> Batch<'a> {
     }
 
     /// Appends one record to the bytes of a batch under construction; `false` when it does not fit.
-    pub fn push(records: &mut [u8], used: &mut usize, record: &[u8]) -> bool {
-        let Ok(len) = u16::try_from(record.len()) else {
+    pub fn push(room: &mut [u8], used: &mut usize, record: BatchRecord<'_>) -> bool {
+        let Ok(len) = u16::try_from(record.bytes.len()) else {
             return false;
         };
-        let Some(room) = records.get_mut(*used..*used + 2 + record.len()) else {
+        let end = *used + Self::RECORD_OVERHEAD_BYTES + record.bytes.len();
+        let Some(room) = room.get_mut(*used..end) else {
             return false;
         };
         room[..2].copy_from_slice(&len.to_le_bytes());
-        room[2..].copy_from_slice(record);
-        *used += 2 + record.len();
+        room[2] = record.class;
+        room[3..11].copy_from_slice(&record.seq.to_le_bytes());
+        room[11..].copy_from_slice(record.bytes);
+        *used = end;
         true
     }
+}
+
+fn split_record(bytes: &[u8]) -> Option<(BatchRecord<'_>, &[u8])> {
+    let (len, rest) = bytes.split_first_chunk::<2>()?;
+    let (class, rest) = rest.split_first()?;
+    let (seq, rest) = rest.split_first_chunk::<8>()?;
+    let (bytes, rest) = rest.split_at_checked(usize::from(u16::from_le_bytes(*len)))?;
+    Some((BatchRecord { class: *class, seq: u64::from_le_bytes(*seq), bytes }, rest))
 }
 
 /// Asks for the time; the reply gives the aggregator's at receipt and at reply.

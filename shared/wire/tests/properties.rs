@@ -1,7 +1,7 @@
 //! Any bytes are safe to read, and what is written is read back.
 
 use kilter_wire::frame::{self, Kind};
-use kilter_wire::{Batch, Down, Up, cobs, decode_record};
+use kilter_wire::{Batch, BatchRecord, Down, Up, cobs, decode_record};
 use proptest::prelude::*;
 
 proptest! {
@@ -42,11 +42,12 @@ proptest! {
     fn a_batch_gives_back_its_records(records in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..50), 0..20)) {
         let mut room = [0; 2048];
         let mut used = 0;
-        for record in &records {
+        for (seq, bytes) in records.iter().enumerate() {
+            let record = BatchRecord { class: 5, seq: seq as u64, bytes };
             prop_assert!(Batch::push(&mut room, &mut used, record));
         }
         let batch = Batch { epoch: kilter_types::Epoch(1), count: 0, records: &room[..used] };
-        let back: Vec<_> = batch.iter().map(|r| r.expect("undamaged").to_vec()).collect();
+        let back: Vec<_> = batch.iter().map(|r| r.expect("undamaged").bytes.to_vec()).collect();
         prop_assert_eq!(back, records);
     }
 }
