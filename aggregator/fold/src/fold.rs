@@ -1,0 +1,235 @@
+//! The fold itself: entries in, rows out.
+
+use std::collections::BTreeMap;
+
+use kilter_types::{Class, DeviceId, Epoch, JournalId, Micros, Payload, Record};
+use kilter_wire::{Batch, BatchRecord, ClassAck, decode_record};
+use serde::{Deserialize, Serialize};
+
+use crate::time::{Anchor, solve};
+use crate::{Entry, MarkState, Marks, Taken};
+
+/// The state of the fold: small, and the same after the same entries.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Fold {
+    journal_id: Option<JournalId>,
+    now: Micros,
+    marks: Marks,
+    anchors: BTreeMap<DeviceId, (Epoch, Anchor)>,
+    duplicates: u64,
+    refused: u64,
+}
+
+/// One record, new and dated.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Who sent it.
+    pub device: DeviceId,
+    /// When it came in.
+    pub received: Micros,
+    /// Where it stands in the journal.
+    pub offset: u64,
+    /// When it happened.
+    pub event_time: Micros,
+    /// How far that may be off.
+    pub event_bound: Micros,
+    /// The record as it was made.
+    pub record: Record,
+}
+
+/// What an entry gives.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// A new record.
+    Row(Box<Row>),
+    /// Something that can't be read, kept for a person to look at.
+    Quarantine {
+        /// Who sent it.
+        device: DeviceId,
+        /// When it came in.
+        received: Micros,
+        /// Where it stands in the journal.
+        offset: u64,
+        /// What is wrong with it.
+        reason: String,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+}
+
+impl Fold {
+    /// A fold before its first entry.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Takes the entry that stands at `offset` of the journal.
+    pub fn apply(&mut self, offset: u64, entry: Entry, sink: &mut dyn FnMut(Output)) {
+        match entry {
+            Entry::Opened { journal_id, at, marks } => {
+                *self = Self { journal_id: Some(journal_id), now: at, ..Self::default() };
+                marks.iter().for_each(|state| self.marks.set(state));
+            }
+            Entry::Batch { device, received, epoch, records } => {
+                self.now = self.now.max(received);
+                let batch = Batch { epoch, count: 0, records: &records };
+                for record in batch.iter() {
+                    match record {
+                        Ok(record) => self.record(&device, epoch, record, received, offset, sink),
+                        Err(error) => sink(Output::Quarantine {
+                            device: device.clone(),
+                            received,
+                            offset,
+                            reason: error.as_str().into(),
+                            bytes: Vec::new(),
+                        }),
+                    }
+                }
+            }
+            Entry::Exchange { device, epoch, received, monotonic, round_trip_us } => {
+                self.now = self.now.max(received);
+                if let Some(anchor) = Anchor::new(received, monotonic, round_trip_us) {
+                    let best = match self.anchors.get(&device) {
+                        Some((known, old)) if *known == epoch => old.better(anchor, monotonic),
+                        Some(_) | None => anchor,
+                    };
+                    self.anchors.insert(device, (epoch, best));
+                }
+            }
+            Entry::Tick { now } => self.now = self.now.max(now),
+            Entry::Quarantined { device, received, reason, bytes } => {
+                self.now = self.now.max(received);
+                sink(Output::Quarantine { device, received, offset, reason, bytes });
+            }
+        }
+    }
+
+    /// Restores a state that [`Fold::snapshot`] wrote.
+    pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
+        match bytes.split_first() {
+            Some((&SNAPSHOT_VERSION, body)) => postcard::from_bytes(body).map_err(|_| SnapshotError::Body),
+            Some((&version, _)) => Err(SnapshotError::Version(version)),
+            None => Err(SnapshotError::Body),
+        }
+    }
+
+    /// The state as bytes, to be stored with the offset of the last entry applied.
+    pub fn snapshot(&self) -> Vec<u8> {
+        let mut bytes = vec![SNAPSHOT_VERSION];
+        bytes.extend(postcard::to_allocvec(self).expect("the state holds nothing that postcard can't write"));
+        bytes
+    }
+
+    /// The journal that is folded.
+    pub fn journal_id(&self) -> Option<JournalId> {
+        self.journal_id
+    }
+
+    /// The fold's clock: the latest time that an entry named.
+    pub fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// Records that came more than once.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
+    }
+
+    /// Records not taken because their device has too many holes; it sends them again.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Every mark, in a fixed order.
+    pub fn marks(&self) -> Vec<MarkState> {
+        self.marks.all()
+    }
+
+    /// The accepted marks of one epoch, as an ack carries them; committed marks are left at 0.
+    pub fn acks(&self, device: &DeviceId, epoch: Epoch) -> Vec<ClassAck> {
+        self.marks.acks(device, epoch)
+    }
+
+    fn record(
+        &mut self,
+        device: &DeviceId,
+        epoch: Epoch,
+        raw: BatchRecord<'_>,
+        received: Micros,
+        offset: u64,
+        sink: &mut dyn FnMut(Output),
+    ) {
+        let Some(class) = Class::from_u8(raw.class) else {
+            return quarantine(device, received, offset, "class", raw.bytes, sink);
+        };
+        match self.marks.take(device, epoch, class, raw.seq) {
+            Taken::New => {}
+            Taken::Duplicate => {
+                self.duplicates += 1;
+                return;
+            }
+            Taken::TooFar => {
+                self.refused += 1;
+                return;
+            }
+        }
+        let record = match decode_record(raw.bytes) {
+            Ok(record) => record,
+            Err(error) => return quarantine(device, received, offset, error.as_str(), raw.bytes, sink),
+        };
+        if let Err(reason) = check(&record, epoch, class, raw.seq) {
+            return quarantine(device, received, offset, reason, raw.bytes, sink);
+        }
+        let anchor = self.anchors.get(device).filter(|(known, _)| *known == epoch).map(|(_, anchor)| *anchor);
+        let solved = solve(&record, anchor, received);
+        sink(Output::Row(Box::new(Row {
+            device: device.clone(),
+            received,
+            offset,
+            event_time: solved.event_time,
+            event_bound: solved.bound,
+            record,
+        })));
+    }
+}
+
+fn quarantine(
+    device: &DeviceId,
+    received: Micros,
+    offset: u64,
+    reason: &str,
+    bytes: &[u8],
+    sink: &mut dyn FnMut(Output),
+) {
+    sink(Output::Quarantine { device: device.clone(), received, offset, reason: reason.into(), bytes: bytes.to_vec() });
+}
+
+/// What a record must hold to become a row.
+fn check(record: &Record, epoch: Epoch, class: Class, seq: u64) -> Result<(), &'static str> {
+    if record.epoch != epoch || record.class() != class || record.seq != seq {
+        return Err("envelope_differs");
+    }
+    let finite = match &record.payload {
+        Payload::Features(row) => row.vector.values.iter().all(|value| value.is_finite()) && row.rpm.0.is_finite(),
+        Payload::Score(score) => score.anomaly.is_finite() && score.threshold.is_finite() && score.rest.is_finite(),
+        Payload::Alarm(alarm) => alarm.evidence.iter().all(|line| line.value.is_finite() && line.limit.is_finite()),
+        Payload::Spectrum(spectrum) => spectrum.line_hz.is_finite() && spectrum.full_scale.is_finite(),
+        Payload::Event(_) | Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) | Payload::State(_) => true,
+    };
+    if finite { Ok(()) } else { Err("non_finite") }
+}
+
+/// Why bytes are not a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// A version that this build does not know.
+    #[error(
+        "read a fold snapshot of version {0}: this build reads version {SNAPSHOT_VERSION}; it folds the journal again"
+    )]
+    Version(u8),
+    /// Not readable.
+    #[error("read a fold snapshot: it is damaged; the journal is folded again")]
+    Body,
+}
+
+const SNAPSHOT_VERSION: u8 = 1;

@@ -1,0 +1,202 @@
+//! Dedup by marks: per device, epoch and class one mark and a few ranges beyond it.
+//!
+//! A set of all seqs ever seen would grow for ever; a mark alone can't take records out of order. Ranges close the gap and are
+//! bounded: a seq that would open one range too many is not taken, and the device sends it again once the hole is filled.
+
+use std::collections::BTreeMap;
+
+use kilter_types::{Class, DeviceId, Epoch};
+use kilter_wire::{ClassAck, SeqRange};
+use serde::{Deserialize, Serialize};
+
+use crate::MarkState;
+
+/// The most epochs of one device that are remembered; the oldest by first sight go.
+pub const MAX_EPOCHS: usize = 64;
+
+/// The most ranges beyond a mark.
+pub const MAX_RANGES: usize = 256;
+
+/// What became of a seq.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// It is new.
+    New,
+    /// It was there already.
+    Duplicate,
+    /// It would open one range too many: not taken.
+    TooFar,
+}
+
+/// The marks of every device.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Marks {
+    devices: BTreeMap<DeviceId, Device>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Device {
+    /// In the order of first sight.
+    epochs: Vec<(Epoch, BTreeMap<Class, Mark>)>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Mark {
+    /// Every seq below is held.
+    to: u64,
+    /// First to last, beyond the mark, neither touching nor overlapping.
+    beyond: BTreeMap<u64, u64>,
+}
+
+impl Marks {
+    /// Takes a seq, once.
+    pub fn take(&mut self, device: &DeviceId, epoch: Epoch, class: Class, seq: u64) -> Taken {
+        self.mark(device, epoch, class).take(seq)
+    }
+
+    /// Sets a mark as an earlier journal left it.
+    pub fn set(&mut self, state: &MarkState) {
+        let mark = self.mark(&state.device, state.epoch, state.class);
+        mark.to = state.to;
+        mark.beyond = state.beyond.iter().copied().collect();
+    }
+
+    /// Every mark, in a fixed order.
+    pub fn all(&self) -> Vec<MarkState> {
+        let mut all = Vec::new();
+        for (device, marks) in &self.devices {
+            for (epoch, classes) in &marks.epochs {
+                for (class, mark) in classes {
+                    all.push(MarkState {
+                        device: device.clone(),
+                        epoch: *epoch,
+                        class: *class,
+                        to: mark.to,
+                        beyond: mark.beyond.iter().map(|(first, last)| (*first, *last)).collect(),
+                    });
+                }
+            }
+        }
+        all
+    }
+
+    /// The accepted marks of one epoch, as an ack carries them; committed marks are left at 0.
+    pub fn acks(&self, device: &DeviceId, epoch: Epoch) -> Vec<ClassAck> {
+        let Some(marks) = self.devices.get(device) else {
+            return Vec::new();
+        };
+        let Some((_, classes)) = marks.epochs.iter().find(|(known, _)| *known == epoch) else {
+            return Vec::new();
+        };
+        classes
+            .iter()
+            .map(|(class, mark)| ClassAck {
+                class: *class,
+                accepted_to: mark.to,
+                beyond: mark
+                    .beyond
+                    .iter()
+                    .take(8)
+                    .map(|(first, last)| SeqRange { first: *first, last: *last })
+                    .collect(),
+                committed_to: 0,
+            })
+            .collect()
+    }
+
+    fn mark(&mut self, device: &DeviceId, epoch: Epoch, class: Class) -> &mut Mark {
+        if !self.devices.contains_key(device) {
+            self.devices.insert(device.clone(), Device::default());
+        }
+        let marks = self.devices.get_mut(device).expect("just inserted");
+        let at = match marks.epochs.iter().position(|(known, _)| *known == epoch) {
+            Some(at) => at,
+            None => {
+                if marks.epochs.len() >= MAX_EPOCHS {
+                    marks.epochs.remove(0);
+                }
+                marks.epochs.push((epoch, BTreeMap::new()));
+                marks.epochs.len() - 1
+            }
+        };
+        marks.epochs[at].1.entry(class).or_default()
+    }
+}
+
+impl Mark {
+    fn take(&mut self, seq: u64) -> Taken {
+        if seq < self.to {
+            return Taken::Duplicate;
+        }
+        if seq == self.to {
+            self.to += 1;
+            while let Some(last) = self.beyond.remove(&self.to) {
+                self.to = last + 1;
+            }
+            return Taken::New;
+        }
+        let before = self.beyond.range(..=seq).next_back().map(|(first, last)| (*first, *last));
+        if before.is_some_and(|(_, last)| seq <= last) {
+            return Taken::Duplicate;
+        }
+        let after = self.beyond.get(&(seq + 1)).copied();
+        let grown = before.filter(|(_, last)| *last + 1 == seq).map(|(first, _)| first);
+        match (grown, after) {
+            (Some(first), Some(last)) => {
+                self.beyond.remove(&(seq + 1));
+                self.beyond.insert(first, last);
+            }
+            (Some(first), None) => {
+                self.beyond.insert(first, seq);
+            }
+            (None, Some(last)) => {
+                self.beyond.remove(&(seq + 1));
+                self.beyond.insert(seq, last);
+            }
+            (None, None) if self.beyond.len() >= MAX_RANGES => return Taken::TooFar,
+            (None, None) => {
+                self.beyond.insert(seq, seq);
+            }
+        }
+        Taken::New
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn d2_marks_take_each_seq_once_in_any_order(seqs in proptest::collection::vec(0u64..200, 0..400)) {
+            let device = DeviceId::new("a").expect("a good name");
+            let mut marks = Marks::default();
+            let mut model = BTreeSet::new();
+            for seq in seqs {
+                let taken = marks.take(&device, Epoch(1), Class::Feature, seq);
+                let expected = if model.insert(seq) { Taken::New } else { Taken::Duplicate };
+                prop_assert_eq!(taken, expected);
+            }
+            let mut copy = Marks::default();
+            marks.all().iter().for_each(|state| copy.set(state));
+            prop_assert_eq!(copy, marks);
+        }
+    }
+
+    #[test]
+    fn a_range_too_many_is_not_taken_and_is_new_when_sent_again() {
+        let device = DeviceId::new("a").expect("a good name");
+        let mut marks = Marks::default();
+        for i in 0..MAX_RANGES as u64 {
+            assert_eq!(marks.take(&device, Epoch(1), Class::Feature, 1 + 2 * i), Taken::New);
+        }
+        let far = 2 * MAX_RANGES as u64 + 1;
+        assert_eq!(marks.take(&device, Epoch(1), Class::Feature, far), Taken::TooFar);
+        assert_eq!(marks.take(&device, Epoch(1), Class::Feature, 0), Taken::New);
+        assert_eq!(marks.take(&device, Epoch(1), Class::Feature, far), Taken::New);
+    }
+}
