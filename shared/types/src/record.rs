@@ -191,6 +191,8 @@ pub struct Predecessor {
 pub struct Report {
     /// Version of the node's software.
     pub version: Name,
+    /// The kind of machine that this point is on, for example `pump`.
+    pub asset_class: Name,
     /// The plan it follows.
     pub generation: Generation,
     /// Models on this point's machine.
