@@ -1,0 +1,478 @@
+//! The house's own real FFT: mixed radix 4, 2, 3, 5, the same bits on every target.
+//!
+//! A transform of `n` real samples runs as a complex one of `n/2` points (Stockham's autosort, decimation in frequency: no
+//! bit reversal, inner loops run over contiguous memory) followed by one pass that separates even and odd samples. Twiddle
+//! factors come from `libm`'s f64 sine and cosine, rounded to f32 once per plan. The table holds the roots of unity
+//! `exp(-2*pi*i*j/n)` for `j < n/2`; every pass reads them with a stride, so one table also serves the transform of `n/2`
+//! real samples that the envelope needs.
+//!
+//! Lengths: multiples of 4 whose only prime factors are 2, 3 and 5, from 16 to 65536; one second at 12 kHz, 25.6 kHz and
+//! 48 kHz is such a length. Complex numbers are kept as two slices, real and imaginary.
+
+use core::f64::consts::TAU;
+use core::fmt;
+
+/// The shortest transform.
+pub const MIN_LEN: usize = 16;
+/// The longest transform.
+pub const MAX_LEN: usize = 65_536;
+
+/// Lengths, and the roots of unity in the caller's memory (`&[f32]`, an array, a `Vec`).
+#[derive(Clone, Debug)]
+pub struct Plan<T> {
+    len: usize,
+    roots: T,
+}
+
+impl<T: AsRef<[f32]> + AsMut<[f32]>> Plan<T> {
+    /// A plan for `len` real samples; `roots` must hold at least [`table_len`] values, which are overwritten.
+    pub fn new(len: usize, mut roots: T) -> Result<Self, PlanError> {
+        if !is_supported(len) {
+            return Err(PlanError::Length { len });
+        }
+        let needed = table_len(len);
+        let got = roots.as_mut().len();
+        if got < needed {
+            return Err(PlanError::Table { needed, got });
+        }
+        let (re, im) = roots.as_mut()[..needed].split_at_mut(len / 2);
+        for (j, (re, im)) in re.iter_mut().zip(im).enumerate() {
+            let (sin, cos) = libm::sincos(TAU * j as f64 / len as f64);
+            *re = cos as f32;
+            *im = -sin as f32;
+        }
+        Ok(Self { len, roots })
+    }
+}
+
+impl<T: AsRef<[f32]>> Plan<T> {
+    /// How many real samples the plan transforms.
+    #[expect(clippy::len_without_is_empty, reason = "a plan is never empty")]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The spectrum of `len` real samples: lines 0 to `len/2 - 1` in `(re, im)`, unscaled (`X[k] = sum x[t] w^(kt)`).
+    ///
+    /// Both outputs and both work slices hold `len/2` values. Line `len/2` (Nyquist) is real and is kept in `im[0]`, whose own
+    /// value is always zero. Samples beyond `len` are ignored.
+    pub fn forward(&self, samples: &[f32], output: Complex<'_>, work: Complex<'_>) -> Result<(), PlanError> {
+        let half = self.len / 2;
+        if samples.len() < self.len {
+            return Err(PlanError::Samples { needed: self.len, got: samples.len() });
+        }
+        for got in [&output.re, &output.im, &work.re, &work.im].map(|s| s.len()) {
+            if got < half {
+                return Err(PlanError::Table { needed: half, got });
+            }
+        }
+        let output = output.head(half);
+        let work = work.head(half);
+        let (pairs, _) = samples[..self.len].as_chunks::<2>();
+        for ((pair, re), im) in pairs.iter().zip(&mut *output.re).zip(&mut *output.im) {
+            *re = pair[0];
+            *im = pair[1];
+        }
+        self.real(self.len, output, work);
+        Ok(())
+    }
+
+    /// In place: packed real samples (even ones in `re`, odd ones in `im`) of length `len` or `len/2` to their spectrum.
+    pub(crate) fn real(&self, len: usize, mut data: Complex<'_>, mut work: Complex<'_>) {
+        let half = len / 2;
+        self.complex(half, data.reborrow(), work.reborrow());
+        let stride = self.len / len;
+        let (root_re, root_im) = self.table();
+        let (re, im) = (data.re, data.im);
+        let (r0, i0) = (re[0], im[0]);
+        re[0] = r0 + i0;
+        im[0] = r0 - i0;
+        for k in 1..half.div_ceil(2) {
+            let m = half - k;
+            let (even_re, even_im) = ((re[k] + re[m]) * 0.5, (im[k] - im[m]) * 0.5);
+            let (odd_re, odd_im) = ((im[k] + im[m]) * 0.5, (re[m] - re[k]) * 0.5);
+            let (w_re, w_im) = (root_re[k * stride], root_im[k * stride]);
+            let (t_re, t_im) = (w_re * odd_re - w_im * odd_im, w_re * odd_im + w_im * odd_re);
+            re[k] = even_re + t_re;
+            im[k] = even_im + t_im;
+            re[m] = even_re - t_re;
+            im[m] = t_im - even_im;
+        }
+        if half.is_multiple_of(2) {
+            im[half / 2] = -im[half / 2];
+        }
+    }
+
+    /// Forward complex transform of `len` points (`plan/2` or `plan/4`), in place with the help of `work`.
+    ///
+    /// Exchanging `re` and `im` on the way in and out makes it the inverse, unscaled.
+    pub(crate) fn complex(&self, len: usize, mut data: Complex<'_>, mut work: Complex<'_>) {
+        let (root_re, root_im) = self.table();
+        let roots = Roots { re: root_re, im: root_im, stride: self.len / len };
+        let mut rest = len;
+        let mut width = 1;
+        let mut in_data = true;
+        while rest > 1 {
+            let radix = next_radix(rest);
+            rest /= radix;
+            let (x, y) = if in_data { (data.reborrow(), work.reborrow()) } else { (work.reborrow(), data.reborrow()) };
+            match radix {
+                4 if width == 1 => first_4(&roots, rest, x, y),
+                4 => pass_4(&roots, rest, width, x, y),
+                2 => pass_2(&roots, rest, width, x, y),
+                3 => pass_3(&roots, rest, width, x, y),
+                _ => pass_5(&roots, rest, width, x, y),
+            }
+            width *= radix;
+            in_data = !in_data;
+        }
+        if !in_data {
+            data.re[..len].copy_from_slice(&work.re[..len]);
+            data.im[..len].copy_from_slice(&work.im[..len]);
+        }
+    }
+
+    fn table(&self) -> (&[f32], &[f32]) {
+        self.roots.as_ref()[..self.len].split_at(self.len / 2)
+    }
+}
+
+/// Complex numbers as two slices of the caller.
+#[derive(Debug)]
+pub struct Complex<'a> {
+    /// Real parts.
+    pub re: &'a mut [f32],
+    /// Imaginary parts.
+    pub im: &'a mut [f32],
+}
+
+impl Complex<'_> {
+    pub(crate) fn reborrow(&mut self) -> Complex<'_> {
+        Complex { re: self.re, im: self.im }
+    }
+}
+
+impl<'a> Complex<'a> {
+    pub(crate) fn head(self, len: usize) -> Complex<'a> {
+        Complex { re: &mut self.re[..len], im: &mut self.im[..len] }
+    }
+}
+
+/// Can a plan have this length?
+pub const fn is_supported(len: usize) -> bool {
+    if len < MIN_LEN || len > MAX_LEN || !len.is_multiple_of(4) {
+        return false;
+    }
+    let mut rest = len;
+    while rest.is_multiple_of(2) {
+        rest /= 2;
+    }
+    while rest.is_multiple_of(3) {
+        rest /= 3;
+    }
+    while rest.is_multiple_of(5) {
+        rest /= 5;
+    }
+    rest == 1
+}
+
+/// The longest supported length that `samples` samples fill; `None` below [`MIN_LEN`].
+pub const fn longest_len(samples: usize) -> Option<usize> {
+    let mut len = if samples > MAX_LEN { MAX_LEN } else { samples };
+    while len >= MIN_LEN {
+        if is_supported(len) {
+            return Some(len);
+        }
+        len -= 1;
+    }
+    None
+}
+
+/// How many values the table of a plan for `len` samples holds.
+pub const fn table_len(len: usize) -> usize {
+    len
+}
+
+/// Why there is no plan, or no transform.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// Not a multiple of 4 with prime factors 2, 3 and 5 between 16 and 65536.
+    Length {
+        /// The length asked for.
+        len: usize,
+    },
+    /// The caller's memory is too short.
+    Table {
+        /// Values needed.
+        needed: usize,
+        /// Values given.
+        got: usize,
+    },
+    /// Fewer samples than the plan transforms.
+    Samples {
+        /// Samples needed.
+        needed: usize,
+        /// Samples given.
+        got: usize,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Length { len } => write!(
+                f,
+                "plan a transform of {len} samples: not a multiple of 4 made of factors 2, 3 and 5 from {MIN_LEN} to {MAX_LEN}"
+            ),
+            Self::Table { needed, got } => {
+                write!(f, "fit {needed} values into memory for {got}")
+            }
+            Self::Samples { needed, got } => {
+                write!(f, "transform {needed} samples of which {got} are there")
+            }
+        }
+    }
+}
+
+impl core::error::Error for PlanError {}
+
+/// Roots of unity of the current transform, read from the plan's table with a stride.
+struct Roots<'a> {
+    re: &'a [f32],
+    im: &'a [f32],
+    stride: usize,
+}
+
+impl Roots<'_> {
+    /// `exp(-2*pi*i*j/len)` for `j < len`; the second half is the first one negated.
+    #[inline(always)]
+    fn at(&self, j: usize) -> (f32, f32) {
+        let j = j * self.stride;
+        match self.re.get(j) {
+            Some(&re) => (re, self.im[j]),
+            None => {
+                let j = j - self.re.len();
+                (-self.re[j], -self.im[j])
+            }
+        }
+    }
+}
+
+fn next_radix(rest: usize) -> usize {
+    match rest {
+        _ if rest.is_multiple_of(4) => 4,
+        _ if rest.is_multiple_of(2) => 2,
+        _ if rest.is_multiple_of(3) => 3,
+        _ => 5,
+    }
+}
+
+#[inline(always)]
+fn mul(a: (f32, f32), w: (f32, f32)) -> (f32, f32) {
+    (a.0 * w.0 - a.1 * w.1, a.0 * w.1 + a.1 * w.0)
+}
+
+#[inline(always)]
+fn butterfly_4(a: [(f32, f32); 4], w: &[(f32, f32); 3]) -> [(f32, f32); 4] {
+    let (sum_ac, dif_ac) = ((a[0].0 + a[2].0, a[0].1 + a[2].1), (a[0].0 - a[2].0, a[0].1 - a[2].1));
+    let (sum_bd, dif_bd) = ((a[1].0 + a[3].0, a[1].1 + a[3].1), (a[1].0 - a[3].0, a[1].1 - a[3].1));
+    [
+        (sum_ac.0 + sum_bd.0, sum_ac.1 + sum_bd.1),
+        mul((dif_ac.0 + dif_bd.1, dif_ac.1 - dif_bd.0), w[0]),
+        mul((sum_ac.0 - sum_bd.0, sum_ac.1 - sum_bd.1), w[1]),
+        mul((dif_ac.0 - dif_bd.1, dif_ac.1 + dif_bd.0), w[2]),
+    ]
+}
+
+/// The first pass of radix 4: width 1, so the loop runs over the blocks.
+fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
+    let x_re: [&[f32]; 4] = core::array::from_fn(|k| &x.re[k * blocks..(k + 1) * blocks]);
+    let x_im: [&[f32]; 4] = core::array::from_fn(|k| &x.im[k * blocks..(k + 1) * blocks]);
+    let (y_re, _) = y.re[..4 * blocks].as_chunks_mut::<4>();
+    let (y_im, _) = y.im[..4 * blocks].as_chunks_mut::<4>();
+    for (p, (y_re, y_im)) in y_re.iter_mut().zip(y_im).enumerate() {
+        let w = [roots.at(p), roots.at(2 * p), roots.at(3 * p)];
+        let a = core::array::from_fn(|k| (x_re[k][p], x_im[k][p]));
+        let b = butterfly_4(a, &w);
+        *y_re = b.map(|b| b.0);
+        *y_im = b.map(|b| b.1);
+    }
+}
+
+fn pass_4(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
+    let quarter = blocks * width;
+    for p in 0..blocks {
+        let w = [roots.at(p * width), roots.at(2 * p * width), roots.at(3 * p * width)];
+        let at = p * width;
+        let x_re: [&[f32]; 4] = core::array::from_fn(|k| &x.re[k * quarter + at..][..width]);
+        let x_im: [&[f32]; 4] = core::array::from_fn(|k| &x.im[k * quarter + at..][..width]);
+        let [r0, r1, r2, r3] = parts(&mut y.re[4 * at..], width);
+        let [i0, i1, i2, i3] = parts(&mut y.im[4 * at..], width);
+        for q in 0..width {
+            let a = [
+                (x_re[0][q], x_im[0][q]),
+                (x_re[1][q], x_im[1][q]),
+                (x_re[2][q], x_im[2][q]),
+                (x_re[3][q], x_im[3][q]),
+            ];
+            let b = butterfly_4(a, &w);
+            (r0[q], i0[q]) = b[0];
+            (r1[q], i1[q]) = b[1];
+            (r2[q], i2[q]) = b[2];
+            (r3[q], i3[q]) = b[3];
+        }
+    }
+}
+
+fn pass_2(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
+    let part = blocks * width;
+    for p in 0..blocks {
+        let w = roots.at(p * width);
+        for q in 0..width {
+            let at = p * width + q;
+            let a = (x.re[at], x.im[at]);
+            let b = (x.re[part + at], x.im[part + at]);
+            let to = 2 * p * width + q;
+            (y.re[to], y.im[to]) = (a.0 + b.0, a.1 + b.1);
+            (y.re[to + width], y.im[to + width]) = mul((a.0 - b.0, a.1 - b.1), w);
+        }
+    }
+}
+
+fn pass_3(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
+    let part = blocks * width;
+    for p in 0..blocks {
+        let w = [roots.at(p * width), roots.at(2 * p * width)];
+        for q in 0..width {
+            let at = p * width + q;
+            let a: [(f32, f32); 3] = core::array::from_fn(|k| (x.re[k * part + at], x.im[k * part + at]));
+            let sum = (a[1].0 + a[2].0, a[1].1 + a[2].1);
+            let dif = (a[1].0 - a[2].0, a[1].1 - a[2].1);
+            let mid = (a[0].0 - 0.5 * sum.0, a[0].1 - 0.5 * sum.1);
+            let turn = (SIN_60 * dif.1, -(SIN_60 * dif.0));
+            let to = 3 * p * width + q;
+            (y.re[to], y.im[to]) = (a[0].0 + sum.0, a[0].1 + sum.1);
+            let b = [mul((mid.0 + turn.0, mid.1 + turn.1), w[0]), mul((mid.0 - turn.0, mid.1 - turn.1), w[1])];
+            for (k, b) in b.into_iter().enumerate() {
+                (y.re[to + (k + 1) * width], y.im[to + (k + 1) * width]) = b;
+            }
+        }
+    }
+}
+
+fn pass_5(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
+    let part = blocks * width;
+    for p in 0..blocks {
+        let w: [(f32, f32); 4] = core::array::from_fn(|k| roots.at((k + 1) * p * width));
+        for q in 0..width {
+            let at = p * width + q;
+            let a: [(f32, f32); 5] = core::array::from_fn(|k| (x.re[k * part + at], x.im[k * part + at]));
+            let (s1, d1) = ((a[1].0 + a[4].0, a[1].1 + a[4].1), (a[1].0 - a[4].0, a[1].1 - a[4].1));
+            let (s2, d2) = ((a[2].0 + a[3].0, a[2].1 + a[3].1), (a[2].0 - a[3].0, a[2].1 - a[3].1));
+            let m1 = (a[0].0 + (COS_72 * s1.0 + COS_144 * s2.0), a[0].1 + (COS_72 * s1.1 + COS_144 * s2.1));
+            let m2 = (a[0].0 + (COS_144 * s1.0 + COS_72 * s2.0), a[0].1 + (COS_144 * s1.1 + COS_72 * s2.1));
+            let t1 = (SIN_72 * d1.1 + SIN_144 * d2.1, -(SIN_72 * d1.0 + SIN_144 * d2.0));
+            let t2 = (SIN_144 * d1.1 - SIN_72 * d2.1, SIN_72 * d2.0 - SIN_144 * d1.0);
+            let to = 5 * p * width + q;
+            (y.re[to], y.im[to]) = (a[0].0 + (s1.0 + s2.0), a[0].1 + (s1.1 + s2.1));
+            let b = [
+                mul((m1.0 + t1.0, m1.1 + t1.1), w[0]),
+                mul((m2.0 + t2.0, m2.1 + t2.1), w[1]),
+                mul((m2.0 - t2.0, m2.1 - t2.1), w[2]),
+                mul((m1.0 - t1.0, m1.1 - t1.1), w[3]),
+            ];
+            for (k, b) in b.into_iter().enumerate() {
+                (y.re[to + (k + 1) * width], y.im[to + (k + 1) * width]) = b;
+            }
+        }
+    }
+}
+
+fn parts(y: &mut [f32], width: usize) -> [&mut [f32]; 4] {
+    let (y0, y) = y.split_at_mut(width);
+    let (y1, y) = y.split_at_mut(width);
+    let (y2, y) = y.split_at_mut(width);
+    [y0, y1, y2, &mut y[..width]]
+}
+
+const SIN_60: f32 = 0.866_025_4;
+const COS_72: f32 = 0.309_017;
+const SIN_72: f32 = 0.951_056_5;
+const COS_144: f32 = -0.809_017;
+const SIN_144: f32 = 0.587_785_25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{vec, vec::Vec};
+
+    fn noise(len: usize) -> Vec<f32> {
+        let mut state = 7u32;
+        (0..len)
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect()
+    }
+
+    fn spectrum(samples: &[f32]) -> (Vec<f32>, Vec<f32>) {
+        let len = samples.len();
+        let plan = Plan::new(len, vec![0.0; table_len(len)]).expect("supported");
+        let half = || vec![0.0; len / 2];
+        let (mut re, mut im, mut a, mut b) = (half(), half(), half(), half());
+        let output = Complex { re: &mut re, im: &mut im };
+        let work = Complex { re: &mut a, im: &mut b };
+        plan.forward(samples, output, work).expect("long enough");
+        (re, im)
+    }
+
+    #[test]
+    fn every_supported_length_agrees_with_the_sum_that_defines_it() {
+        for len in (MIN_LEN..=1024).filter(|len| is_supported(*len)) {
+            let x = noise(len);
+            let (re, im) = spectrum(&x);
+            let power: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+            // f32 rounding over log2(n) passes.
+            let bound = 4e-7 * (power * len as f64).sqrt();
+            for k in 0..=len / 2 {
+                let (mut sum_re, mut sum_im) = (0.0f64, 0.0f64);
+                for (t, x) in x.iter().enumerate() {
+                    let (sin, cos) = libm::sincos(TAU * ((k * t) % len) as f64 / len as f64);
+                    sum_re += f64::from(*x) * cos;
+                    sum_im -= f64::from(*x) * sin;
+                }
+                let (got_re, got_im) = match k {
+                    0 => (re[0], 0.0),
+                    _ if k == len / 2 => (im[0], 0.0),
+                    _ => (re[k], im[k]),
+                };
+                let error = (f64::from(got_re) - sum_re).hypot(f64::from(got_im) - sum_im);
+                assert!(error <= bound, "length {len} line {k}: {error} above {bound}");
+            }
+        }
+    }
+
+    #[test]
+    fn parseval_holds_up_to_the_longest_length() {
+        for len in [4096, 12_000, 25_600, 48_000, 51_200, MAX_LEN] {
+            let x = noise(len);
+            let (re, im) = spectrum(&x);
+            let time: f64 = x.iter().map(|x| f64::from(*x).powi(2)).sum();
+            let ends = f64::from(re[0]).powi(2) + f64::from(im[0]).powi(2);
+            let lines: f64 =
+                re[1..].iter().zip(&im[1..]).map(|(re, im)| f64::from(*re).powi(2) + f64::from(*im).powi(2)).sum();
+            let frequency = (ends + 2.0 * lines) / len as f64;
+            assert!((frequency / time - 1.0).abs() < 1e-6, "{len}: {frequency} {time}");
+        }
+    }
+
+    #[test]
+    fn lengths_that_do_not_fit_are_refused_and_the_next_shorter_is_named() {
+        for len in [0, 8, 14, 18, 28, 44, 65_540, 12_001] {
+            assert_eq!(Plan::new(len, [0.0f32; 64]).err(), Some(PlanError::Length { len }));
+        }
+        assert_eq!(Plan::new(128, [0.0f32; 64]).err(), Some(PlanError::Table { needed: 128, got: 64 }));
+        assert_eq!([15, 16, 12_011, 1_000_000].map(longest_len), [None, Some(16), Some(12_000), Some(MAX_LEN)]);
+    }
+}
