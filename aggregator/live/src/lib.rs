@@ -1,1 +1,21 @@
-//! placeholder
+//! The present: what each machine is like now, which alarms are open, and how things have gone lately.
+//!
+//! [`Live::apply`] takes what the fold gives and nothing else; time comes in as `now` when a view is drawn. Latest is latest
+//! by event time, so back-filled history never overwrites a newer value. Everything is bounded: rings per point, a week of
+//! ten-minute roll-ups of the leading features, and the last [`MAX_CLOSED_ALARMS`] closed alarms. The whole state is
+//! snapshotted with the journal offset that it stands for.
+
+mod alarm;
+mod live;
+mod machine;
+mod trend;
+mod view;
+
+pub use alarm::{AlarmBook, AlarmEntry, AlarmStep, MAX_CLOSED_ALARMS};
+pub use live::{Change, Live, SnapshotError};
+pub use machine::{AssetKey, GroupState, Machine, ModelState, PointState, ScorePoint};
+pub use trend::{Bucket, RollUp, Sample};
+pub use view::{
+    AlarmView, ContributionView, DeviceView, EvidenceView, FleetRow, FleetView, MachineView, ModelView, SpectrumView,
+    TrendView,
+};

@@ -1,0 +1,117 @@
+//! Latest by event time, alarms that open and close once, silence that shows.
+
+use kilter_fold::{Output, Row};
+use kilter_live::{AssetKey, Live};
+use kilter_types::{
+    Alarm, AlarmSource, AlarmState, Cause, DeviceId, Digest, Epoch, FeatureRow, FeatureVector, GroupKind, Micros,
+    Monotonic, OperatingState, Payload, Point, Quality, Record, RowRef, Rpm, SchemaHash, Severity, Timeline,
+};
+
+const SECOND: i64 = 1_000_000;
+
+fn output(t_s: i64, payload: Payload) -> Output {
+    let event_time = Micros(t_s * SECOND);
+    Output::Row(Box::new(Row {
+        device: DeviceId::new("edge-1").expect("a good name"),
+        received: Micros(100 * SECOND),
+        offset: 0,
+        event_time,
+        event_bound: Micros(0),
+        record: Record {
+            point: Point::parse("default/north/pump-1/drive-end").expect("a good address"),
+            epoch: Epoch(1),
+            seq: 0,
+            monotonic: Monotonic(0),
+            timeline: Timeline::Source,
+            wall: Some(event_time),
+            uncertainty: Micros(0),
+            payload,
+        },
+    }))
+}
+
+fn features(t_s: i64, rms: f32) -> Output {
+    let mut values = heapless::Vec::new();
+    values.extend([0.0, rms].into_iter().chain((2..51).map(|_| 0.0)));
+    let row = FeatureRow {
+        group: 0,
+        kind: GroupKind::Vibration,
+        index: 0,
+        start: Micros((t_s - 1) * SECOND),
+        end: Micros(t_s * SECOND),
+        state: OperatingState::Steady(1),
+        rpm: Rpm(1500.0),
+        quality: Quality::GOOD,
+        vector: FeatureVector { schema: SchemaHash(1), values, valid: u64::MAX },
+    };
+    output(t_s, Payload::Features(row))
+}
+
+fn alarm(t_s: i64, state: AlarmState, severity: Severity) -> Output {
+    output(
+        t_s,
+        Payload::Alarm(Alarm {
+            id: 1,
+            state,
+            severity,
+            source: AlarmSource::Physics,
+            cause: Cause::OuterRace,
+            since: Micros(50 * SECOND),
+            input: RowRef { group: 0, index: 0, seq: 0 },
+            model: Digest::NONE,
+            evidence: heapless::Vec::new(),
+            contributions: heapless::Vec::new(),
+            unjournaled: false,
+        }),
+    )
+}
+
+fn key() -> AssetKey {
+    AssetKey::of(&Point::parse("default/north/pump-1/drive-end").expect("a good address"))
+}
+
+#[test]
+fn latest_is_by_event_time_even_when_history_comes_late() {
+    let mut live = Live::new();
+    for (t, rms) in [(10, 1.0), (30, 3.0), (20, 2.0)] {
+        live.apply(&features(t, rms));
+    }
+    let view = live.machine_view(&key(), Micros(101 * SECOND)).expect("the machine is known");
+    let rms = view.features.iter().find(|(name, ..)| name == "rms").expect("rms is a feature");
+    assert_eq!(rms.2, Some(3.0));
+    let trend = view.trends.iter().find(|trend| trend.name == "rms").expect("rms has a trend");
+    assert_eq!(trend.values.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn an_alarm_opens_worsens_and_closes_as_one_entry() {
+    let mut live = Live::new();
+    live.apply(&features(49, 1.0));
+    live.apply(&alarm(50, AlarmState::Raised, Severity::Alarm));
+    live.apply(&alarm(60, AlarmState::Changed, Severity::Danger));
+    let fleet = live.fleet(Micros(101 * SECOND));
+    assert_eq!(
+        (fleet.machines[0].state, fleet.machines[0].cause, fleet.open_alarms),
+        ("danger", Some("outer_race"), 1)
+    );
+    live.apply(&alarm(70, AlarmState::Cleared, Severity::Healthy));
+    let alarms = live.alarm_views();
+    assert_eq!((alarms.len(), alarms[0].open, alarms[0].worst), (1, false, Severity::Danger));
+    assert_eq!(alarms[0].history.len(), 3);
+}
+
+#[test]
+fn a_machine_that_says_nothing_is_silent_not_healthy() {
+    let mut live = Live::new();
+    live.apply(&features(99, 1.0));
+    assert_eq!(live.fleet(Micros(101 * SECOND)).machines[0].state, "unknown");
+    assert_eq!(live.fleet(Micros(200 * SECOND)).machines[0].state, "silent");
+}
+
+#[test]
+fn a_snapshot_gives_the_same_state_back() {
+    let mut live = Live::new();
+    live.apply(&features(10, 1.0));
+    live.apply(&alarm(50, AlarmState::Raised, Severity::Alarm));
+    assert_eq!(Live::restore(&live.snapshot()), Ok(live));
+}
