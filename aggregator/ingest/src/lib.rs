@@ -1,1 +1,16 @@
-//! placeholder
+//! Devices at the aggregator's door: sessions, authorisation per topic, acknowledgement after durability, admission.
+//!
+//! The cores ([`listener::Session`], [`listener::Hub`], [`admit`]) do no IO. Two shells carry messages: the embedded MQTT
+//! listener ([`listener::serve`]) and a client of an external broker ([`broker`]). The server sees neither: it receives
+//! [`Inbound`] messages, settles their [`AckHandle`] once they are durable, and sends through [`DeviceLink`].
+
+mod ack;
+mod budget;
+mod counters;
+mod gateway;
+pub mod listener;
+pub mod topic;
+
+pub use ack::{AckHandle, Refuse};
+pub use counters::Counters;
+pub use gateway::{DeviceLink, Inbound, Presence, Principal, SendError, Sent};

@@ -1,0 +1,622 @@
+//! One connection: bytes in, bytes out, messages for the server, and a deadline. It does no IO and reads no clock.
+//!
+//! A shell reads into [`Session::input`] and calls [`Session::handle_read`], writes from [`Session::output`] and calls
+//! [`Session::handle_written`], takes messages with [`Session::pop_inbound`], and calls [`Session::handle_wake`] when the
+//! waker it lent was woken and [`Session::handle_timeout`] at the deadline. Whatever is wrong with the bytes closes the
+//! connection with an MQTT 5 reason; nothing a device sends can panic.
+//!
+//! Reading stops, and TCP pushes back, while the byte budget is spent, while the window of unsettled messages is full (for
+//! messages that MQTT 5 credit does not cover) and while the device does not take what was written for it.
+
+use std::collections::VecDeque;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+use std::task::Waker;
+
+use bytes::{Buf, Bytes, BytesMut};
+use kilter_types::Monotonic;
+use rmqtt_codec::types::{Publish, QoS};
+use rmqtt_codec::v5::PublishProperties;
+
+use super::hub::{Claim, Hub, after};
+use super::protocol::{Connect, Header, Packet, Protocol, Version, Welcome};
+use super::reason::Reason;
+use crate::ack::{AckQueue, Verdict};
+use crate::budget::Reservation;
+use crate::counters::add;
+use crate::gateway::{Inbound, Principal};
+use crate::topic;
+
+/// The state of one connection.
+pub struct Session {
+    hub: Hub,
+    waker: Waker,
+    stage: Stage,
+    protocol: Option<Protocol>,
+    input: BytesMut,
+    output: BytesMut,
+    chunk_bytes: usize,
+    acks: Arc<AckQueue>,
+    /// The packet ids of the slots in `acks`, in the same order.
+    unsettled: VecDeque<Option<NonZeroU16>>,
+    /// How many of them count against the Receive Maximum.
+    credit_used: usize,
+    inbound: VecDeque<Inbound>,
+    /// Bytes set aside for the PUBLISH that is being read.
+    reservation: Option<Reservation>,
+    stalled: bool,
+    /// When the device must have said CONNECT, or the next thing.
+    silence_ends: Option<Monotonic>,
+    /// When written bytes must have been taken.
+    write_ends: Option<Monotonic>,
+}
+
+enum Stage {
+    Greeting,
+    Open(Open),
+    /// Nothing is read any more; what is left to write and to hand over goes out until `silence_ends`.
+    Closed,
+}
+
+struct Open {
+    device: Principal,
+    connection: u64,
+    up: Arc<str>,
+    down: String,
+    keep_alive_us: Option<u64>,
+}
+
+impl Session {
+    /// A new connection, unless the hub has as many as it may. The waker is woken when [`Session::handle_wake`] is due.
+    pub fn open(hub: Hub, waker: Waker, now: Monotonic) -> Option<Self> {
+        if !hub.enter() {
+            hub.tally().refuse(Reason::SERVER_BUSY.0);
+            return None;
+        }
+        let silence_ends = Some(after(now, hub.limits().connect_timeout_secs));
+        Some(Self {
+            acks: AckQueue::new(waker.clone()),
+            hub,
+            waker,
+            stage: Stage::Greeting,
+            protocol: None,
+            input: BytesMut::new(),
+            output: BytesMut::new(),
+            chunk_bytes: LEAST_CHUNK_BYTES,
+            unsettled: VecDeque::new(),
+            credit_used: 0,
+            inbound: VecDeque::new(),
+            reservation: None,
+            stalled: false,
+            silence_ends,
+            write_ends: None,
+        })
+    }
+
+    /// Whether it wants more bytes.
+    pub fn wants_read(&self) -> bool {
+        !self.stalled && !matches!(self.stage, Stage::Closed) && self.output.len() < OUTPUT_HIGH_BYTES
+    }
+
+    /// The two ends of the pipe: append what was read to the first, write from the second.
+    pub fn buffers(&mut self) -> (&mut BytesMut, &[u8]) {
+        self.make_room();
+        (&mut self.input, &self.output)
+    }
+
+    /// Whether there are bytes to write.
+    pub fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// So many bytes were appended to the input.
+    pub fn handle_read(&mut self, bytes: usize, now: Monotonic) {
+        if bytes >= self.chunk_bytes {
+            self.chunk_bytes = (self.chunk_bytes * 2).min(LARGEST_CHUNK_BYTES);
+        } else if bytes < self.chunk_bytes / 4 {
+            self.chunk_bytes = (self.chunk_bytes / 2).max(LEAST_CHUNK_BYTES);
+        }
+        self.advance(now);
+    }
+
+    /// So many bytes of the output were written.
+    pub fn handle_written(&mut self, bytes: usize, now: Monotonic) {
+        self.output.advance(bytes.min(self.output.len()));
+        self.write_ends = None;
+        self.advance(now);
+    }
+
+    /// The waker was woken: verdicts, mail or budget have come, or another connection took over.
+    pub fn handle_wake(&mut self, now: Monotonic) {
+        self.advance(now);
+    }
+
+    /// The deadline may have passed.
+    pub fn handle_timeout(&mut self, now: Monotonic) {
+        if self.write_ends.is_some_and(|end| end <= now) {
+            self.output.clear();
+            self.close_quietly(now);
+            self.output.clear();
+            self.inbound.clear();
+        }
+        if self.silence_ends.is_some_and(|end| end <= now) {
+            match self.stage {
+                Stage::Greeting => self.close(Reason::CONNECT_TIME, now),
+                // While we do not read, its silence is ours.
+                Stage::Open(_) if self.stalled || !self.wants_read() => self.heard(now),
+                Stage::Open(_) => self.close(Reason::KEEP_ALIVE_TIMEOUT, now),
+                Stage::Closed => {
+                    self.output.clear();
+                    self.inbound.clear();
+                }
+            }
+        }
+    }
+
+    /// The other end closed or broke the connection.
+    pub fn handle_end(&mut self, now: Monotonic) {
+        self.output.clear();
+        self.close_quietly(now);
+        self.output.clear();
+    }
+
+    /// The server stops.
+    pub fn handle_shutdown(&mut self, now: Monotonic) {
+        self.inbound.clear();
+        self.close(Reason::SHUTTING_DOWN, now);
+    }
+
+    /// The next message for the server.
+    pub fn pop_inbound(&mut self) -> Option<Inbound> {
+        self.inbound.pop_front()
+    }
+
+    /// Puts back a message that the server had no room for.
+    pub fn put_back(&mut self, message: Inbound) {
+        self.inbound.push_front(message);
+    }
+
+    /// Whether messages wait for the server.
+    pub fn has_inbound(&self) -> bool {
+        !self.inbound.is_empty()
+    }
+
+    /// When [`Session::handle_timeout`] is due. It may move later without notice, and a call before it is harmless.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        match (self.silence_ends, self.write_ends) {
+            (Some(silence), Some(write)) => Some(silence.min(write)),
+            (silence, write) => silence.or(write),
+        }
+    }
+
+    /// Whether everything is done and the connection can be dropped.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.stage, Stage::Closed) && self.output.is_empty() && self.inbound.is_empty()
+    }
+
+    fn advance(&mut self, now: Monotonic) {
+        self.check_claim(now);
+        self.write_verdicts(now);
+        self.read_packets(now);
+        self.write_mail();
+        if self.output.is_empty() {
+            self.write_ends = None;
+        } else if self.write_ends.is_none() {
+            self.write_ends = Some(after(now, self.hub.limits().write_timeout_secs));
+        }
+    }
+
+    fn check_claim(&mut self, now: Monotonic) {
+        if let Stage::Open(open) = &self.stage
+            && !self.hub.holds(&open.device, open.connection)
+        {
+            self.close(Reason::TAKEN_OVER, now);
+        }
+    }
+
+    fn write_verdicts(&mut self, now: Monotonic) {
+        while matches!(self.stage, Stage::Open(_))
+            && let Some(verdict) = self.acks.pop()
+        {
+            let packet_id = self.unsettled.pop_front().flatten();
+            if packet_id.is_some() {
+                self.credit_used -= 1;
+            }
+            let reason = match verdict {
+                Verdict::Accepted => Reason::SUCCESS,
+                Verdict::Refused(refuse) => Reason::from(refuse),
+                Verdict::Abandoned => return self.close(Reason::IMPLEMENTATION_SPECIFIC, now),
+            };
+            if reason != Reason::SUCCESS {
+                self.hub.tally().refuse(reason.0);
+            }
+            let (Some(packet_id), Some(protocol)) = (packet_id, &mut self.protocol) else {
+                continue;
+            };
+            if protocol.version() == Version::V3 && reason != Reason::SUCCESS {
+                return self.close(reason, now);
+            }
+            protocol.publish_ack(packet_id, reason, &mut self.output);
+        }
+    }
+
+    fn write_mail(&mut self) {
+        let (Stage::Open(open), Some(protocol)) = (&self.stage, &mut self.protocol) else {
+            return;
+        };
+        while self.output.len() < OUTPUT_HIGH_BYTES
+            && let Some(down) = self.hub.poll_down(&open.device, open.connection)
+        {
+            let properties = (protocol.version() == Version::V5).then(PublishProperties::default);
+            protocol.publish(
+                Publish {
+                    dup: down.dup,
+                    retain: false,
+                    qos: if down.packet_id.is_some() { QoS::AtLeastOnce } else { QoS::AtMostOnce },
+                    topic: open.down.as_str().into(),
+                    packet_id: down.packet_id,
+                    payload: down.payload,
+                    properties,
+                },
+                &mut self.output,
+            );
+        }
+    }
+
+    fn read_packets(&mut self, now: Monotonic) {
+        self.stalled = false;
+        while !matches!(self.stage, Stage::Closed) && self.output.len() < OUTPUT_HIGH_BYTES {
+            let header = match Header::peek(&self.input) {
+                Ok(Some(header)) => header,
+                Ok(None) => break,
+                Err(reason) => return self.close(reason, now),
+            };
+            if let Err(reason) = self.check_header(header) {
+                return self.close(reason, now);
+            }
+            if !self.has_room(header) {
+                self.stalled = true;
+                self.heard(now);
+                break;
+            }
+            if self.input.len() < header.total_bytes {
+                break;
+            }
+            self.heard(now);
+            if let Err(reason) = self.read_packet(now) {
+                return self.close(reason, now);
+            }
+            self.reservation = None;
+        }
+    }
+
+    /// Whether a packet of this kind and size may come now.
+    fn check_header(&self, header: Header) -> Result<(), Reason> {
+        let limit = match self.stage {
+            Stage::Greeting if !header.is_connect() => return Err(Reason::PROTOCOL_ERROR),
+            Stage::Greeting => CONNECT_BYTES,
+            Stage::Open(_) if header.is_publish() => self.hub.limits().packet_bytes as usize,
+            Stage::Open(_) | Stage::Closed => CONTROL_BYTES,
+        };
+        if header.total_bytes > limit {
+            return Err(Reason::PACKET_TOO_LARGE);
+        }
+        Ok(())
+    }
+
+    /// Whether the packet may be read on: the budget has its bytes, and the window a place if credit does not bound it.
+    fn has_room(&mut self, header: Header) -> bool {
+        if !header.is_publish() || self.reservation.is_some() {
+            return true;
+        }
+        let version = self.protocol.as_ref().map(Protocol::version);
+        let uncredited = header.is_unacknowledged_publish() || version == Some(Version::V3);
+        if uncredited && self.unsettled.len() >= usize::from(self.hub.limits().receive_maximum) {
+            return false;
+        }
+        self.reservation = self.hub.budget().reserve(header.total_bytes, &self.waker);
+        if self.reservation.is_none() {
+            add(&self.hub.tally().stalls, 1);
+        }
+        self.reservation.is_some()
+    }
+
+    /// Reads the packet that is there as a whole.
+    fn read_packet(&mut self, now: Monotonic) -> Result<(), Reason> {
+        if self.protocol.is_none() {
+            self.protocol = Some(Protocol::detect(&mut self.input)?);
+        }
+        let protocol = self.protocol.as_mut().ok_or(Reason::PROTOCOL_ERROR)?;
+        let packet = protocol.decode(&mut self.input)?;
+        match (&self.stage, packet) {
+            (Stage::Greeting, Packet::Connect(connect)) => {
+                self.handle_connect(*connect, now);
+                Ok(())
+            }
+            (Stage::Open(_), Packet::Publish(publish)) => self.handle_publish(*publish),
+            (Stage::Open(open), Packet::PublishAck(packet_id, reason)) => {
+                if reason.is_error() {
+                    add(&self.hub.tally().refused_down, 1);
+                }
+                self.hub.acknowledge(&open.device, open.connection, packet_id);
+                Ok(())
+            }
+            (Stage::Open(_), Packet::Subscribe { packet_id, with_id, filters }) => {
+                self.handle_subscribe(packet_id, with_id, &filters)
+            }
+            (Stage::Open(_), Packet::Unsubscribe { packet_id, filters }) => {
+                self.handle_unsubscribe(packet_id, &filters);
+                Ok(())
+            }
+            (Stage::Open(_), Packet::Ping) => {
+                protocol.pong(&mut self.output);
+                Ok(())
+            }
+            (Stage::Open(open), Packet::Disconnect { session_expiry_secs }) => {
+                self.hub.detach(&open.device, open.connection, session_expiry_secs, now);
+                self.close_quietly(now);
+                Ok(())
+            }
+            // A second CONNECT, anything before the first, or a packet only servers send.
+            (Stage::Greeting | Stage::Open(_) | Stage::Closed, _) => Err(Reason::PROTOCOL_ERROR),
+        }
+    }
+
+    fn handle_connect(&mut self, connect: Connect, now: Monotonic) {
+        let Some(protocol) = &mut self.protocol else {
+            return;
+        };
+        let device = match admit(&self.hub, &connect) {
+            Ok(device) => device,
+            Err(reason) => {
+                self.hub.tally().refuse(reason.0);
+                protocol.refuse_connect(reason, &mut self.output);
+                return self.close_quietly(now);
+            }
+        };
+        let limits = self.hub.limits();
+        let down = topic::down(&device);
+        let packet_bytes = connect.packet_bytes.unwrap_or(u32::MAX) as usize;
+        let session_expiry_secs = connect.session_expiry_secs.min(limits.session_expiry_secs);
+        let held = self.hub.attach(
+            Claim {
+                device: device.clone(),
+                waker: self.waker.clone(),
+                clean_start: connect.clean_start,
+                session_expiry_secs,
+                window: usize::from(connect.receive_maximum.min(limits.down_window)),
+                payload_bytes: packet_bytes.saturating_sub(down.len() + PUBLISH_OVERHEAD_BYTES),
+            },
+            now,
+        );
+        let wanted_secs = connect.keep_alive_secs;
+        let granted_secs = match wanted_secs {
+            0 => limits.keep_alive_secs,
+            secs => secs.min(limits.keep_alive_secs),
+        };
+        // MQTT 3.1.1 can't be told another keep alive: the device's own holds.
+        let kept_secs = match protocol.version() {
+            Version::V3 => wanted_secs,
+            Version::V5 => granted_secs,
+        };
+        protocol.welcome(
+            Welcome {
+                session_present: held.session_present,
+                receive_maximum: NonZeroU16::new(limits.receive_maximum).unwrap_or(NonZeroU16::MIN),
+                packet_bytes: limits.packet_bytes,
+                keep_alive_secs: (granted_secs != wanted_secs).then_some(granted_secs),
+                session_expiry_secs: (session_expiry_secs != connect.session_expiry_secs)
+                    .then_some(session_expiry_secs),
+                client_id: connect.client_id.is_empty().then(|| device.device.to_string()),
+            },
+            &mut self.output,
+        );
+        if connect.will.is_some() {
+            add(&self.hub.tally().wills_ignored, 1);
+        }
+        self.stage = Stage::Open(Open {
+            up: topic::up(&device).into(),
+            down,
+            device,
+            connection: held.connection,
+            keep_alive_us: (kept_secs > 0).then(|| u64::from(kept_secs) * 1_500_000),
+        });
+        self.heard(now);
+    }
+
+    fn handle_publish(&mut self, publish: Publish) -> Result<(), Reason> {
+        let Stage::Open(open) = &self.stage else {
+            return Err(Reason::PROTOCOL_ERROR);
+        };
+        let v3 = self.protocol.as_ref().map(Protocol::version) == Some(Version::V3);
+        if let Some(properties) = &publish.properties {
+            if properties.topic_alias.is_some() {
+                return Err(Reason::TOPIC_ALIAS);
+            }
+            if !properties.subscription_ids.is_empty() {
+                return Err(Reason::PROTOCOL_ERROR);
+            }
+        }
+        let topic: &str = &publish.topic;
+        if topic.is_empty() || topic.contains(['+', '#', '\0']) {
+            return Err(Reason::TOPIC_NAME);
+        }
+        if publish.retain {
+            return Err(Reason::RETAIN);
+        }
+        let acknowledged = match publish.qos {
+            QoS::AtMostOnce => false,
+            QoS::AtLeastOnce => true,
+            QoS::ExactlyOnce => return Err(Reason::QOS),
+        };
+        if acknowledged && self.credit_used >= usize::from(self.hub.limits().receive_maximum) {
+            return Err(Reason::RECEIVE_MAXIMUM);
+        }
+        if !self.hub.authorise().may_publish(&open.device, topic) {
+            if v3 {
+                return Err(Reason::NOT_AUTHORIZED);
+            }
+            if acknowledged {
+                self.acks.open_settled(Verdict::Refused(crate::ack::Refuse::NotAuthorized));
+                self.unsettled.push_back(publish.packet_id);
+                self.credit_used += 1;
+                // Refused at the front of the queue: nothing else would wake us.
+                self.waker.wake_by_ref();
+            } else {
+                add(&self.hub.tally().dropped_up, 1);
+            }
+            return Ok(());
+        }
+        add(&self.hub.tally().messages_up, 1);
+        add(&self.hub.tally().bytes_up, publish.payload.len() as u64);
+        self.unsettled.push_back(publish.packet_id);
+        if acknowledged {
+            self.credit_used += 1;
+        }
+        self.inbound.push_back(Inbound {
+            device: open.device.clone(),
+            topic: if topic == &*open.up { Arc::clone(&open.up) } else { Arc::from(topic) },
+            // A copy of its own: a slice would keep the whole read buffer alive outside the budget.
+            payload: Bytes::copy_from_slice(&publish.payload),
+            ack: self.acks.open(self.reservation.take()),
+        });
+        Ok(())
+    }
+
+    fn handle_subscribe(
+        &mut self,
+        packet_id: NonZeroU16,
+        with_id: bool,
+        filters: &[(String, QoS)],
+    ) -> Result<(), Reason> {
+        let (Stage::Open(open), Some(protocol)) = (&self.stage, &mut self.protocol) else {
+            return Err(Reason::PROTOCOL_ERROR);
+        };
+        if with_id {
+            return Err(Reason::SUBSCRIPTION_ID);
+        }
+        let mut status = Vec::with_capacity(filters.len());
+        for (filter, qos) in filters {
+            let granted = if filter.starts_with("$share/") {
+                Err(Reason::SHARED_SUBSCRIPTION)
+            } else if filter.contains(['+', '#']) {
+                Err(Reason::WILDCARD)
+            } else if *filter != open.down || !self.hub.authorise().may_subscribe(&open.device, filter) {
+                Err(Reason::NOT_AUTHORIZED)
+            } else {
+                Ok(qos.less_value(QoS::AtLeastOnce))
+            };
+            match granted {
+                Ok(qos) => {
+                    self.hub.subscribe(&open.device, open.connection, Some(qos));
+                }
+                Err(reason) => self.hub.tally().refuse(reason.0),
+            }
+            status.push(granted);
+        }
+        protocol.subscribe_ack(packet_id, &status, &mut self.output);
+        Ok(())
+    }
+
+    fn handle_unsubscribe(&mut self, packet_id: NonZeroU16, filters: &[String]) {
+        let (Stage::Open(open), Some(protocol)) = (&self.stage, &mut self.protocol) else {
+            return;
+        };
+        let existed: Vec<bool> = filters
+            .iter()
+            .map(|filter| *filter == open.down && self.hub.subscribe(&open.device, open.connection, None))
+            .collect();
+        protocol.unsubscribe_ack(packet_id, &existed, &mut self.output);
+    }
+
+    /// The device gave a sign of life, or we were the ones who did not listen.
+    fn heard(&mut self, now: Monotonic) {
+        if let Stage::Open(open) = &self.stage {
+            self.silence_ends = open.keep_alive_us.map(|span| Monotonic(now.0.saturating_add(span)));
+        }
+    }
+
+    /// Ends the connection and says why.
+    fn close(&mut self, reason: Reason, now: Monotonic) {
+        if matches!(self.stage, Stage::Closed) {
+            return;
+        }
+        self.hub.tally().refuse(reason.0);
+        if let (Stage::Open(_), Some(protocol)) = (&self.stage, &mut self.protocol) {
+            protocol.disconnect(reason, &mut self.output);
+        }
+        self.inbound.clear();
+        self.close_quietly(now);
+    }
+
+    /// Ends the connection; messages that came before the end still go to the server.
+    fn close_quietly(&mut self, now: Monotonic) {
+        if let Stage::Open(open) = &self.stage {
+            self.hub.detach(&open.device, open.connection, None, now);
+        }
+        if !matches!(self.stage, Stage::Closed) {
+            self.stage = Stage::Closed;
+            self.input = BytesMut::new();
+            self.reservation = None;
+            self.stalled = false;
+            self.silence_ends = Some(after(now, LINGER_SECS));
+        }
+    }
+
+    /// Room for the next read: what is missing of a packet whose length is known, a chunk otherwise.
+    fn make_room(&mut self) {
+        let missing = match Header::peek(&self.input) {
+            Ok(Some(header)) => header.total_bytes.saturating_sub(self.input.len()),
+            Ok(None) | Err(_) => 0,
+        };
+        let wanted = missing.max(self.chunk_bytes);
+        if self.input.is_empty() && self.input.capacity() > 2 * wanted {
+            self.input = BytesMut::new();
+        }
+        if self.input.capacity() - self.input.len() < missing.max(LEAST_CHUNK_BYTES) {
+            self.input.reserve(wanted);
+        }
+        if self.output.is_empty() && self.output.capacity() > LARGEST_CHUNK_BYTES {
+            self.output = BytesMut::new();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.hub.leave();
+    }
+}
+
+/// Whether a CONNECT is one that this listener can keep, and whose it is.
+fn admit(hub: &Hub, connect: &Connect) -> Result<Principal, Reason> {
+    if connect.enhanced_auth {
+        return Err(Reason::BAD_AUTHENTICATION_METHOD);
+    }
+    if let Some(will) = &connect.will {
+        if will.retain {
+            return Err(Reason::RETAIN);
+        }
+        if will.qos == QoS::ExactlyOnce {
+            return Err(Reason::QOS);
+        }
+    }
+    let device =
+        hub.authorise().connect(&connect.client_id, connect.username.as_deref(), connect.password.as_deref())?;
+    match &connect.will {
+        Some(will) if !hub.authorise().may_publish(&device, &will.topic) => Err(Reason::NOT_AUTHORIZED),
+        Some(_) | None => Ok(device),
+    }
+}
+
+/// A CONNECT comes from a stranger: it gets no more than this.
+const CONNECT_BYTES: usize = 16 << 10;
+/// Every other packet but PUBLISH.
+const CONTROL_BYTES: usize = 64 << 10;
+const LEAST_CHUNK_BYTES: usize = 2 << 10;
+const LARGEST_CHUNK_BYTES: usize = 64 << 10;
+/// Past this nothing is read and no mail is written until the device takes what is there.
+const OUTPUT_HIGH_BYTES: usize = 64 << 10;
+/// Fixed header, topic length, packet id and property length of a PUBLISH.
+const PUBLISH_OVERHEAD_BYTES: usize = 5 + 2 + 2 + 1;
+const LINGER_SECS: u32 = 2;

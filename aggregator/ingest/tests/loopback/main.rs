@@ -1,0 +1,5 @@
+//! The shells against real MQTT peers over loopback.
+
+mod device;
+mod hostile;
+mod listener;
