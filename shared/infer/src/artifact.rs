@@ -1,0 +1,148 @@
+//! A parsed artifact: what a model is, and what it was trained on.
+
+use kilter_types::{FeatureId, FeatureRef, GroupKind, KernelId};
+
+use crate::{
+    ArtifactError, Family, Layout, Range, Regime, ResetRule, ScoreOf,
+    format::HEADER_BYTES,
+    kernel::matrix_bytes,
+    layout::{f32_at, u16_at, u32_at},
+};
+
+/// A model whose every byte was checked; it borrows the bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Artifact<'a> {
+    layout: Layout,
+    bytes: &'a [u8],
+}
+
+impl<'a> Artifact<'a> {
+    /// Checks the bytes. Total: any bytes return, in time proportional to their number.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self, ArtifactError> {
+        Ok(Self::new(Layout::parse(bytes)?, bytes))
+    }
+
+    pub(crate) fn new(layout: Layout, bytes: &'a [u8]) -> Self {
+        Self { layout, bytes }
+    }
+
+    /// The header, to keep beside owned bytes.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// What kind of model it is.
+    pub fn family(&self) -> Family {
+        self.layout.family
+    }
+
+    /// Which arithmetic scores it.
+    pub fn kernel(&self) -> KernelId {
+        KernelId::PORTABLE_F32
+    }
+
+    /// Which groups of features it is for.
+    pub fn group(&self) -> GroupKind {
+        self.layout.group
+    }
+
+    /// The anomaly above which a row is unusual.
+    pub fn threshold(&self) -> f32 {
+        self.layout.threshold
+    }
+
+    /// Rows from a reset to the first score.
+    pub fn sequence_len(&self) -> usize {
+        self.layout.sequence
+    }
+
+    /// Values per row.
+    pub fn inputs(&self) -> usize {
+        self.layout.inputs
+    }
+
+    /// Hidden units of a network; 0 for a statistic.
+    pub fn hidden(&self) -> usize {
+        self.layout.hidden
+    }
+
+    /// Which residuals make the anomaly.
+    pub fn score_of(&self) -> ScoreOf {
+        self.layout.score_of
+    }
+
+    /// After which interruptions the sequence starts anew.
+    pub fn reset_rule(&self) -> ResetRule {
+        self.layout.reset
+    }
+
+    /// How many floats of state a sequence needs.
+    pub fn state_floats(&self) -> usize {
+        self.layout.state_floats()
+    }
+
+    /// The features it asks for, in the order of a row (M1).
+    pub fn features(&self) -> impl ExactSizeIterator<Item = FeatureRef> + 'a {
+        let Self { layout, bytes } = *self;
+        (0..layout.inputs).map(move |i| {
+            let offset = HEADER_BYTES + 8 * i;
+            FeatureRef { id: FeatureId(u16_at(bytes, offset)), hash: u32_at(bytes, offset + 4) }
+        })
+    }
+
+    /// The values of feature `i` that training saw, with the trainer's margin.
+    pub fn training_range(&self, i: usize) -> Option<Range> {
+        (i < self.layout.inputs).then(|| self.range_at(self.layout.ranges_offset() + 8 * i))
+    }
+
+    /// The speeds and loads that training saw; none when training knew of none.
+    pub fn regimes(&self) -> impl ExactSizeIterator<Item = Regime> + 'a {
+        let this = *self;
+        (0..this.layout.regimes).map(move |i| {
+            let offset = this.layout.regimes_offset() + 16 * i;
+            Regime { rpm: this.range_at(offset), load: this.range_at(offset + 8) }
+        })
+    }
+
+    /// The regime that this speed and load belong to; a load that is not known fits any.
+    pub fn regime(&self, rpm: f32, load: Option<f32>) -> Option<usize> {
+        self.regimes().position(|regime| regime.rpm.contains(rpm) && load.is_none_or(|load| regime.load.contains(load)))
+    }
+
+    /// How many values of the row lie outside their training range.
+    pub fn outside(&self, row: &[f32]) -> usize {
+        let inside = |(i, value): (usize, &f32)| self.training_range(i).is_some_and(|range| range.contains(*value));
+        row.iter().enumerate().filter(|item| !inside(*item)).count()
+    }
+
+    /// Value `i` of a row as the model sees it: distance from the healthy mean in healthy scales, clipped.
+    pub(crate) fn normalise(&self, i: usize, value: f32) -> f32 {
+        let offset = self.layout.normaliser_offset() + 8 * i;
+        let clip = self.layout.residual_clip;
+        ((value - f32_at(self.bytes, offset)) * f32_at(self.bytes, offset + 4)).clamp(-clip, clip)
+    }
+
+    pub(crate) fn weight(&self, i: usize) -> f32 {
+        f32_at(self.bytes, self.layout.weights_offset() + 4 * i)
+    }
+
+    /// The bytes of the body's matrices, in order.
+    pub(crate) fn matrices(&self) -> [&'a [u8]; 4] {
+        let mut rest = &self.bytes[self.layout.body_offset()..];
+        self.layout.matrices().map(|(outputs, inputs)| {
+            let (matrix, after) = rest.split_at(matrix_bytes(outputs, inputs));
+            rest = after;
+            matrix
+        })
+    }
+
+    /// Golden window `i`: its rows, then the anomaly and the contributions.
+    pub(crate) fn golden(&self, i: usize) -> &'a [u8] {
+        let size = self.layout.golden_bytes();
+        &self.bytes[self.layout.golden_offset() + i * size..][..size]
+    }
+
+    fn range_at(&self, offset: usize) -> Range {
+        Range { low: f32_at(self.bytes, offset), high: f32_at(self.bytes, offset + 4) }
+    }
+}

@@ -1,0 +1,84 @@
+//! What comes out of one step, and the room that the step needs.
+
+use kilter_types::{Contribution, MAX_CONTRIBUTIONS};
+
+use crate::{
+    Artifact,
+    format::{MAX_HIDDEN, MAX_INPUTS},
+    kernel::sum,
+};
+
+/// Room for one step; nothing in it lasts longer.
+#[derive(Clone, Debug)]
+pub struct Scratch {
+    pub(crate) gates: [f32; 4 * MAX_HIDDEN],
+    pub(crate) hidden: [f32; MAX_HIDDEN],
+    pub(crate) cell: [f32; MAX_HIDDEN],
+    pub(crate) code: [f32; MAX_HIDDEN],
+    pub(crate) row: [f32; MAX_INPUTS],
+    pub(crate) contributions: [f32; MAX_INPUTS],
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Scratch {
+    /// Empty room.
+    pub const fn new() -> Self {
+        Self {
+            gates: [0.0; 4 * MAX_HIDDEN],
+            hidden: [0.0; MAX_HIDDEN],
+            cell: [0.0; MAX_HIDDEN],
+            code: [0.0; MAX_HIDDEN],
+            row: [0.0; MAX_INPUTS],
+            contributions: [0.0; MAX_INPUTS],
+        }
+    }
+
+    pub(crate) fn scored(&self, inputs: usize) -> Scored<'_> {
+        let contributions = &self.contributions[..inputs];
+        Scored { anomaly: sum(contributions), contributions }
+    }
+}
+
+/// The score of one row.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Scored<'s> {
+    /// How unusual the row is; at least 0, always finite.
+    pub anomaly: f32,
+    /// What each feature adds, in the artifact's order; [`crate::kernel::sum`] of them is `anomaly`, bit for bit (M2).
+    pub contributions: &'s [f32],
+}
+
+/// The largest contributions and the rest.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking {
+    /// Largest first; equal ones in the artifact's order.
+    pub contributions: heapless::Vec<Contribution, MAX_CONTRIBUTIONS>,
+    /// What the features not listed add: the anomaly less those listed, taken away one after the other.
+    pub rest: f32,
+}
+
+impl Artifact<'_> {
+    /// Ranks a score's contributions for a record.
+    pub fn rank(&self, scored: &Scored<'_>) -> Ranking {
+        let mut contributions = heapless::Vec::<Contribution, MAX_CONTRIBUTIONS>::new();
+        for (feature, amount) in self.features().zip(scored.contributions) {
+            let place = contributions.iter().position(|listed| *amount > listed.amount).unwrap_or(contributions.len());
+            if contributions.is_full() && place < contributions.len() {
+                contributions.pop();
+            }
+            if !contributions.is_full() {
+                let inserted = contributions.insert(place, Contribution { feature: feature.id, amount: *amount });
+                inserted.expect("a list that is not full has room at a place within it");
+            }
+        }
+        let listed_all = contributions.len() == scored.contributions.len();
+        let rest = contributions.iter().fold(scored.anomaly, |rest, listed| rest - listed.amount);
+        // Rounding may leave a trace where nothing is left.
+        Ranking { contributions, rest: if listed_all { 0.0 } else { rest.max(0.0) } }
+    }
+}
