@@ -1,0 +1,467 @@
+//! The writer: appends, makes durable, releases. One write per batch, one sync per group, and after a failed sync nothing ever again.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+use crate::format::{
+    ENTRY_HEADER_BYTES, SEGMENT_HEADER_BYTES, WATERMARK_FILE, encode_entry, encode_segment_header, encode_watermark,
+    segment_name,
+};
+use crate::ledger::Ledger;
+use crate::{Dropped, Filesystem, JournalError, Key, Offset, Reader, RealFilesystem, Recovery};
+
+/// How a journal behaves; limits are for the whole folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// A segment is closed at this size; space is given back by whole segments.
+    pub segment_bytes: u64,
+    /// Cap of all segments together.
+    pub max_bytes: u64,
+    /// When appended entries become durable.
+    pub fsync: FsyncPolicy,
+    /// Part of `max_bytes` that only urgent entries may use; also held on disk as a file of zeros.
+    pub reserve_bytes: u64,
+    /// What gives way at the cap.
+    pub drop_policy: Drop,
+}
+
+/// When appended entries become durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FsyncPolicy {
+    /// Before `append` returns.
+    Always,
+    /// At most this long after, by [`Journal::poll_sync`].
+    Group {
+        /// Longest time between two syncs while entries wait.
+        interval_us: i64,
+    },
+    /// When the operating system likes; survives the end of the process only.
+    Never,
+}
+
+/// What gives way when the cap is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Drop {
+    /// Nothing: `append` fails with `Full`.
+    Never,
+    /// The oldest entries of the first class in this order that has any; a class that is not in it never gives way.
+    OldestOfClass(Vec<u8>),
+}
+
+/// An acknowledgement: everything below `upto` is as safe as `policy` says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// Exclusive.
+    pub upto: Offset,
+    /// The policy in force.
+    pub policy: FsyncPolicy,
+}
+
+/// A journal open for writing; see the [crate documentation](crate).
+#[derive(Debug)]
+pub struct Journal<F: Filesystem = RealFilesystem> {
+    pub(crate) fs: F,
+    pub(crate) dir: PathBuf,
+    pub(crate) config: Config,
+    pub(crate) ledger: Ledger,
+    /// Oldest first; the last one takes appends while `active` is there.
+    pub(crate) segments: VecDeque<Segment>,
+    pub(crate) active: Option<F::File>,
+    /// Encoded entries that are not written yet; they belong to the last segment.
+    pub(crate) buffer: Vec<u8>,
+    /// Bytes of the last segment that are written.
+    pub(crate) written_bytes: u64,
+    pub(crate) next: u64,
+    pub(crate) durable: u64,
+    pub(crate) last_sync_us: Option<i64>,
+    pub(crate) watermark: Option<F::File>,
+    pub(crate) reserve_held: bool,
+    pub(crate) dead: bool,
+    /// Keeps other writers out.
+    pub(crate) _lock: F::File,
+}
+
+/// Bytes by class.
+pub(crate) type ClassBytes = Vec<(u8, u64)>;
+
+/// A segment as the writer knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Segment {
+    pub(crate) base: u64,
+    /// Offset behind its last entry.
+    pub(crate) end: u64,
+    /// Size of the file, buffered entries included.
+    pub(crate) bytes: u64,
+    /// Bytes by class.
+    pub(crate) classes: ClassBytes,
+}
+
+impl<F: Filesystem> Journal<F> {
+    /// Opens or creates the journal in `dir` and recovers what a crash left. `fresh_id` are 64 random bits drawn by the caller; they become
+    /// the journal's id if the folder has none.
+    pub fn open(fs: F, dir: &Path, config: Config, fresh_id: u64) -> Result<(Self, Recovery), JournalError> {
+        config.check()?;
+        crate::recover::open(fs, dir, config, fresh_id)
+    }
+
+    /// Adds an entry and returns its offset. It is durable once [`durable`](Self::durable) is beyond that offset: at once under
+    /// `Always` and for an urgent entry (which may also use the reserve), else after a sync.
+    ///
+    /// On an error the entry was not added.
+    pub fn append(&mut self, key: Key, bytes: &[u8], urgent: bool) -> Result<Offset, JournalError> {
+        self.check_alive()?;
+        let size = (ENTRY_HEADER_BYTES + bytes.len()) as u64;
+        let limit = (self.config.segment_bytes - SEGMENT_HEADER_BYTES as u64).min(u64::from(u32::MAX));
+        if size > limit {
+            return Err(JournalError::TooLarge { bytes: size, limit });
+        }
+        self.make_room(size, urgent)?;
+        if self.needs_roll(size) {
+            self.roll(urgent)?;
+        }
+        if self.buffer.len() as u64 + size > BATCH_BYTES && !self.buffer.is_empty() {
+            self.flush(urgent)?;
+        }
+        let offset = self.next;
+        encode_entry(&mut self.buffer, self.ledger.journal_id, offset, key, urgent, bytes);
+        self.account(key, size as i64);
+        if (urgent || self.config.fsync == FsyncPolicy::Always)
+            && let Err(error) = self.make_durable(urgent)
+        {
+            self.take_back(key, size);
+            return Err(error);
+        }
+        self.ledger.last.insert((key.epoch, key.class), (key.seq, offset));
+        Ok(Offset(offset))
+    }
+
+    /// Makes everything appended durable by the policy, which the answer names. A failed sync ends this journal for ever (J1).
+    pub fn sync(&mut self) -> Result<Durable, JournalError> {
+        self.check_alive()?;
+        self.make_durable(true)?;
+        self.settle_losses()?;
+        Ok(Durable { upto: Offset(self.durable), policy: self.config.fsync })
+    }
+
+    /// Syncs when entries wait and the group interval is over; `None` when it is not time yet or nothing waits.
+    pub fn poll_sync(&mut self, now_us: i64) -> Result<Option<Durable>, JournalError> {
+        self.check_alive()?;
+        let due = match self.sync_due_us() {
+            None => return Ok(None),
+            // A clock that went back must not hold the sync up.
+            Some(due_us) => now_us >= due_us || self.last_sync_us.is_some_and(|last_us| now_us < last_us),
+        };
+        if !due {
+            return Ok(None);
+        }
+        self.last_sync_us = Some(now_us);
+        self.sync().map(Some)
+    }
+
+    /// When [`poll_sync`](Self::poll_sync) wants to be called; `None` while nothing waits.
+    pub fn sync_due_us(&self) -> Option<i64> {
+        if self.durable >= self.next {
+            return None;
+        }
+        let interval_us = match self.config.fsync {
+            FsyncPolicy::Group { interval_us } => interval_us,
+            FsyncPolicy::Always | FsyncPolicy::Never => 0,
+        };
+        Some(self.last_sync_us.map_or(i64::MIN, |last_us| last_us.saturating_add(interval_us)))
+    }
+
+    /// Allows everything below `upto` to go and unlinks segments that lie wholly below it; returns the bytes freed. The ledger is durable
+    /// before the first unlink. The mark itself is not durable: what counts is kept by whoever releases.
+    pub fn release(&mut self, upto: Offset) -> Result<u64, JournalError> {
+        self.check_alive()?;
+        self.ledger.released = self.ledger.released.max(upto.0.min(self.durable));
+        self.unlink_released()
+    }
+
+    /// What was dropped since the last call (J3). Append a gap record for each and sync: with that sync they count as recorded; until
+    /// then a restart reports them again.
+    pub fn take_dropped(&mut self) -> Vec<Dropped> {
+        let already = self.ledger.handed_out.map_or(self.ledger.recorded, |(number, _)| number);
+        let fresh: Vec<_> = self.ledger.losses.iter().filter(|loss| loss.number > already).copied().collect();
+        if let Some(number) = fresh.iter().map(|loss| loss.number).max() {
+            self.ledger.handed_out = Some((number, self.next));
+        }
+        fresh.into_iter().map(|loss| loss.dropped).collect()
+    }
+
+    /// A reader of this journal from `from`; it sees what is written, which is at the latest what is synced.
+    pub fn reader(&self, from: Offset) -> Reader<F> {
+        Reader::new(self.fs.clone(), self.dir.clone(), Some(self.ledger.journal_id), from)
+    }
+
+    /// The journal's id, drawn when the folder was created.
+    pub fn id(&self) -> u64 {
+        self.ledger.journal_id
+    }
+
+    /// Everything below is durable by the policy.
+    pub fn durable(&self) -> Offset {
+        Offset(self.durable)
+    }
+
+    /// The next entry's offset will be this or above.
+    pub fn next_offset(&self) -> Offset {
+        Offset(self.next)
+    }
+
+    /// The oldest entry's offset is this or above.
+    pub fn first_offset(&self) -> Offset {
+        Offset(self.segments.front().map_or(self.next, |segment| segment.base))
+    }
+
+    /// The mark given to [`release`](Self::release).
+    pub fn released(&self) -> Offset {
+        Offset(self.ledger.released)
+    }
+
+    /// Bytes of all segments.
+    pub fn bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes that can still be appended without anything giving way; with `urgent` the reserve counts too.
+    pub fn room_bytes(&self, urgent: bool) -> u64 {
+        self.limit_bytes(urgent).saturating_sub(self.bytes())
+    }
+
+    /// Whether a sync or a write failed: nothing can be appended any more.
+    pub fn is_dead(&self) -> bool {
+        self.dead
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    pub(crate) fn check_alive(&self) -> Result<(), JournalError> {
+        if self.dead { Err(JournalError::Dead) } else { Ok(()) }
+    }
+
+    pub(crate) fn limit_bytes(&self, urgent: bool) -> u64 {
+        if urgent { self.config.max_bytes } else { self.config.max_bytes - self.config.reserve_bytes }
+    }
+
+    pub(crate) fn needs_roll(&self, size: u64) -> bool {
+        match self.segments.back() {
+            Some(segment) if self.active.is_some() => {
+                segment.bytes > SEGMENT_HEADER_BYTES as u64 && segment.bytes + size > self.config.segment_bytes
+            }
+            _ => true,
+        }
+    }
+
+    /// Closes the last segment, durable, and begins the next one, whose header is durable before an entry follows.
+    pub(crate) fn roll(&mut self, urgent: bool) -> Result<(), JournalError> {
+        if self.active.is_some() {
+            self.make_durable(urgent)?;
+        }
+        let (base, path) = (self.next, self.dir.join(segment_name(self.next)));
+        let begun = (|| {
+            let file = self.fs.create(&path)?;
+            self.fs.write_at(&file, 0, &encode_segment_header(self.ledger.journal_id, base))?;
+            Ok(file)
+        })();
+        let file = match begun {
+            Ok(file) => file,
+            Err(error) => {
+                let _ = self.fs.remove(&path);
+                return self.mortal(Err(JournalError::io("create", &path)(error)));
+            }
+        };
+        if self.config.fsync != FsyncPolicy::Never {
+            let synced = self.fs.sync_file(&file).and_then(|()| self.fs.sync_dir(&self.dir));
+            self.sync_or_die(synced, &path)?;
+            // Damage below the watermark is told from a torn tail, so let a power cut not set it back further than this.
+            if let Some(watermark) = &self.watermark {
+                let synced = self.fs.sync_file(watermark);
+                self.sync_or_die(synced, &self.dir.join(WATERMARK_FILE))?;
+            }
+        }
+        let header = SEGMENT_HEADER_BYTES as u64;
+        let first = base + header;
+        self.segments.push_back(Segment { base, end: first, bytes: header, classes: Vec::new() });
+        self.active = Some(file);
+        self.written_bytes = header;
+        self.next = first;
+        self.durable = first;
+        Ok(())
+    }
+
+    /// Writes and syncs what waits, then moves the watermark.
+    pub(crate) fn make_durable(&mut self, urgent: bool) -> Result<(), JournalError> {
+        if self.durable >= self.next {
+            return Ok(());
+        }
+        self.flush(urgent)?;
+        if self.config.fsync != FsyncPolicy::Never
+            && let Some(file) = &self.active
+        {
+            let synced = self.fs.sync_file(file);
+            self.sync_or_die(synced, &self.dir.clone())?;
+        }
+        self.durable = self.next;
+        self.write_watermark();
+        Ok(())
+    }
+
+    /// Tells readers in other processes; only a hint, so an error costs them delay and nothing else.
+    pub(crate) fn write_watermark(&mut self) {
+        if self.watermark.is_none() {
+            self.watermark = self.fs.create(&self.dir.join(WATERMARK_FILE)).ok();
+        }
+        if let Some(file) = &self.watermark {
+            let _ = self.fs.write_at(file, 0, &encode_watermark(self.ledger.journal_id, self.durable));
+        }
+    }
+
+    /// A failed ledger or rename leaves the folder consistent, a full disk is waited out, all else is the end.
+    pub(crate) fn mortal<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
+        if let Err(JournalError::Io { .. }) = &result {
+            self.dead = true;
+        }
+        result
+    }
+
+    /// Unlinks closed segments below the released mark.
+    pub(crate) fn unlink_released(&mut self) -> Result<u64, JournalError> {
+        let released = self.ledger.released;
+        let removable = self.segments.iter().skip(1).take_while(|next| next.base <= released).count();
+        self.unlink_front(removable)
+    }
+
+    /// Unlinks the oldest `count` segments once the ledger speaks for them.
+    pub(crate) fn unlink_front(&mut self, count: usize) -> Result<u64, JournalError> {
+        if count == 0 {
+            return Ok(0);
+        }
+        let bound = self.segments.get(count).map_or(self.durable, |segment| segment.base);
+        self.ledger.released = self.ledger.released.max(bound);
+        let written = self.write_ledger();
+        self.mortal(written)?;
+        let mut freed_bytes = 0;
+        for _ in 0..count {
+            let Some((base, bytes)) = self.segments.front().map(|segment| (segment.base, segment.bytes)) else { break };
+            let path = self.dir.join(segment_name(base));
+            let removed = self.fs.remove(&path).map_err(JournalError::io("remove", &path));
+            self.mortal(removed)?;
+            freed_bytes += bytes;
+            self.segments.pop_front();
+        }
+        self.hold_reserve();
+        Ok(freed_bytes)
+    }
+
+    pub(crate) fn write_ledger(&self) -> Result<(), JournalError> {
+        self.ledger.write(&self.fs, &self.dir, Offset(self.durable))
+    }
+
+    /// Losses that were handed out before an entry which is durable now are recorded.
+    fn settle_losses(&mut self) -> Result<(), JournalError> {
+        match self.ledger.handed_out {
+            Some((number, at)) if self.durable > at => {
+                self.ledger.recorded = number;
+                self.ledger.losses.retain(|loss| loss.number > number);
+                self.ledger.handed_out = None;
+                let written = self.write_ledger();
+                match self.mortal(written) {
+                    // Then a restart reports them once more.
+                    Err(JournalError::DiskFull { .. }) => Ok(()),
+                    other => other,
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Writes the buffer. On a full disk it stays, and the same bytes go to the same place next time.
+    fn flush(&mut self, urgent: bool) -> Result<(), JournalError> {
+        let Some(file) = &self.active else { return Ok(()) };
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let mut written = self.fs.write_at(file, self.written_bytes, &self.buffer);
+        if urgent && self.reserve_held && is_full(&written) {
+            self.give_up_reserve();
+            if let Some(file) = &self.active {
+                written = self.fs.write_at(file, self.written_bytes, &self.buffer);
+            }
+        }
+        let path =
+            self.segments.back().map_or_else(|| self.dir.clone(), |segment| self.dir.join(segment_name(segment.base)));
+        self.mortal(written.map_err(JournalError::io("write", &path)))?;
+        self.written_bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn sync_or_die(&mut self, synced: std::io::Result<()>, path: &Path) -> Result<(), JournalError> {
+        synced.map_err(|source| {
+            self.dead = true;
+            JournalError::Io { action: "sync", path: path.to_owned(), source }
+        })
+    }
+
+    fn account(&mut self, key: Key, size: i64) {
+        self.next = self.next.saturating_add_signed(size);
+        if let Some(segment) = self.segments.back_mut() {
+            segment.end = self.next;
+            segment.bytes = segment.bytes.saturating_add_signed(size);
+            match segment.classes.iter_mut().find(|(class, _)| *class == key.class) {
+                Some((_, bytes)) => *bytes = bytes.saturating_add_signed(size),
+                None => segment.classes.push((key.class, size.max(0) as u64)),
+            }
+        }
+    }
+
+    /// Forgets the entry that was appended last and could not be written.
+    fn take_back(&mut self, key: Key, size: u64) {
+        let kept = self.buffer.len().saturating_sub(size as usize);
+        if !self.dead {
+            self.buffer.truncate(kept);
+            self.account(key, -(size as i64));
+        }
+    }
+}
+
+impl Config {
+    /// A configuration for a device's spool: 4 MB segments, the sync of a group each 200 ms, a sixteenth in reserve.
+    pub fn spool(max_bytes: u64, drop_order: Vec<u8>) -> Self {
+        Self {
+            segment_bytes: (4 << 20).min(max_bytes / 4),
+            max_bytes,
+            fsync: FsyncPolicy::Group { interval_us: 200_000 },
+            reserve_bytes: max_bytes / 16,
+            drop_policy: Drop::OldestOfClass(drop_order),
+        }
+    }
+
+    fn check(&self) -> Result<(), JournalError> {
+        let reason = if self.segment_bytes < MIN_SEGMENT_BYTES {
+            "segment_bytes is below 128"
+        } else if self.segment_bytes > self.max_bytes {
+            "segment_bytes is above max_bytes"
+        } else if self.reserve_bytes >= self.max_bytes {
+            "reserve_bytes leaves nothing of max_bytes"
+        } else if matches!(self.fsync, FsyncPolicy::Group { interval_us } if interval_us < 0) {
+            "the group interval is negative"
+        } else {
+            return Ok(());
+        };
+        Err(JournalError::Config { reason })
+    }
+}
+
+pub(crate) fn is_full(result: &std::io::Result<()>) -> bool {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    result.as_ref().is_err_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
+}
+
+/// Entries gather up to this size before they are written without being asked.
+const BATCH_BYTES: u64 = 256 * 1024;
+const MIN_SEGMENT_BYTES: u64 = 128;
