@@ -171,10 +171,8 @@ impl Live {
                     return Change::Drift(key);
                 }
                 Event::ModelSwitched { .. } => machine.drift = None,
-                Event::NewRegime { .. }
-                | Event::ModelRefused { .. }
-                | Event::Maintenance { .. }
-                | Event::Labelled { .. } => {}
+                Event::ModelRefused { model, reason } => machine.refused(*model, reason),
+                Event::NewRegime { .. } | Event::Maintenance { .. } | Event::Labelled { .. } => {}
             },
             Payload::Opening(_) | Payload::Gap(_) | Payload::State(_) => {}
         }

@@ -53,6 +53,8 @@ pub struct Machine {
     pub health: RollUp,
     /// Models as the node reports them.
     pub models: Vec<ModelState>,
+    /// Models that the node refused or reverted, newest last.
+    pub refused: Vec<(Digest, Name)>,
     /// The node's last report.
     pub report: Option<Report>,
     /// Rows seen.
@@ -119,6 +121,7 @@ impl Machine {
             points: BTreeMap::new(),
             health: RollUp::default(),
             models: Vec::new(),
+            refused: Vec::new(),
             report: None,
             rows: 0,
         }
@@ -155,6 +158,14 @@ impl Machine {
         let key = (spectrum.group, spectrum.envelope);
         if spectra.get(&key).is_none_or(|(known, _)| *known <= t) {
             spectra.insert(key, (t, spectrum.clone()));
+        }
+    }
+
+    pub(crate) fn refused(&mut self, model: Digest, reason: &Name) {
+        self.refused.retain(|(known, _)| *known != model);
+        self.refused.push((model, reason.clone()));
+        if self.refused.len() > MAX_REFUSED {
+            self.refused.remove(0);
         }
     }
 
@@ -209,6 +220,9 @@ fn leading(kind: GroupKind, len: usize) -> &'static [usize] {
 
 /// Of readings and cycles: the first values.
 const FIRST: [usize; 6] = [0, 1, 2, 3, 4, 5];
+
+/// The most refused models that are remembered.
+const MAX_REFUSED: usize = 16;
 
 /// The most rows of a group that are kept whole.
 const MAX_ROWS: usize = 360;
