@@ -1,7 +1,8 @@
 //! Ranked causes from one window's features (or from the average of many), each with the evidence that supports it.
 //!
 //! A bearing fault is named when at least two of its three harmonics stand as lines of their own above the envelope's
-//! background, and beat deep enough to matter. A line that the shaft or a stronger fault explains better does not count.
+//! background, beat deep enough to matter, and are not dwarfed by a line that the fault does not explain. A line that a stronger
+//! fault explains does not count.
 //! Shaft faults are named only when the velocity passes a limit, because every healthy machine has a line at its speed.
 //! An empty list is an answer: no clear fault.
 
@@ -33,7 +34,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { snr: 4.0, depth: 0.03, velocity_mm_s: 2.8, level_deg_c: 90.0, slope_k_per_h: 20.0, difference_k: 50.0 }
+        Self { snr: 5.0, depth: 0.03, velocity_mm_s: 2.8, level_deg_c: 90.0, slope_k_per_h: 20.0, difference_k: 50.0 }
     }
 }
 
@@ -153,12 +154,21 @@ impl Average {
         }
         blend(&mut mine.bpfi_sidebands, &new.bpfi_sidebands, weight);
         blend(&mut mine.bsf2_sidebands, &new.bsf2_sidebands, weight);
+        blend(&mut mine.strongest, &new.strongest, weight);
         blend(&mut mine.shaft, &new.shaft, weight);
     }
 
     /// How many windows are in.
     pub fn windows(&self) -> u32 {
         self.windows
+    }
+
+    /// What the windows together speak for. A chance line rarely comes twice at the same place, so four windows or more need
+    /// only [`AVERAGE_SNR`] of the ratio that a single window needs.
+    pub fn diagnose(&self, limits: &Limits) -> Diagnosis {
+        let relax = if self.windows >= 4 { AVERAGE_SNR } else { 1.0 };
+        let limits = Limits { snr: relax * limits.snr, ..*limits };
+        vibration(&self.mean(), &limits)
     }
 
     /// The mean of each value over the windows where it was valid.
@@ -240,7 +250,7 @@ fn bearing(window: &Vibration, limits: &Limits, diagnosis: &mut Diagnosis) {
         for other in &mut suspects {
             strike_explained(other, &best);
         }
-        if amplitude < limits.depth * envelope {
+        if amplitude < limits.depth * envelope || is_dwarfed(&best, lines) {
             continue;
         }
         let share = strongest.map_or(1.0, |first| strength / first);
@@ -265,6 +275,19 @@ fn take_strongest(suspects: &mut heapless::Vec<Suspect, 4>) -> Option<Suspect> {
         }
     }
     best.map(|(i, _)| suspects.remove(i))
+}
+
+/// Does a line that this fault does not explain stand far above all of its own? Then it is a sideband of something else.
+fn is_dwarfed(suspect: &Suspect, lines: &Lines) -> bool {
+    let Some([strongest]) = lines.strongest else {
+        return false;
+    };
+    let greatest = suspect.harmonics.iter().map(|line| line.amplitude).fold(0.0, f32::max);
+    let own = suspect
+        .harmonics
+        .iter()
+        .any(|line| (line.frequency.0 - strongest.frequency.0).abs() <= SAME_LINE * line.frequency.0);
+    !own && strongest.amplitude > DWARFING * greatest
 }
 
 /// A line at the same place as one of a stronger fault is that fault's.
@@ -348,8 +371,12 @@ fn clarity(ratio: f32) -> f32 {
 
 /// Room for every cause that can stand beside others.
 const MAX_FINDINGS: usize = 8;
+/// Share of the signal-to-noise limit that an average of many windows needs.
+pub const AVERAGE_SNR: f32 = 0.8;
 /// A second bearing fault is named from this share of the first one's strength.
 const SECOND_SHARE: f32 = 0.5;
+/// A foreign line this many times as high as a fault's highest one speaks against the fault.
+const DWARFING: f32 = 1.5;
 /// Lines nearer than this share of their frequency are one line.
 const SAME_LINE: f32 = 0.012;
 /// Kurtosis of the envelope of band-limited normal noise.

@@ -320,6 +320,8 @@ fn set_envelope<T: AsRef<[f32]>>(
     lines.ftf = amplitudes.harmonics(times(bearing.ftf), work);
     lines.bpfi_sidebands = amplitudes.sidebands(times(bearing.bpfi), shaft, work);
     lines.bsf2_sidebands = amplitudes.sidebands(times(bearing.twice_bsf()), times(bearing.ftf), work);
+    let top = times(3.1 * bearing.bpfi);
+    lines.strongest = amplitudes.strongest(times(1.1), top, shaft, work);
     let families = [lines.bpfo, lines.bpfi, lines.bsf2, lines.ftf];
     for (i, family) in families.into_iter().enumerate() {
         if let Some(harmonics) = family {

@@ -6,7 +6,7 @@
 //! `exp(-2*pi*i*j/n)` for `j < n/2`; every pass reads them with a stride, so one table also serves the transform of `n/2`
 //! real samples that the envelope needs.
 //!
-//! Lengths: multiples of 4 whose only prime factors are 2, 3 and 5, from 16 to 65536; one second at 12 kHz, 25.6 kHz and
+//! Lengths: multiples of 4 whose only prime factors are 2, 3 and 5, from 16 to 131072; one second at 12 kHz, 25.6 kHz and
 //! 48 kHz is such a length. Complex numbers are kept as two slices, real and imaginary.
 
 use core::f64::consts::TAU;
@@ -15,7 +15,7 @@ use core::fmt;
 /// The shortest transform.
 pub const MIN_LEN: usize = 16;
 /// The longest transform.
-pub const MAX_LEN: usize = 65_536;
+pub const MAX_LEN: usize = 131_072;
 
 /// Lengths, and the roots of unity in the caller's memory (`&[f32]`, an array, a `Vec`).
 #[derive(Clone, Debug)]
@@ -196,7 +196,7 @@ pub const fn table_len(len: usize) -> usize {
 /// Why there is no plan, or no transform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanError {
-    /// Not a multiple of 4 with prime factors 2, 3 and 5 between 16 and 65536.
+    /// Not a multiple of 4 with prime factors 2, 3 and 5 between 16 and 131072.
     Length {
         /// The length asked for.
         len: usize,
@@ -469,7 +469,7 @@ mod tests {
 
     #[test]
     fn lengths_that_do_not_fit_are_refused_and_the_next_shorter_is_named() {
-        for len in [0, 8, 14, 18, 28, 44, 65_540, 12_001] {
+        for len in [0, 8, 14, 18, 28, 44, 131_076, 12_001] {
             assert_eq!(Plan::new(len, [0.0f32; 64]).err(), Some(PlanError::Length { len }));
         }
         assert_eq!(Plan::new(128, [0.0f32; 64]).err(), Some(PlanError::Table { needed: 128, got: 64 }));

@@ -52,6 +52,9 @@ pub struct Lines {
     pub bpfi_sidebands: Option<[Line; 2]>,
     /// Sidebands of 2xBSF at one cage frequency below and above.
     pub bsf2_sidebands: Option<[Line; 2]>,
+    /// The strongest line of the envelope's spectrum between the shaft and the third harmonic of BPFI that is no multiple of the
+    /// shaft; a fault that is real is not dwarfed by it.
+    pub strongest: Option<[Line; 1]>,
     /// The shaft's own lines ([`SHAFT_ORDERS`]), in the spectrum.
     pub shaft: Option<[Line; SHAFT_ORDERS.len()]>,
 }
@@ -113,6 +116,33 @@ impl Amplitudes<'_> {
             };
         }
         Some(lines)
+    }
+
+    /// The strongest local maximum between `low` and `high` that stands at no multiple of `shaft`; its ratio is to the median.
+    pub(crate) fn strongest(&self, low: Hertz, high: Hertz, shaft: Hertz, work: &mut [f32]) -> Option<[Line; 1]> {
+        let first = libm::ceilf(low.0 / self.spacing_hz) as usize;
+        let end = libm::floorf(high.0 / self.spacing_hz) as usize;
+        let (first, end) = (first.max(2), end.min(self.lines.len().saturating_sub(1)));
+        let mut best: Option<(usize, f32)> = None;
+        for k in first..end {
+            let a = self.lines[k];
+            let greatest = best.map_or(0.0, |b| b.1);
+            if a > greatest && a > self.lines[k - 1] && a >= self.lines[k + 1] {
+                let order = k as f32 * self.spacing_hz / shaft.0;
+                let off = (order - libm::roundf(order)).abs() * shaft.0;
+                if off > 1.5 * self.spacing_hz {
+                    best = Some((k, a));
+                }
+            }
+        }
+        let (k, amplitude) = best?;
+        let background = median(&self.lines[first..end], &[], work)?;
+        Some([Line {
+            frequency: Hertz(k as f32 * self.spacing_hz),
+            amplitude,
+            snr: f32::min(amplitude / f32::max(background, f32::MIN_POSITIVE), MAX_SNR),
+            form: Form::Peak,
+        }])
     }
 
     /// The greatest line within reach of `frequency`; `None` beyond the spectrum or without a background.
