@@ -1,1 +1,22 @@
-//! placeholder
+//! Delivery: from the agent's journal to the aggregator and back, at least once on the wire, exactly once in effect.
+//!
+//! The [`Session`] is the whole logic and does no IO: a shell tells it what happened, asks it what to send and when to look
+//! again. It reads records through [`Spool`], so the same session runs over the journal on disk and over a model in virtual
+//! time. The [`mqtt`] shell moves its frames over MQTT v5.
+//!
+//! Promises kept here: **D1** at least once, an ack is a mark plus ranges and idempotent; **D3** what is in flight is bounded
+//! by count, by bytes and by the aggregator's credit; **D4** the journal is released only up to what is committed.
+
+mod backoff;
+mod fetch;
+mod marks;
+pub mod mqtt;
+mod session;
+mod spool;
+mod time;
+
+pub use backoff::Backoff;
+pub use fetch::{Fetcher, Progress};
+pub use session::{Identity, Session, SessionConfig, Status};
+pub use spool::{JournalSpool, Key, Place, Spool, SpoolError};
+pub use time::{TimeExchange, TimeSample};
