@@ -1,1 +1,73 @@
-//! placeholder
+//! Where inputs come from: a sensor's socket or a recorded file, one machine each.
+//!
+//! A [`Source`] is pulled by the thread that feeds the machine's monitor, so back-pressure needs no queue: a monitor that is
+//! busy reads less, TCP fills up and the sensor waits. Nothing is guessed: a channel whose unit or rate differs from the
+//! configuration, or is not declared on either side, is refused with what would put it right.
+
+mod check;
+mod file;
+mod socket;
+mod stop;
+
+use kilter_types::{ChannelId, Hertz, Input, MachineEvent, Micros, Name, Timeline, Unit};
+
+pub use check::{Difference, SourceError};
+pub use file::{FileConfig, FileSource};
+pub use socket::SocketSource;
+pub use stop::Stop;
+
+/// A channel as the configuration declares it. Its place in the list is its [`ChannelId`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChannelSpec {
+    /// Its name at the source.
+    pub name: Name,
+    /// The unit of its values.
+    pub unit: Unit,
+    /// Its rate; `None` for readings and cycles.
+    pub rate: Option<Hertz>,
+}
+
+/// One machine's inputs, in order.
+pub trait Source: Send {
+    /// The next item. Waits at most a fraction of a second, then says [`Item::Idle`]. After an error it can be called again: the
+    /// source recovers by itself where it can.
+    fn next(&mut self) -> Result<Item<'_>, SourceError>;
+}
+
+/// What a source hands over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Item<'a> {
+    /// A conversation begins; times are on this timeline.
+    Started(Timeline),
+    /// An input of one channel.
+    Input {
+        /// The channel.
+        channel: ChannelId,
+        /// Position of its first sample since the source's beginning.
+        position: u64,
+        /// What it says.
+        input: Input<'a>,
+    },
+    /// Something that happened to the machine.
+    Event {
+        /// When.
+        t: Micros,
+        /// What.
+        event: MachineEvent,
+    },
+    /// Positions that will never come.
+    Skipped {
+        /// The channel.
+        channel: ChannelId,
+        /// First missing position.
+        from: u64,
+        /// First position that follows.
+        to: u64,
+    },
+    /// Nothing came for a while.
+    Idle,
+    /// The conversation was cut; it is taken up again where it was.
+    Interrupted,
+    /// The recording has ended; nothing follows.
+    End,
+}
