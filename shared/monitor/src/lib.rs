@@ -1,1 +1,33 @@
-//! placeholder
+//! The push-driven machine from input to decision: windows, features, scores, alarms. Firmware and agent both run it.
+//!
+//! Inputs are pushed by channel and position; whatever they complete comes out of a sink in a fixed order. No allocation, no
+//! clock, no IO: memory is lent once ([`memory`]), time is the samples' own. The same inputs give the same outputs bit for bit,
+//! also across [`Monitor::snapshot`] and [`Monitor::restore`].
+#![no_std]
+
+#[cfg(test)]
+extern crate std;
+
+mod baseline;
+pub mod config;
+mod decision;
+mod group;
+mod hysteresis;
+mod judge;
+pub mod memory;
+mod model;
+mod monitor;
+mod output;
+mod protection;
+mod regime;
+mod snapshot;
+mod window;
+
+pub use config::{
+    ChannelConfig, ChannelKind, ConfigError, FeatureLimit, GroupConfig, Limits, MachineConfig, Patience, Protection,
+};
+pub use memory::{Carve, Memory, Needed, needed};
+pub use model::InstallError;
+pub use monitor::{Monitor, PushError, channel};
+pub use output::{Output, Summary, Trip, What};
+pub use snapshot::{RestoreError, SnapshotError};

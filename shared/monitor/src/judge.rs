@@ -1,0 +1,415 @@
+//! From one window's features to scores, events, alarms and trips, in the stated order.
+
+use kilter_signal::{
+    diagnose::{self, Diagnosis},
+    extract::Spectra,
+    spectrum::Amplitudes,
+    table::{Schema, at, vibration_id},
+    temperature,
+};
+use kilter_types::{
+    AlarmState, Cause, Digest, Event, Evidence, FeatureRow, GroupKind, KernelId, OperatingState, Quality, Role, RowRef,
+    Score, Severity, Spectrum, State,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    baseline::{Baseline, Verdict, Window},
+    config::{Limits, MachineConfig},
+    decision::{Bench, Decision, SENSOR_FAULT, Signs},
+    group::Shared,
+    hysteresis::Sign,
+    memory::Memory,
+    model::{Installed, OUTSIDE_SHARE, Row, Sequence, Word},
+    output::{Output, What},
+    protection::Runs,
+    regime::Regime,
+    snapshot::{Reader, RestoreError, Writer},
+};
+
+/// What a group has learned and what it is deciding.
+pub(crate) struct Judge<F, const S: usize> {
+    place: u8,
+    baseline: Baseline<F>,
+    pub(crate) sequences: [Sequence<S>; 2],
+    memory: Short,
+}
+
+/// The small part.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Short {
+    decision: Decision,
+    runs: Runs,
+    /// Windows since the last spectrum and baseline record.
+    since_spectrum: u32,
+    since_state: u32,
+    /// Temperature: the level, slowly following.
+    slow_level: Option<f32>,
+    /// The newest window's bin, and whether its baseline stands.
+    ready: bool,
+}
+
+impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
+    pub(crate) fn new(place: u8, baseline: Baseline<F>) -> Self {
+        Self { place, baseline, sequences: Default::default(), memory: Short::default() }
+    }
+
+    pub(crate) fn conclude<M: Memory<Floats = F>>(
+        &mut self,
+        row: &FeatureRow,
+        regime: &Regime,
+        diagnosis: Option<Diagnosis>,
+        spectra: Option<&Spectra<'_>>,
+        schema: &Schema,
+        shared: &mut Shared<'_, M>,
+    ) {
+        shared.tally.windows += 1;
+        let input = RowRef { group: self.place, index: row.index, seq: 0 };
+        let config = shared.config;
+        let Some(group) = config.groups.get(usize::from(self.place)) else { return };
+        let sink = &mut *shared.sink;
+        let mut say = |what: What<'_>| {
+            sink(Output { point: &group.point, group: input.group, index: row.index, at: row.end, what });
+        };
+
+        let trip = shared.protector.push(&row.vector, schema, &config.protection, &mut self.memory.runs);
+        if let Some(trip) = trip {
+            say(What::Trip(trip));
+        }
+        say(What::Features(row));
+
+        let mut signs = self.signs(row, diagnosis.as_ref(), schema, config);
+        let words = self.words(row, regime, shared.models, shared.kernel);
+        let settled = self.is_settled(row);
+        let usable = is_usable(row);
+        let bin = match row.state {
+            OperatingState::Steady(bin) if usable => Some(bin),
+            OperatingState::Steady(_) | OperatingState::Unknown | OperatingState::Off | OperatingState::Transient => {
+                None
+            }
+        };
+        if self.memory.decision.is_faulty() {
+            self.baseline.distrust();
+        }
+        let trusted = settled && !self.memory.decision.is_suspicious(&signs);
+        let verdict = bin.map_or_else(Verdict::default, |bin| {
+            let window = Window {
+                bin,
+                start: row.start,
+                end: row.end,
+                values: &row.vector.values,
+                valid: row.vector.valid,
+                trusted,
+            };
+            self.baseline.push(&window, schema.features())
+        });
+        self.memory.ready = bin.map_or(self.memory.ready, |bin| self.baseline.is_ready(bin));
+
+        let known = verdict.distance.is_some();
+        let leads = known && words[LEADER].as_ref().is_some_and(|word| word.knows);
+        self.weigh(&words, &verdict, leads, settled, config, &mut signs);
+        for (slot, word) in words.iter().enumerate() {
+            let (Some(word), Some(model)) = (word, &shared.models[slot]) else { continue };
+            if slot == LEADER {
+                shared.tally.score = Some((word.anomaly, word.threshold));
+                signs.digest = Some(model.digest);
+            }
+            say(What::Score(&model_score(word, model.digest, ROLES[slot], input)));
+        }
+        if let Some(distance) = &verdict.distance {
+            let role = if leads { Role::Shadow } else { Role::Leader };
+            if !leads {
+                shared.tally.score = Some((distance.anomaly, distance.threshold));
+            }
+            say(What::Score(&Score {
+                input,
+                anomaly: distance.anomaly,
+                threshold: distance.threshold,
+                rul: None,
+                model: Digest::NONE,
+                kernel: KernelId::RULE,
+                role,
+                contributions: distance.contributions.clone(),
+                rest: distance.rest,
+            }));
+        }
+
+        let mut raised = trip.is_some();
+        let mut bench = Bench {
+            patience: &config.patience,
+            next_id: &mut shared.tally.next_alarm,
+            input,
+            start: row.start,
+            emit: &mut |alarm| {
+                raised |= alarm.state == AlarmState::Raised;
+                say(What::Alarm(alarm));
+            },
+        };
+        if let Some(trip) = trip {
+            let evidence = Evidence { feature: trip.feature, value: trip.value, limit: trip.limit };
+            self.memory.decision.trip(evidence, &mut bench);
+        }
+        self.memory.decision.step(&signs, &mut bench);
+
+        if verdict.new_regime && self.baseline.regimes() > 1 {
+            if let Some(bin) = bin {
+                say(What::Event(Event::NewRegime { bin }));
+            }
+        }
+        if let Some((from, to)) = verdict.commissioned {
+            say(What::Event(Event::Commissioned { from, to }));
+        }
+        if let Some(bin) = bin {
+            for (slot, word) in words.iter().enumerate() {
+                let (Some(word), Some(model)) = (word, &shared.models[slot]) else { continue };
+                let fit = &mut self.sequences[slot].fit;
+                if !known && trusted {
+                    fit.watch_commissioning(word);
+                }
+                if verdict.commissioned.is_some() {
+                    fit.commissioned(bin);
+                }
+                let normal = verdict.distance.as_ref().is_none_or(|d| d.anomaly <= d.threshold) && trusted;
+                let outside = !word.knows || word.outside >= OUTSIDE_SHARE && normal;
+                if let (Some(share), LEADER) = (fit.drift(outside), slot) {
+                    say(What::Event(Event::Drift { model: model.digest, share }));
+                }
+            }
+        }
+
+        self.memory.since_spectrum += 1;
+        let due = config.spectrum_every > 0 && self.memory.since_spectrum >= config.spectrum_every;
+        if let (Some(spectra), true) = (spectra, due || raised) {
+            self.memory.since_spectrum = 0;
+            say(What::Spectrum(&spectrum(&spectra.acceleration, false, input)));
+            say(What::Spectrum(&spectrum(&spectra.envelope, true, input)));
+        }
+        self.memory.since_state += 1;
+        let due = config.state_every > 0 && self.memory.since_state >= config.state_every;
+        if verdict.commissioned.is_some() || due {
+            if let Some(bytes) = bin.and_then(|bin| self.baseline.record(bin)) {
+                self.memory.since_state = 0;
+                say(What::State(&State { group: self.place, version: STATE_VERSION, bytes }));
+            }
+        }
+    }
+
+    /// What rules and diagnosis say of the window.
+    fn signs(&self, row: &FeatureRow, diagnosis: Option<&Diagnosis>, schema: &Schema, config: &MachineConfig) -> Signs {
+        let off = row.state == OperatingState::Off;
+        // A machine that stands still may be as quiet as a dead sensor.
+        let quality = if off { Quality(row.quality.0 & !Quality::NOISE_FLOOR.0) } else { row.quality };
+        let mut signs = Signs { quality, ..Signs::default() };
+        let judged = matches!(row.state, OperatingState::Steady(_) | OperatingState::Unknown);
+        if !judged || !is_usable(row) {
+            return signs;
+        }
+        signs.rule = rule(row, schema, &config.limits, config.patience.clear_ratio);
+        signs.physics = diagnosis.map(|diagnosis| match diagnosis.findings().first() {
+            Some(finding) => (finding.cause, finding.evidence.clone()),
+            None => (Cause::Unclear, heapless::Vec::new()),
+        });
+        signs
+    }
+
+    fn words<B: AsRef<[u8]>>(
+        &mut self,
+        row: &FeatureRow,
+        regime: &Regime,
+        models: &[Option<Installed<B>>; 2],
+        kernel: &mut kilter_infer::Scratch,
+    ) -> [Option<Word>; 2] {
+        let row = Row {
+            index: row.index,
+            regime: *regime,
+            values: &row.vector.values,
+            valid: row.vector.valid,
+            broken: row.quality.intersects(Quality::GAP),
+            usable: is_usable(row),
+        };
+        let mut words = [None, None];
+        for ((word, sequence), model) in words.iter_mut().zip(&mut self.sequences).zip(models) {
+            if let Some(artifact) = model.as_ref().and_then(Installed::artifact) {
+                *word = sequence.push(&row, &artifact, kernel);
+            }
+        }
+        words
+    }
+
+    /// Model and statistic: who decides, and what the other one does meanwhile.
+    fn weigh(
+        &self,
+        words: &[Option<Word>; 2],
+        verdict: &Verdict,
+        leads: bool,
+        settled: bool,
+        config: &MachineConfig,
+        signs: &mut Signs,
+    ) {
+        let ratio = config.patience.clear_ratio;
+        // The one that does not decide raises nothing, and what it had raised ends when the other is quiet.
+        let silent = |sign: Sign| Some(Sign { severity: Severity::Healthy, ..sign });
+        match (&words[LEADER], &verdict.distance) {
+            (Some(word), _) if leads => {
+                let sign = Sign::score(word.anomaly, word.threshold, ratio);
+                (signs.model, signs.statistic) = (Some(sign), silent(sign));
+                signs.contributions = word.ranking.contributions.clone();
+            }
+            (_, Some(distance)) if settled => {
+                let sign = Sign::score(distance.anomaly, distance.threshold, ratio);
+                (signs.statistic, signs.model) = (Some(sign), silent(sign));
+                signs.contributions = distance.contributions.clone();
+            }
+            _ => {}
+        }
+    }
+
+    /// A temperature that is still moving to another level says nothing about the machine's health yet.
+    fn is_settled(&mut self, row: &FeatureRow) -> bool {
+        if row.kind != GroupKind::Temperature {
+            return true;
+        }
+        let Some(level) = row.vector.get(temperature::at::LEVEL) else { return false };
+        let slow = self.memory.slow_level.get_or_insert(level);
+        *slow += (level - *slow) * SLOW;
+        (level - *slow).abs() < SETTLED_K
+    }
+
+    /// Forgets what was learned: after maintenance or on command.
+    pub(crate) fn recommission(&mut self, bench: &mut Bench<'_>) {
+        self.baseline.restart();
+        self.memory.ready = false;
+        self.memory.decision.reset(bench);
+    }
+
+    pub(crate) fn reset(&mut self, bench: &mut Bench<'_>) {
+        self.memory.decision.reset(bench);
+        self.memory.runs = Runs::default();
+    }
+
+    pub(crate) fn worst(&self) -> Option<(Severity, Cause)> {
+        self.memory.decision.worst()
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.memory.ready
+    }
+
+    /// The diagnosis with this machine's limits. A slope alone is no fault: a healthy machine under more load warms up too.
+    pub(crate) fn limits(&self, config: &MachineConfig) -> diagnose::Limits {
+        let usual = diagnose::Limits::default();
+        diagnose::Limits {
+            velocity_mm_s: config.limits.velocity_alarm_mm_s.unwrap_or(usual.velocity_mm_s),
+            level_deg_c: config.limits.temperature_alarm.map_or(usual.level_deg_c, |t| t.0),
+            slope_k_per_h: f32::INFINITY,
+            ..usual
+        }
+    }
+
+    pub(crate) fn save<B: AsRef<[u8]>>(&self, models: &[Option<Installed<B>>; 2], out: &mut Writer<'_>) {
+        self.baseline.save(out);
+        out.value(&self.memory);
+        for (sequence, model) in self.sequences.iter().zip(models) {
+            sequence.save(installed(model), out);
+        }
+    }
+
+    pub(crate) fn load<B: AsRef<[u8]>>(
+        &mut self,
+        models: &[Option<Installed<B>>; 2],
+        bytes: &mut Reader<'_>,
+    ) -> Result<(), RestoreError> {
+        self.baseline.load(bytes)?;
+        self.memory = bytes.value()?;
+        self.sequences.iter_mut().zip(models).try_for_each(|(sequence, model)| sequence.load(installed(model), bytes))
+    }
+}
+
+impl<F, const S: usize> Judge<F, S> {
+    pub(crate) fn place(&self) -> u8 {
+        self.place
+    }
+}
+
+fn installed<B: AsRef<[u8]>>(model: &Option<Installed<B>>) -> Option<(&Digest, kilter_infer::Artifact<'_>)> {
+    model.as_ref().and_then(|model| Some((&model.digest, model.artifact()?)))
+}
+
+/// Values that speak of the machine.
+fn is_usable(row: &FeatureRow) -> bool {
+    row.vector.valid != 0 && !row.quality.intersects(SENSOR_FAULT | Quality::CLOCK_BACK)
+}
+
+/// The worst of the fixed limits.
+fn rule(row: &FeatureRow, schema: &Schema, limits: &Limits, ratio: f32) -> Option<(Sign, Cause, Evidence)> {
+    let mut worst: Option<(Sign, Cause, Evidence)> = None;
+    let mut check = |place: usize, alarm: Option<f32>, danger: Option<f32>, cause: Cause| {
+        let (Some(value), Some(feature)) = (row.vector.get(place), schema.features().get(place)) else { return };
+        let Some(sign) = Sign::of(value, alarm, danger, ratio) else { return };
+        let limit = if sign.severity == Severity::Danger { danger } else { alarm }.or(danger).unwrap_or(0.0);
+        let new = (sign, cause, Evidence { feature: feature.id, value, limit });
+        worst = Some(match &worst {
+            Some(old) if old.0.severity >= sign.severity => (old.0.and(sign), old.1, old.2),
+            Some(old) => (old.0.and(sign), new.1, new.2),
+            None => new,
+        });
+    };
+    match row.kind {
+        GroupKind::Vibration => {
+            check(at::VELOCITY_RMS, limits.velocity_alarm_mm_s, limits.velocity_danger_mm_s, Cause::Severity);
+        }
+        GroupKind::Temperature => {
+            let celsius = |limit: Option<kilter_types::Celsius>| limit.map(|t| t.0);
+            let (alarm, danger) = (celsius(limits.temperature_alarm), celsius(limits.temperature_danger));
+            check(temperature::at::LEVEL, alarm, danger, Cause::Overheating);
+        }
+        GroupKind::Reading | GroupKind::Cycle => {}
+    }
+    for limit in &limits.features {
+        if let Some(place) = schema.features().iter().position(|feature| feature.id == limit.feature) {
+            check(place, Some(limit.alarm), Some(limit.danger), limit.cause);
+        }
+    }
+    worst
+}
+
+fn model_score(word: &Word, model: Digest, role: Role, input: RowRef) -> Score {
+    Score {
+        input,
+        anomaly: word.anomaly,
+        threshold: word.threshold,
+        rul: None,
+        model,
+        kernel: word.kernel,
+        role,
+        contributions: word.ranking.contributions.clone(),
+        rest: word.ranking.rest,
+    }
+}
+
+/// A spectrum for display: the largest line of each of at most 256 stretches.
+fn spectrum(amplitudes: &Amplitudes<'_>, envelope: bool, input: RowRef) -> Spectrum {
+    let lines = amplitudes.lines;
+    let stretch = lines.len().div_ceil(MAX_LINES).max(1);
+    let full_scale = lines.iter().fold(0.0f32, |most, line| most.max(*line));
+    let unit = if full_scale > 0.0 { 65_535.0 / full_scale } else { 0.0 };
+    let largest = |part: &[f32]| part.iter().fold(0.0f32, |most, line| most.max(*line));
+    Spectrum {
+        group: input.group,
+        index: input.index,
+        envelope,
+        line_hz: amplitudes.spacing_hz * stretch as f32,
+        full_scale,
+        lines: lines.chunks(stretch).map(|part| libm::roundf(largest(part) * unit) as u16).collect(),
+    }
+}
+
+pub(crate) const LEADER: usize = 0;
+pub(crate) const ROLES: [Role; 2] = [Role::Leader, Role::Shadow];
+const MAX_LINES: usize = 256;
+const STATE_VERSION: u8 = 1;
+/// How fast the slow temperature follows: weight of a window.
+const SLOW: f32 = 1.0 / 30.0;
+/// A temperature nearer than this to its slow self is settled.
+const SETTLED_K: f32 = 1.0;
+const _: () = assert!(vibration_id(at::VELOCITY_RMS).0 == 37, "the rule reads the velocity");

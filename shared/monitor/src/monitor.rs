@@ -1,0 +1,458 @@
+//! The monitor of one machine: inputs go in by position, windows come out judged.
+//!
+//! It is deterministic and owns no clock: the same inputs in the same order give the same outputs, bit for bit, after a
+//! snapshot too. A window is worked through inside the [`Monitor::push`] that completes it.
+
+use core::fmt;
+
+use kilter_infer::{Layout, Scratch};
+use kilter_signal::fft::Plan;
+use kilter_types::{
+    Cause, ChannelId, Digest, Event, Generation, GroupKind, Input, MachineEvent, Micros, Name, Role, RowRef, Rpm,
+    Severity, Unit,
+};
+
+use crate::{
+    config::{ChannelConfig, ChannelKind, ConfigError, MAX_GROUPS, MachineConfig},
+    decision::Bench,
+    group::{Group, Shared, Tally, channel_place},
+    judge::ROLES,
+    memory::{Memory, scratch_len},
+    model::{InstallError, Installed, places},
+    output::{Output, Summary, What},
+    protection::Protector,
+    regime::Operating,
+    snapshot::{MAGIC, Reader, RestoreError, SnapshotError, VERSION, Writer},
+    window::{Block, Reading},
+};
+
+/// One machine. `G` groups at most; `S` values of memory per model and group (sequence length times features).
+///
+/// With the defaults the struct itself is large; keep it in a box or a static, not on a small stack.
+pub struct Monitor<M: Memory, const G: usize = MAX_GROUPS, const S: usize = 1024> {
+    config: MachineConfig,
+    operating: Operating,
+    plans: heapless::Vec<Plan<M::Floats>, G>,
+    scratch: M::Floats,
+    kernel: Scratch,
+    groups: heapless::Vec<Group<M, S>, G>,
+    models: [Option<Installed<M::Model>>; 2],
+    protector: Protector,
+    tally: Tally,
+}
+
+impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
+    /// Checks the configuration and borrows all memory that will ever be used.
+    pub fn new(config: MachineConfig, memory: &mut M) -> Result<Self, ConfigError> {
+        config.check()?;
+        let values = scratch_len(&config);
+        let scratch = memory.floats(values).ok_or(ConfigError::Memory { values })?;
+        let mut plans = heapless::Vec::<Plan<M::Floats>, G>::new();
+        let mut groups = heapless::Vec::new();
+        for (place, group) in config.groups.iter().enumerate() {
+            let len = group.window as usize;
+            let mut plan = plans.iter().position(|plan| plan.len() == len).unwrap_or(plans.len());
+            if group.kind == GroupKind::Vibration && plan == plans.len() {
+                let values = kilter_signal::fft::table_len(len);
+                let table = memory.floats(values).ok_or(ConfigError::Memory { values })?;
+                let made = Plan::new(len, table).map_err(|_| ConfigError::Figures)?;
+                plans.push(made).map_err(|_| ConfigError::TooManyGroups)?;
+            } else if group.kind != GroupKind::Vibration {
+                plan = 0;
+            }
+            let values = crate::window::needed(group).floats;
+            let made = Group::new(place as u8, plan, &config, memory).ok_or(ConfigError::Memory { values })?;
+            groups.push(made).map_err(|_| ConfigError::TooManyGroups)?;
+        }
+        let speed_awaited = config.channels.iter().any(|channel| channel.kind == ChannelKind::Speed);
+        let tally = Tally { speed_awaited, ..Tally::default() };
+        Ok(Self {
+            config,
+            operating: Operating::default(),
+            plans,
+            scratch,
+            kernel: Scratch::new(),
+            groups,
+            models: [None, None],
+            protector: Protector::default(),
+            tally,
+        })
+    }
+
+    /// Takes one input of a channel; `position` counts its samples, readings or cycles since the sensor's beginning.
+    ///
+    /// Positions already seen are dropped, positions left out are a hole. An [`Input::Event`] belongs to the machine: channel
+    /// and position are then ignored.
+    pub fn push(
+        &mut self,
+        channel: ChannelId,
+        position: u64,
+        input: Input<'_>,
+        sink: &mut dyn FnMut(Output<'_>),
+    ) -> Result<(), PushError> {
+        if let Input::Event { t, event } = input {
+            self.machine_event(t, event, sink);
+            return Ok(());
+        }
+        let declared = self.config.channels.get(usize::from(channel.0)).ok_or(PushError::Channel(channel))?;
+        if position > MAX_POSITION {
+            return Err(PushError::Position(position));
+        }
+        let (unit, kind) = (declared.unit, declared.kind);
+        match (input, kind) {
+            (Input::Block { t0, rate, samples }, ChannelKind::Vibration { rate: declared }) => {
+                let block = Block { position, t0, rate, declared, samples };
+                self.for_groups(channel, sink, |group, _, scratch, shared| {
+                    group.block(&block, |x| unit.to_house(x), scratch, shared);
+                });
+            }
+            (Input::Reading { t, value }, ChannelKind::Speed) => {
+                self.operating.speed(t, to_rpm(unit, value));
+                self.slow(channel, position, t, value, kind, sink);
+            }
+            (Input::Reading { t, value }, ChannelKind::Load) => {
+                self.operating.load(t, value);
+                self.slow(channel, position, t, value, kind, sink);
+            }
+            (Input::Reading { t, value }, ChannelKind::Reading { .. } | ChannelKind::Ambient) => {
+                self.slow(channel, position, t, unit.to_house(value), kind, sink);
+            }
+            (Input::Cycle { row, .. }, ChannelKind::Cycle { width }) => {
+                if row.len() != usize::from(width) {
+                    return Err(PushError::Width { declared: width, found: row.len() });
+                }
+                self.for_groups(channel, sink, |group, _, _, shared| group.cycle(position, row, shared));
+            }
+            (Input::Block { .. } | Input::Reading { .. } | Input::Cycle { .. } | Input::Event { .. }, _) => {
+                return Err(PushError::Kind(channel));
+            }
+        }
+        Ok(())
+    }
+
+    /// Positions of a channel that will never come: its open window closes, the next one carries [`kilter_types::Quality::GAP`].
+    pub fn skipped(&mut self, channel: ChannelId, from: u64, to: u64, sink: &mut dyn FnMut(Output<'_>)) {
+        if from < to && to <= MAX_POSITION {
+            let kind = self.config.channels.get(usize::from(channel.0)).map(|channel| channel.kind);
+            let period = period(kind);
+            self.for_groups(channel, sink, |group, place, _, shared| group.skip(place, to, period, shared));
+        }
+    }
+
+    /// Something happened to the machine itself.
+    pub fn machine_event(&mut self, t: Micros, event: MachineEvent, sink: &mut dyn FnMut(Output<'_>)) {
+        match event {
+            MachineEvent::Speed(rpm) => self.operating.speed(t, rpm),
+            MachineEvent::Load(percent) => self.operating.load(t, percent),
+            MachineEvent::Interrupted => {
+                for group in &mut self.groups {
+                    group.interrupt();
+                }
+            }
+            MachineEvent::Maintenance => {
+                self.recommission(t, sink);
+                let Ok(what) = Name::new("maintenance") else { return };
+                self.say(0, t, What::Event(Event::Maintenance { what }), sink);
+            }
+        }
+    }
+
+    /// An event from outside: maintenance starts the baselines again, the others change nothing here.
+    pub fn event(&mut self, event: &Event, now: Micros, sink: &mut dyn FnMut(Output<'_>)) {
+        if let Event::Maintenance { .. } = event {
+            self.recommission(now, sink);
+        }
+    }
+
+    /// Starts the baselines of the machine again; alarms clear and come back if their reason stands.
+    pub fn recommission(&mut self, now: Micros, sink: &mut dyn FnMut(Output<'_>)) {
+        self.for_judges(now, sink, |judge, bench| judge.recommission(bench));
+    }
+
+    /// Resets latched alarms and trips.
+    pub fn reset(&mut self, now: Micros, sink: &mut dyn FnMut(Output<'_>)) {
+        self.protector.reset();
+        self.for_judges(now, sink, |judge, bench| judge.reset(bench));
+    }
+
+    /// Puts a model into a slot, between two windows: the next window of each group it serves is its first.
+    ///
+    /// A model that is refused leaves the one before in place. Either way an event says so. After a restart, install the
+    /// models first (with a sink that drops the events) and restore the snapshot then.
+    pub fn install(
+        &mut self,
+        slot: Role,
+        bytes: M::Model,
+        digest: Digest,
+        generation: Generation,
+        sink: &mut dyn FnMut(Output<'_>),
+    ) -> Result<(), InstallError> {
+        let place = slot_place(slot);
+        let layout = match self.examine(bytes.as_ref()) {
+            Ok(layout) => layout,
+            Err(error) => {
+                if let Ok(reason) = Name::new(error.as_str()) {
+                    self.say(0, Micros(0), What::Event(Event::ModelRefused { model: digest, reason }), sink);
+                }
+                return Err(error);
+            }
+        };
+        let installed = Installed { bytes, layout, digest, generation };
+        let from = self.models[place].as_ref().map_or(Digest::NONE, |model| model.digest);
+        for i in 0..self.groups.len() {
+            let group = &mut self.groups[i];
+            let serves = self.config.groups[i].kind == layout_kind(&installed);
+            let features =
+                installed.artifact().filter(|_| serves).and_then(|artifact| places(&artifact, &group.schema));
+            let served = features.is_some();
+            group.judge.sequences[place].switch(features);
+            if served {
+                let first = RowRef { group: i as u8, index: group.index(), seq: 0 };
+                let event = Event::ModelSwitched { from, to: digest, generation, first };
+                self.say(i, Micros(0), What::Event(event), sink);
+            }
+        }
+        self.models[place] = Some(installed);
+        Ok(())
+    }
+
+    /// Takes the model out of a slot.
+    pub fn remove(&mut self, slot: Role) {
+        let place = slot_place(slot);
+        self.models[place] = None;
+        for group in &mut self.groups {
+            group.judge.sequences[place].switch(None);
+        }
+    }
+
+    /// Restores a snapshot of a monitor with the same configuration. After an error the monitor must be built anew.
+    ///
+    /// A model's sequence goes on if the model with the same digest is already installed; otherwise it starts anew.
+    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
+        let mut bytes = Reader::new(bytes);
+        if bytes.array::<4>()? != MAGIC {
+            return Err(RestoreError::Damaged);
+        }
+        match u16::from_le_bytes(bytes.array()?) {
+            VERSION => {}
+            version => return Err(RestoreError::Version(version)),
+        }
+        if u64::from_le_bytes(bytes.array()?) != self.fingerprint() {
+            return Err(RestoreError::OtherConfig);
+        }
+        (self.tally, self.protector, self.operating) = bytes.value()?;
+        for group in &mut self.groups {
+            group.load(&self.models, &mut bytes)?;
+        }
+        if bytes.is_empty() { Ok(()) } else { Err(RestoreError::Damaged) }
+    }
+
+    /// Writes everything but the models; how many bytes.
+    pub fn snapshot(&self, out: &mut [u8]) -> Result<usize, SnapshotError> {
+        let room = out.len();
+        let needed = self.write(Writer::new(out));
+        if needed <= room { Ok(needed) } else { Err(SnapshotError { needed }) }
+    }
+
+    /// How many bytes a snapshot taken now would have.
+    pub fn snapshot_len(&self) -> usize {
+        self.write(Writer::new(&mut []))
+    }
+
+    /// How the machine is.
+    pub fn summary(&self) -> Summary {
+        let worst = self.groups.iter().filter_map(|group| group.judge.worst()).max_by_key(|(severity, _)| *severity);
+        let (severity, cause) = worst.unwrap_or((Severity::Healthy, Cause::Unclear));
+        Summary {
+            severity,
+            cause,
+            state: self.tally.state,
+            windows: self.tally.windows,
+            score: self.tally.score,
+            baseline_ready: self.groups.iter().all(|group| group.judge.is_ready()),
+            tripped: self.protector.is_tripped(),
+        }
+    }
+
+    /// The model in a slot and its generation.
+    pub fn model(&self, slot: Role) -> Option<(Digest, Generation)> {
+        self.models[slot_place(slot)].as_ref().map(|model| (model.digest, model.generation))
+    }
+
+    /// What it was built from.
+    pub fn config(&self) -> &MachineConfig {
+        &self.config
+    }
+
+    fn examine(&mut self, bytes: &[u8]) -> Result<Layout, InstallError> {
+        let layout = Layout::parse(bytes)?;
+        let artifact = layout.bind(bytes).ok_or(InstallError::Features)?;
+        let kinds = self.config.groups.iter().zip(&self.groups);
+        let mut serving = kinds
+            .filter(|(config, group)| config.kind == artifact.group() && places(&artifact, &group.schema).is_some());
+        if serving.next().is_none() {
+            return Err(InstallError::Features);
+        }
+        let needed = artifact.state_floats();
+        if needed > S {
+            return Err(InstallError::Memory { needed, kept: S });
+        }
+        let mut state = kilter_infer::State::<S>::new();
+        artifact.certify(&mut state, &mut self.kernel)?;
+        Ok(layout)
+    }
+
+    fn slow(
+        &mut self,
+        channel: ChannelId,
+        position: u64,
+        t: Micros,
+        value: f32,
+        kind: ChannelKind,
+        sink: &mut dyn FnMut(Output<'_>),
+    ) {
+        let period = period(Some(kind));
+        self.for_groups(channel, sink, |group, place, _, shared| {
+            group.reading(Reading { channel: place, position, t, value, period }, shared);
+        });
+    }
+
+    /// Every group that this channel belongs to, in order.
+    fn for_groups(
+        &mut self,
+        channel: ChannelId,
+        sink: &mut dyn FnMut(Output<'_>),
+        mut f: impl FnMut(&mut Group<M, S>, usize, &mut [f32], &mut Shared<'_, M>),
+    ) {
+        let Self { config, operating, plans, scratch, kernel, groups, models, protector, tally } = self;
+        let mut shared = Shared { config, operating, plans, kernel, models, protector, tally, sink };
+        for (group, declared) in groups.iter_mut().zip(&config.groups) {
+            if let Some(place) = channel_place(declared, channel) {
+                f(group, place, scratch.as_mut(), &mut shared);
+            }
+        }
+    }
+
+    fn for_judges(
+        &mut self,
+        now: Micros,
+        sink: &mut dyn FnMut(Output<'_>),
+        mut f: impl FnMut(&mut crate::judge::Judge<M::Floats, S>, &mut Bench<'_>),
+    ) {
+        for (group, declared) in self.groups.iter_mut().zip(&self.config.groups) {
+            let input = RowRef { group: group.place(), index: group.index(), seq: 0 };
+            let mut bench = Bench {
+                patience: &self.config.patience,
+                next_id: &mut self.tally.next_alarm,
+                input,
+                start: now,
+                emit: &mut |alarm| {
+                    let what = What::Alarm(alarm);
+                    sink(Output { point: &declared.point, group: input.group, index: input.index, at: now, what });
+                },
+            };
+            f(&mut group.judge, &mut bench);
+        }
+    }
+
+    fn say(&self, group: usize, at: Micros, what: What<'_>, sink: &mut dyn FnMut(Output<'_>)) {
+        if let (Some(open), Some(declared)) = (self.groups.get(group), self.config.groups.get(group)) {
+            sink(Output { point: &declared.point, group: open.place(), index: open.index(), at, what });
+        }
+    }
+
+    fn write(&self, mut out: Writer<'_>) -> usize {
+        out.bytes(&MAGIC);
+        out.bytes(&VERSION.to_le_bytes());
+        out.bytes(&self.fingerprint().to_le_bytes());
+        out.value(&(&self.tally, &self.protector, &self.operating));
+        for group in &self.groups {
+            group.save(&self.models, &mut out);
+        }
+        out.finish()
+    }
+
+    /// FNV-1a over what the parts of a snapshot depend on.
+    fn fingerprint(&self) -> u64 {
+        let config = &self.config;
+        let mut hash = 0xcbf2_9ce4_8422_2325u64;
+        let mut add = |word: u64| {
+            for byte in word.to_le_bytes() {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        };
+        add(u64::from(config.commissioning_windows) << 8 | u64::from(config.regimes));
+        for (group, declared) in self.groups.iter().zip(&config.groups) {
+            add(group.schema.hash().0);
+            add(u64::from(declared.window) << 32 | u64::from(declared.hop));
+            declared.channels.iter().for_each(|channel| add(u64::from(channel.0)));
+        }
+        hash
+    }
+}
+
+/// Why an input was refused; the monitor is as before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// No such channel.
+    Channel(ChannelId),
+    /// Another kind of input than the channel declares.
+    Kind(ChannelId),
+    /// A cycle row of another width.
+    Width {
+        /// Declared values per row.
+        declared: u8,
+        /// Values given.
+        found: usize,
+    },
+    /// A position that no stream can reach.
+    Position(u64),
+}
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Channel(channel) => write!(f, "take an input of channel {}: there is none", channel.0),
+            Self::Kind(channel) => write!(f, "take an input of channel {}: it declares another kind", channel.0),
+            Self::Width { declared, found } => write!(f, "take a row of {found} values where {declared} are declared"),
+            Self::Position(position) => write!(f, "take position {position}: it is beyond any stream"),
+        }
+    }
+}
+
+impl core::error::Error for PushError {}
+
+/// A channel's name to its number.
+pub fn channel(config: &MachineConfig, name: &Name) -> Option<ChannelId> {
+    let named = |channel: &ChannelConfig| channel.name == *name;
+    config.channels.iter().position(named).and_then(|place| u8::try_from(place).ok()).map(ChannelId)
+}
+
+fn layout_kind<B: AsRef<[u8]>>(installed: &Installed<B>) -> GroupKind {
+    installed.artifact().map_or(GroupKind::Vibration, |artifact| artifact.group())
+}
+
+fn slot_place(slot: Role) -> usize {
+    ROLES.iter().position(|role| *role == slot).unwrap_or(0)
+}
+
+fn to_rpm(unit: Unit, value: f32) -> Rpm {
+    if unit == Unit::Hertz { Rpm(60.0 * value) } else { Rpm(value) }
+}
+
+fn period(kind: Option<ChannelKind>) -> Option<Micros> {
+    match kind {
+        Some(ChannelKind::Reading { period }) => period,
+        Some(
+            ChannelKind::Vibration { .. }
+            | ChannelKind::Cycle { .. }
+            | ChannelKind::Speed
+            | ChannelKind::Load
+            | ChannelKind::Ambient,
+        )
+        | None => None,
+    }
+}
+
+/// Positions stay below, so that no sum of them overflows.
+const MAX_POSITION: u64 = 1 << 52;
