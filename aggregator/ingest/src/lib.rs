@@ -5,6 +5,8 @@
 //! [`Inbound`] messages, settles their [`AckHandle`] once they are durable, and sends through [`DeviceLink`].
 
 mod ack;
+pub mod admit;
+pub mod broker;
 mod budget;
 mod counters;
 mod gateway;
@@ -12,5 +14,6 @@ pub mod listener;
 pub mod topic;
 
 pub use ack::{AckHandle, Refuse};
+pub use admit::{Admission, Admit, AdmitCounters, Intake};
 pub use counters::Counters;
 pub use gateway::{DeviceLink, Inbound, Presence, Principal, SendError, Sent};

@@ -1,5 +1,6 @@
 //! The shells against real MQTT peers over loopback.
 
+mod broker;
 mod device;
 mod hostile;
 mod listener;

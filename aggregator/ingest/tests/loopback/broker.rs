@@ -1,0 +1,208 @@
+//! The broker shell against mosquitto, and mosquitto's own clients against the listener.
+//!
+//! Each test says `not run: 1` and passes where mosquitto is not installed (Debian: `mosquitto`, `mosquitto-clients`).
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use bytes::Bytes;
+use kilter_ingest::broker::{BrokerConfig, BrokerLink, connect};
+use kilter_ingest::listener::Limits;
+use kilter_ingest::{DeviceLink, Inbound, Presence, Sent};
+use kilter_types::Name;
+use rumqttc::PubAckReason;
+use tempfile::TempDir;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::device::{Device, Door, patience, principal};
+
+#[tokio::test]
+async fn what_is_not_accepted_the_broker_hands_over_again() {
+    let Some(broker) = Mosquitto::start().await else {
+        return;
+    };
+    let mut first = Aggregator::start(&broker, None).await;
+    let mut device = Device::connect_to(broker.port, "pump-1").await;
+    device.publish(b"kept").await;
+    device.publish(b"lost").await;
+    assert_eq!(device.puback().await, PubAckReason::Success);
+    let kept = first.next().await;
+    assert_eq!((kept.payload.as_ref(), kept.device.clone()), (&b"kept"[..], principal("pump-1")));
+    let lost = first.next().await;
+    kept.ack.accept();
+    // The aggregator ends with the second message unsettled.
+    first.end().await;
+    drop(lost);
+
+    let mut second = Aggregator::start(&broker, None).await;
+    let again = second.next().await;
+    assert_eq!(again.payload, "lost");
+    again.ack.accept();
+    device.publish(b"next").await;
+    let next = second.next().await;
+    assert_eq!(next.payload, "next");
+    // A handle dropped while running does the same without a restart.
+    drop(next);
+    let next = second.next().await;
+    assert_eq!(next.payload, "next");
+    next.ack.accept();
+    second.end().await;
+}
+
+#[tokio::test]
+async fn mail_goes_down_through_the_broker_and_shared_subscriptions_come_up() {
+    let Some(broker) = Mosquitto::start().await else {
+        return;
+    };
+    let group = Name::new("kilter").expect("a good name");
+    let mut aggregator = Aggregator::start(&broker, Some(group)).await;
+    let mut device = Device::connect_to(broker.port, "pump-1").await;
+    device.subscribe_down().await;
+    let sent = aggregator.link.send(&principal("pump-1"), Bytes::from_static(b"a plan"));
+    assert_eq!(sent, Ok(Sent::Relayed));
+    assert_eq!(device.mail().await, "a plan");
+    assert_eq!(aggregator.link.presence(&principal("pump-1")), Presence::Unknown);
+    device.publish(b"shared").await;
+    let inbound = aggregator.next().await;
+    assert_eq!(inbound.payload, "shared");
+    inbound.ack.accept();
+    assert_eq!(aggregator.link.counters().messages_up, 1);
+    aggregator.end().await;
+}
+
+#[tokio::test]
+async fn mosquitto_clients_of_both_versions_work_with_the_listener() {
+    if find("mosquitto_pub").is_none() {
+        println!("not run: 1 (mosquitto_pub is not installed)");
+        return;
+    }
+    let mut door = Door::open(Limits::default()).await;
+    for version in ["mqttv311", "mqttv5"] {
+        let port = door.address.port().to_string();
+        let mut publisher = Command::new("mosquitto_pub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-V", version, "-q", "1", "-m", version])
+            .args(["-i", "pump-1", "-u", "pump-1", "-P", "secret-pump-1", "-t", "kilter/v1/acme/pump-1/up"])
+            .spawn()
+            .expect("mosquitto_pub starts");
+        let inbound = door.next().await;
+        assert_eq!(inbound.payload, version);
+        assert!(publisher.try_wait().expect("its state").is_none(), "it waits for the PUBACK");
+        inbound.ack.accept();
+        let status = tokio::task::spawn_blocking(move || publisher.wait()).await.expect("waited");
+        assert!(status.expect("its status").success());
+
+        let sent = door.hub.send(&principal("pump-1"), Bytes::from_static(b"mail"));
+        assert_eq!(sent, Ok(Sent::Parked));
+        let subscriber = Command::new("mosquitto_sub")
+            .args(["-h", "127.0.0.1", "-p", &port, "-V", version, "-q", "1", "-C", "1"])
+            .args(["-i", "pump-1", "-u", "pump-1", "-P", "secret-pump-1", "-t", "kilter/v1/acme/pump-1/down"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("mosquitto_sub starts");
+        let output = patience(tokio::task::spawn_blocking(move || subscriber.wait_with_output())).await;
+        assert_eq!(output.expect("waited").expect("its output").stdout, b"mail\n");
+    }
+}
+
+/// A broker of its own on a free port.
+struct Mosquitto {
+    port: u16,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Mosquitto {
+    async fn start() -> Option<Self> {
+        let Some(program) = find("mosquitto") else {
+            println!("not run: 1 (mosquitto is not installed)");
+            return None;
+        };
+        let folder = tempfile::tempdir().expect("a folder");
+        let config = folder.path().join("mosquitto.conf");
+        // Mosquitto takes no port 0; a port that was free a moment ago is tried until one starts.
+        loop {
+            let port = free_port();
+            let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
+            std::fs::write(&config, text).expect("written");
+            let mut child = Command::new(&program)
+                .arg("-c")
+                .arg(&config)
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .expect("mosquitto starts");
+            let up = async {
+                while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                    if child.try_wait().expect("its state").is_some() {
+                        return false;
+                    }
+                    tokio::task::yield_now().await;
+                }
+                true
+            };
+            if patience(up).await {
+                return Some(Self { port, child, _folder: folder });
+            }
+        }
+    }
+}
+
+impl Drop for Mosquitto {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The server's side of a broker.
+struct Aggregator {
+    link: BrokerLink,
+    inbound: mpsc::Receiver<Inbound>,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<()>,
+}
+
+impl Aggregator {
+    async fn start(broker: &Mosquitto, share_group: Option<Name>) -> Self {
+        let config =
+            BrokerConfig { port: broker.port, share_group, ..BrokerConfig::new("127.0.0.1", "kilter-aggregator") };
+        let (sender, inbound) = mpsc::channel(16);
+        let (link, connection) = connect(config, sender).expect("a good configuration");
+        let (stop, stopped) = oneshot::channel();
+        let running = tokio::spawn(connection.run(async {
+            let _ = stopped.await;
+        }));
+        let aggregator = Self { link, inbound, stop, running };
+        let subscribed = async {
+            while !aggregator.link.is_subscribed() {
+                tokio::task::yield_now().await;
+            }
+        };
+        patience(subscribed).await;
+        aggregator
+    }
+
+    async fn next(&mut self) -> Inbound {
+        patience(self.inbound.recv()).await.expect("a message")
+    }
+
+    async fn end(self) {
+        let _ = self.stop.send(());
+        patience(self.running).await.expect("ended well");
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain([Path::new("/usr/sbin").to_owned()])
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
+}
