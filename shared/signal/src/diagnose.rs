@@ -66,6 +66,12 @@ impl Diagnosis {
         self.findings.first().map_or(Cause::Unclear, |f| f.cause)
     }
 
+    /// The clearer of two opinions on the same window, as from two envelope bands.
+    pub fn clearer(self, other: Self) -> Self {
+        let score = |d: &Self| d.findings.first().map_or(0.0, |f| f.score);
+        if score(&other) > score(&self) { other } else { self }
+    }
+
     /// These findings and those, ranked anew.
     pub fn merge(mut self, other: Self) -> Self {
         for finding in other.findings {
@@ -192,8 +198,8 @@ fn blend<const N: usize>(mine: &mut Option<[Line; N]>, new: &Option<[Line; N]>, 
         mine.amplitude += (new.amplitude - mine.amplitude) * weight;
         mine.snr += (new.snr - mine.snr) * weight;
         // A line of its own in any window is no flank: speed wanders, a flank's hill does not.
-        if new.form == Form::Peak {
-            mine.form = Form::Peak;
+        if mine.form == Form::Flank || new.form == Form::Peak {
+            mine.form = new.form;
         }
     }
 }
@@ -283,9 +289,15 @@ fn is_dwarfed(suspect: &Suspect, lines: &Lines) -> bool {
         return false;
     };
     let greatest = suspect.harmonics.iter().map(|line| line.amplitude).fold(0.0, f32::max);
+    let sidebands = match suspect.cause {
+        // Once per revolution the defect passes the load zone: the sidebands may outgrow the line.
+        Cause::InnerRace => lines.bpfi_sidebands,
+        _ => None,
+    };
     let own = suspect
         .harmonics
         .iter()
+        .chain(sidebands.iter().flatten())
         .any(|line| (line.frequency.0 - strongest.frequency.0).abs() <= SAME_LINE * line.frequency.0);
     !own && strongest.amplitude > DWARFING * greatest
 }

@@ -32,6 +32,14 @@ impl Band {
         Self::new(Hertz(low), Hertz(high), rate)
     }
 
+    /// Bands worth trying on a recording whose resonance is not known: the usual one, nearly everything, and the upper part of
+    /// the spectrum. The lower part is left out: multiples of the shaft rule there.
+    pub fn candidates(rate: Hertz) -> impl Iterator<Item = Self> {
+        let share = move |low: f32, high: f32| Self::new(Hertz(low * rate.0), Hertz(high * rate.0), rate);
+        let others = [share(0.04, 0.45), share(0.27, 0.45)];
+        Self::usual(rate).into_iter().chain(others.into_iter().flatten())
+    }
+
     /// Lower edge.
     pub fn low(&self) -> Hertz {
         self.low

@@ -314,10 +314,10 @@ fn set_envelope<T: AsRef<[f32]>>(
     let work = spectrum.re;
     let times = |order: f32| Hertz(order * shaft.0);
     let lines = &mut out.lines;
-    lines.bpfo = amplitudes.harmonics(times(bearing.bpfo), work);
-    lines.bpfi = amplitudes.harmonics(times(bearing.bpfi), work);
-    lines.bsf2 = amplitudes.harmonics(times(bearing.twice_bsf()), work);
-    lines.ftf = amplitudes.harmonics(times(bearing.ftf), work);
+    lines.bpfo = amplitudes.harmonics(times(bearing.bpfo), shaft, work);
+    lines.bpfi = amplitudes.harmonics(times(bearing.bpfi), shaft, work);
+    lines.bsf2 = amplitudes.harmonics(times(bearing.twice_bsf()), shaft, work);
+    lines.ftf = amplitudes.harmonics(times(bearing.ftf), shaft, work);
     lines.bpfi_sidebands = amplitudes.sidebands(times(bearing.bpfi), shaft, work);
     lines.bsf2_sidebands = amplitudes.sidebands(times(bearing.twice_bsf()), times(bearing.ftf), work);
     let top = times(3.1 * bearing.bpfi);

@@ -25,6 +25,8 @@ pub enum Form {
     Flank,
     /// A line of its own.
     Peak,
+    /// A line that stands at a multiple of the shaft's speed, and not where it was looked for.
+    Shaft,
 }
 
 /// Three harmonics of one fault frequency.
@@ -68,7 +70,7 @@ pub(crate) struct Reach {
 
 impl Amplitudes<'_> {
     /// Three harmonics of `base`; `None` unless all of them and their surroundings can be told apart.
-    pub(crate) fn harmonics(&self, base: Hertz, work: &mut [f32]) -> Option<Harmonics> {
+    pub(crate) fn harmonics(&self, base: Hertz, shaft: Hertz, work: &mut [f32]) -> Option<Harmonics> {
         if base.0 < 3.0 * self.spacing_hz {
             return None;
         }
@@ -76,6 +78,12 @@ impl Amplitudes<'_> {
         for (h, line) in harmonics.iter_mut().enumerate() {
             let frequency = base.0 * (h + 1) as f32;
             *line = self.line(Hertz(frequency), self.reach(frequency, base.0), work)?;
+            let multiple = libm::roundf(line.frequency.0 / shaft.0) * shaft.0;
+            let at_shaft = (line.frequency.0 - multiple).abs() <= self.spacing_hz;
+            let apart = (frequency - multiple).abs() > 1.5 * self.spacing_hz;
+            if line.form == Form::Peak && at_shaft && apart {
+                line.form = Form::Shaft;
+            }
         }
         Some(harmonics)
     }
