@@ -1,2 +1,271 @@
-//! placeholder
-fn main() {}
+//! `kilter-aggregator`: the fleet service. See `--help`.
+
+mod app;
+mod catalogue;
+mod client;
+mod clock;
+mod committed;
+mod config;
+mod disk;
+mod fleet;
+mod http;
+mod keys;
+mod lab;
+mod sessions;
+mod store;
+
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use kilter_types::{DeviceId, Name};
+use kilter_wire::bundle::{BUNDLE_VERSION, Bundle};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+
+/// The fleet service: keeps every record, raises alarms, rolls out models, serves the page.
+#[derive(Parser)]
+#[command(name = "kilter-aggregator", version, after_help = EXAMPLES)]
+struct Arguments {
+    /// Config file (TOML); without one the defaults hold.
+    #[arg(long, global = true, env = "KILTER_AGGREGATOR_CONFIG")]
+    config: Option<PathBuf>,
+    /// Data folder; overrides `data` of the config.
+    #[arg(long, global = true)]
+    data: Option<PathBuf>,
+    /// Address of page and API; overrides `http.listen`.
+    #[arg(long, global = true)]
+    http: Option<SocketAddr>,
+    /// Address of the MQTT listener; overrides `mqtt.listen`.
+    #[arg(long, global = true)]
+    mqtt: Option<SocketAddr>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs the service until SIGTERM or Ctrl-C.
+    Serve,
+    /// Enrols a device and writes its bundle (mode 0600).
+    Enroll {
+        /// The device's id: a-z, 0-9, '-', '_' and '.'.
+        device: DeviceId,
+        /// Where the bundle goes.
+        #[arg(long)]
+        out: PathBuf,
+        /// Address that the device shall connect to, host:port; default: `mqtt.listen`.
+        #[arg(long)]
+        server: Option<String>,
+    },
+    /// Makes an API token for a person and prints it once.
+    Token {
+        /// Whose.
+        who: String,
+    },
+    /// Shows machines, nodes, models and rollouts.
+    Fleet {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Goes back to the model before, as a new generation.
+    Rollback {
+        /// For machines of this kind.
+        asset_class: Name,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "asked for")]
+        why: String,
+    },
+    /// Trains now and rolls the result out.
+    Train {
+        /// For machines of this kind only.
+        #[arg(long)]
+        asset_class: Option<Name>,
+        /// Seed of the run.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Asks history in SQL: lake and journal tail together.
+    Query {
+        /// For example: SELECT asset, count(*) AS n FROM features GROUP BY asset
+        sql: String,
+    },
+    /// Says whether a range is complete, or lists its gaps with their causes.
+    Completeness {
+        /// tenant/site/asset/point
+        #[arg(long)]
+        point: String,
+        /// From and to, in microseconds since 1970, as FROM..TO.
+        #[arg(long)]
+        range: String,
+    },
+    /// Prints the documented default config.
+    Config,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into());
+    let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colour).with_writer(std::io::stderr).init();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let ended = runtime.context("failed to start the runtime").and_then(|runtime| runtime.block_on(run(arguments)));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kilter-aggregator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let mut config = Config::load(arguments.config.as_deref())?;
+    if let Some(data) = arguments.data {
+        config.data = data;
+    }
+    if let Some(address) = arguments.http {
+        config.http.listen = address;
+    }
+    if let Some(address) = arguments.mqtt {
+        config.mqtt.listen = address;
+    }
+    let http = config.http.listen;
+    match arguments.command {
+        Command::Serve => {
+            let stop = CancellationToken::new();
+            tokio::spawn(stop_on_signal(stop.clone()));
+            app::run(config, stop).await
+        }
+        Command::Enroll { device, out, server } => enrol(&config, device, &out, server).await,
+        Command::Token { who } => {
+            let catalogue = open_catalogue(&config).await?;
+            println!("{}", catalogue.make_token(&who, clock::now()).await?);
+            Ok(())
+        }
+        Command::Fleet { json } => {
+            let fleet = client::ask(http, "GET", "/api/fleet", None).await?;
+            let models = client::ask(http, "GET", "/api/models", None).await?;
+            if json {
+                println!("{}", json!({ "fleet": fleet, "models": models }));
+            } else {
+                print_fleet(&fleet, &models);
+            }
+            Ok(())
+        }
+        Command::Rollback { asset_class, why } => {
+            let body = json!({ "asset_class": asset_class, "why": why });
+            let answer = client::ask(http, "POST", "/api/rollback", Some(&body)).await?;
+            println!("rollback is generation {}", answer["generation"]);
+            Ok(())
+        }
+        Command::Train { asset_class, seed } => {
+            let body = json!({ "asset_class": asset_class, "seed": seed });
+            println!("{:#}", client::ask(http, "POST", "/api/train", Some(&body)).await?);
+            Ok(())
+        }
+        Command::Query { sql } => {
+            println!("{}", client::ask(http, "POST", "/api/query", Some(&json!({ "sql": sql }))).await?);
+            Ok(())
+        }
+        Command::Completeness { point, range } => {
+            let (from, to) = range.split_once("..").context("failed to read --range: it is FROM..TO")?;
+            let path = format!("/api/completeness?point={point}&from={from}&to={to}");
+            println!("{:#}", client::ask(http, "GET", &path, None).await?);
+            Ok(())
+        }
+        Command::Config => {
+            print!("{}", config::DEFAULT_TOML);
+            Ok(())
+        }
+    }
+}
+
+async fn enrol(config: &Config, device: DeviceId, out: &std::path::Path, server: Option<String>) -> anyhow::Result<()> {
+    let catalogue = open_catalogue(config).await?;
+    let keys = keys::Keys::load(&config.data.join("keys"), &config.tls.names)?;
+    let server = server.unwrap_or_else(|| config.mqtt.listen.to_string());
+    let local = server.starts_with("127.") || server.starts_with("localhost:") || server.starts_with("[::1]");
+    let bundle = Bundle {
+        version: BUNDLE_VERSION,
+        tenant: config.tenant.clone(),
+        credential: catalogue.enrol(&config.tenant, &device, clock::now()).await?,
+        device,
+        server,
+        server_ca: if local { String::new() } else { keys.ca_pem.clone() },
+        signing_key: keys.signing_public(),
+    };
+    let text = toml::to_string(&bundle).context("failed to write the bundle")?;
+    if out.exists() {
+        std::fs::remove_file(out).with_context(|| format!("failed to replace {}", out.display()))?;
+    }
+    keys::write_secret(out, text.as_bytes())?;
+    println!("enrolled {}; its bundle is {}", bundle.device, out.display());
+    Ok(())
+}
+
+async fn open_catalogue(config: &Config) -> anyhow::Result<catalogue::Catalogue> {
+    std::fs::create_dir_all(&config.data).with_context(|| format!("failed to create {}", config.data.display()))?;
+    catalogue::Catalogue::open(&config.data.join("catalogue.sqlite")).await
+}
+
+fn print_fleet(fleet: &Value, models: &Value) {
+    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
+    println!("{:<24} {:<9} {:<16} {:>7}  {:<12} MODELS", "MACHINE", "STATE", "CAUSE", "SCORE", "NODE");
+    for row in fleet["machines"].as_array().into_iter().flatten() {
+        let score = row["score"].as_f64().map_or_else(|| "-".into(), |score| format!("{score:.2}"));
+        let running: Vec<_> = row["models"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|model| format!("{} {}", text(&model["role"]), &text(&model["digest"])[..8]))
+            .collect();
+        println!(
+            "{:<24} {:<9} {:<16} {:>7}  {:<12} {}",
+            text(&row["asset"]),
+            text(&row["state"]),
+            text(&row["cause"]),
+            score,
+            text(&row["device"]),
+            running.join(", ")
+        );
+    }
+    println!("\n{:<12} {:<10} {:<12} {:<10} REASON", "ROLLOUT", "CLASS", "STAGE", "LEADER");
+    for rollout in models["rollouts"].as_array().into_iter().flatten() {
+        println!(
+            "{:<12} {:<10} {:<12} {:<10} {}",
+            rollout["generation"].to_string(),
+            text(&rollout["asset_class"]),
+            text(&rollout["stage"]),
+            rollout["pair"]["leader"].to_string().chars().take(8).collect::<String>(),
+            text(&rollout["reason"])
+        );
+    }
+}
+
+async fn stop_on_signal(stop: CancellationToken) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut term), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        return;
+    };
+    tokio::select! {
+        _ = term.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    stop.cancel();
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  kilter-aggregator serve
+  kilter-aggregator serve --data /var/lib/kilter --http 0.0.0.0:18080 --mqtt 0.0.0.0:8883
+  kilter-aggregator enroll edge-1 --out edge-1.bundle.toml --server plant.example:8883
+  kilter-aggregator fleet
+  kilter-aggregator query 'SELECT asset, count(*) AS n FROM features GROUP BY asset'
+  kilter-aggregator rollback pump --why 'too many alarms'";

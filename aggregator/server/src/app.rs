@@ -1,0 +1,192 @@
+//! Everything wired together, in the order in which data walks.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context;
+use kilter_fold::Entry;
+use kilter_ingest::broker::{self, BrokerConfig};
+use kilter_ingest::listener::{self, Hub, Limits};
+use kilter_ingest::{DeviceLink, Inbound};
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::catalogue::Catalogue;
+use crate::clock;
+use crate::committed::{Committed, CommittedMarks};
+use crate::config::{Config, Mqtt};
+use crate::fleet::FleetHandle;
+use crate::http::{self, App, Feed};
+use crate::keys::{Keys, is_open};
+use crate::lab::{self, LabClient};
+use crate::sessions::Sessions;
+use crate::store::Store;
+
+/// Runs until told to stop.
+pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Result<()> {
+    let data = &config.data;
+    prepare(data)?;
+    let keys = Keys::load(&data.join("keys"), &config.tls.names)?;
+    // Ports first: a taken one is told before anything is touched.
+    let web = http::bind(config.http.listen, "http.listen").await?;
+    let mqtt = match config.mqtt.broker.is_empty() {
+        true => Some(http::bind(config.mqtt.listen, "mqtt.listen").await?),
+        false => None,
+    };
+    let catalogue = Catalogue::open(&data.join("catalogue.sqlite")).await?;
+    let committed = Committed::read(data).unwrap_or_default();
+    let store = Store::open(data, &config.journal, committed.marks.clone(), clock::now())?;
+    let fleet = FleetHandle::open(catalogue.clone(), &config.rollout, keys.signing_secret, data).await?;
+
+    let mut tasks = JoinSet::new();
+    let (inbound, messages) = mpsc::channel::<Inbound>(INBOUND);
+    let link: Arc<dyn DeviceLink> = match mqtt {
+        Some(socket) => {
+            let hub =
+                Hub::new(Limits::default(), Arc::new(catalogue.clone())).context("failed to set up the listener")?;
+            let tls = is_open(config.mqtt.listen).then(|| Arc::clone(&keys.tls));
+            info!(address = %socket.local_addr()?, tls = tls.is_some(), "listening for devices");
+            tasks.spawn(listener::serve(socket, tls, hub.clone(), inbound, stop.clone().cancelled_owned()));
+            Arc::new(hub)
+        }
+        None => {
+            let (link, connection) =
+                broker::connect(broker_config(&config.mqtt)?, inbound).context("failed to set up the broker")?;
+            info!(broker = config.mqtt.broker, "listening behind a broker");
+            tasks.spawn(connection.run(stop.clone().cancelled_owned()));
+            Arc::new(link)
+        }
+    };
+    let sessions = Sessions::new(
+        store.clone(),
+        Arc::clone(&link),
+        fleet.clone(),
+        fleet.models_dir().to_owned(),
+        config.journal.credit_bytes,
+        CommittedMarks::new(&committed),
+    );
+    let feed = Feed::new();
+    tasks.spawn(sessions.clone().run(messages));
+    tasks.spawn(follow_lab(sessions.clone(), data.clone(), committed, stop.clone()));
+    tasks.spawn(keep_time(store.clone(), catalogue.clone(), sessions.clone(), stop.clone()));
+    tasks.spawn(roll_out(fleet.clone(), store.clone(), Arc::clone(&link), sessions.clone(), stop.clone()));
+    tasks.spawn(feed.clone().run_changes(store.clone(), fleet.clone(), stop.clone()));
+    tasks.spawn(lab::supervise(config.lab.clone(), data.clone(), stop.clone()));
+    let app = App {
+        store: store.clone(),
+        sessions,
+        fleet,
+        catalogue,
+        lab: LabClient::new(data),
+        feed,
+        link,
+        started: clock::now(),
+    };
+    let tls = is_open(config.http.listen).then_some(keys.tls);
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    info!(url = %format!("{scheme}://{}/", web.local_addr()?), "page ready");
+    let served = tokio::select! {
+        served = http::serve(web, tls, app, stop.clone()) => served,
+        // Open event streams must not hold up the end.
+        () = async { stop.cancelled().await; clock::pause(GRACE_MS).await } => Ok(()),
+    };
+    stop.cancel();
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            warn!(%error, "task failed");
+        }
+    }
+    store.end().await;
+    info!("ended");
+    served
+}
+
+/// The folder must be ours to write: said before anything starts.
+fn prepare(data: &Path) -> anyhow::Result<()> {
+    let probe = data.join(".writable");
+    std::fs::create_dir_all(data)
+        .and_then(|()| std::fs::write(&probe, b""))
+        .and_then(|()| std::fs::remove_file(&probe))
+        .with_context(|| {
+            format!("failed to write to the data folder {}; make it writable or set `data`", data.display())
+        })
+}
+
+fn broker_config(mqtt: &Mqtt) -> anyhow::Result<BrokerConfig> {
+    let (host, port) = mqtt
+        .broker
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        .with_context(|| format!("failed to read mqtt.broker {:?}: it is host:port", mqtt.broker))?;
+    let mut config = BrokerConfig::new(host, "kilter-aggregator");
+    config.port = port;
+    if !mqtt.broker_user.is_empty() {
+        let password = std::fs::read_to_string(&mqtt.broker_password_file)
+            .with_context(|| format!("failed to read mqtt.broker_password_file {:?}", mqtt.broker_password_file))?;
+        config.credential = Some((mqtt.broker_user.clone(), password.trim().to_owned()));
+    }
+    Ok(config)
+}
+
+/// Watches what the lab commits and tells the devices.
+async fn follow_lab(sessions: Sessions, data: std::path::PathBuf, mut known: Committed, stop: CancellationToken) {
+    while pause(&stop, FOLLOW_MS).await {
+        match Committed::read(&data) {
+            Some(committed) if committed != known => {
+                sessions.committed(CommittedMarks::new(&committed));
+                known = committed;
+            }
+            Some(_) | None => {}
+        }
+    }
+}
+
+/// A tick a second into the journal; devices enrolled meanwhile are let in; now and then a snapshot.
+async fn keep_time(store: Store, catalogue: Catalogue, sessions: Sessions, stop: CancellationToken) {
+    let mut seconds = 0u64;
+    while pause(&stop, 1_000).await {
+        seconds += 1;
+        let _ = store.append(Entry::Tick { now: clock::now() }).await;
+        if let Err(error) = catalogue.reload().await {
+            warn!(error = %format!("{error:#}"), "devices not read");
+        }
+        if seconds % SNAPSHOT_SECS == 0 {
+            store.snapshot(sessions.lab_offset()).await;
+        }
+    }
+}
+
+/// Steps the rollouts and sends plans to the nodes whose plan changed.
+async fn roll_out(
+    fleet: FleetHandle,
+    store: Store,
+    link: Arc<dyn DeviceLink>,
+    sessions: Sessions,
+    stop: CancellationToken,
+) {
+    while pause(&stop, ROLL_OUT_MS).await {
+        let principals = sessions.principals();
+        for device in fleet.step(&store, link.as_ref(), &principals).await {
+            if let Some(principal) = principals.get(&device) {
+                sessions.send_plan(principal);
+            }
+        }
+    }
+}
+
+/// Waits; `false` when it is time to stop.
+async fn pause(stop: &CancellationToken, millis: u64) -> bool {
+    tokio::select! {
+        () = clock::pause(millis) => true,
+        () = stop.cancelled() => false,
+    }
+}
+
+/// Messages between the link and the journal; the link waits beyond it.
+const INBOUND: usize = 1024;
+const FOLLOW_MS: u64 = 200;
+const ROLL_OUT_MS: u64 = 500;
+const SNAPSHOT_SECS: u64 = 20;
+const GRACE_MS: u64 = 500;

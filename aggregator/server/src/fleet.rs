@@ -1,0 +1,270 @@
+//! The fleet's shell: takes finished models in, lets the planner decide, signs, saves, and tells the devices.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use anyhow::Context;
+use kilter_fleet::{Assignment, Observed, Planner, Policy, Registry, StageChange, guard};
+use kilter_ingest::{DeviceLink, Presence, Principal};
+use kilter_types::{DeviceId, Digest, Generation, Manifest, Micros, Name, Role};
+use kilter_wire::{Plan, SignedManifest, sign};
+use serde::Serialize;
+use tracing::{error, info, warn};
+
+use crate::catalogue::Catalogue;
+use crate::clock;
+use crate::store::Store;
+
+/// Registry, planner and the signing key behind one lock.
+#[derive(Clone)]
+pub(crate) struct FleetHandle {
+    inner: Arc<RwLock<Fleet>>,
+    catalogue: Catalogue,
+    policy: Policy,
+    secret: [u8; 32],
+    expires: Micros,
+    models: PathBuf,
+    outbox: PathBuf,
+}
+
+#[derive(Clone, Default, PartialEq)]
+struct Fleet {
+    registry: Registry,
+    planner: Planner,
+}
+
+/// What `fleet` and the page show of models and rollouts.
+#[derive(Serialize)]
+pub(crate) struct ModelsView {
+    pub(crate) models: Vec<kilter_fleet::Model>,
+    pub(crate) rollouts: Vec<kilter_fleet::Rollout>,
+    pub(crate) desired: BTreeMap<DeviceId, kilter_fleet::Desired>,
+    pub(crate) champions: BTreeMap<Name, kilter_fleet::Pair>,
+}
+
+impl FleetHandle {
+    pub(crate) async fn open(
+        catalogue: Catalogue,
+        config: &crate::config::Rollout,
+        secret: [u8; 32],
+        data: &Path,
+    ) -> anyhow::Result<Self> {
+        let (registry, planner) = catalogue.load_fleet().await?;
+        let models = data.join("models");
+        std::fs::create_dir_all(&models).with_context(|| format!("failed to create {}", models.display()))?;
+        Ok(Self {
+            inner: Arc::new(RwLock::new(Fleet { registry, planner })),
+            catalogue,
+            policy: Policy {
+                canaries: config.canaries,
+                probation: Micros::from_secs(i64::from(config.probation_secs)),
+            },
+            secret,
+            expires: Micros::from_secs(i64::from(config.expires_days) * 86_400),
+            models,
+            outbox: data.join("lab").join("outbox"),
+        })
+    }
+
+    /// Where artifacts are kept.
+    pub(crate) fn models_dir(&self) -> &Path {
+        &self.models
+    }
+
+    /// Everything that is known of models and rollouts.
+    pub(crate) fn view(&self) -> ModelsView {
+        let fleet = self.read();
+        ModelsView {
+            models: fleet.registry.newest_first().into_iter().cloned().collect(),
+            rollouts: fleet.planner.rollouts().iter().rev().cloned().collect(),
+            desired: fleet.planner.all_desired().clone(),
+            champions: fleet.planner.champions().clone(),
+        }
+    }
+
+    /// Builds a device's signed plan and lends it to `send`; nothing happens while nothing was decided for it.
+    pub(crate) fn with_plan(&self, device: &DeviceId, send: impl FnOnce(Plan<'_>)) {
+        let signed = {
+            let fleet = self.read();
+            let Some(desired) = fleet.planner.desired(device).cloned() else {
+                return;
+            };
+            let models: Vec<_> = desired.models.iter().filter_map(|model| self.sign(&fleet, model)).collect();
+            (desired.generation, models)
+        };
+        let (generation, models) = signed;
+        let signatures = models.iter().map(|(_, signature)| signature.as_slice());
+        let signature = sign::sign_plan(device, generation, signatures, &self.secret);
+        let models = models
+            .iter()
+            .map(|(manifest, signature)| SignedManifest { manifest, signature: signature.as_slice() })
+            .collect();
+        send(Plan { device: device.clone(), generation, models, signature: &signature });
+    }
+
+    /// One step: models in, planner on, saved, and the devices whose plan changed.
+    pub(crate) async fn step(
+        &self,
+        store: &Store,
+        link: &dyn DeviceLink,
+        principals: &BTreeMap<DeviceId, Principal>,
+    ) -> Vec<DeviceId> {
+        let now = clock::now();
+        let observed = observe(store, link, principals);
+        let before = self.read().clone();
+        let mut after = before.clone();
+        let cards = match self.import(&mut after, now) {
+            Ok(cards) => cards,
+            Err(error) => {
+                warn!(error = %format!("{error:#}"), "model not imported");
+                after = before.clone();
+                Vec::new()
+            }
+        };
+        let changes = after.planner.step(&self.policy, &observed, now);
+        if after == before {
+            return Vec::new();
+        }
+        if let Err(violation) = guard::check(&before.planner, &after.planner, &self.policy, &after.registry, &observed)
+        {
+            error!(%violation, "rollout step refused");
+            return Vec::new();
+        }
+        let moved = after
+            .planner
+            .all_desired()
+            .iter()
+            .filter(|(device, desired)| before.planner.desired(device) != Some(desired))
+            .map(|(device, _)| device.clone())
+            .collect();
+        if let Err(error) = self.save(after).await {
+            warn!(error = %format!("{error:#}"), "rollout not saved");
+            return Vec::new();
+        }
+        for StageChange { generation, stage } in changes {
+            info!(generation = generation.0, ?stage, "rollout moved");
+        }
+        for card in cards {
+            let _ = std::fs::remove_file(artifact_beside(&card));
+            let _ = std::fs::remove_file(card);
+        }
+        moved
+    }
+
+    /// Goes back to the model before.
+    pub(crate) async fn roll_back(&self, class: &Name, who: &str, why: &str) -> anyhow::Result<Generation> {
+        let now = clock::now();
+        let mut fleet = self.read().clone();
+        let generation = fleet.planner.roll_back(class, why, now)?;
+        self.save(fleet).await?;
+        self.catalogue.audit(who, "rollback", &format!("{class}: {why}"), now).await?;
+        Ok(generation)
+    }
+
+    /// Takes finished models from the lab's outbox and starts the rollout of those that lead; returns the cards taken.
+    fn import(&self, fleet: &mut Fleet, now: Micros) -> anyhow::Result<Vec<PathBuf>> {
+        let Ok(entries) = std::fs::read_dir(&self.outbox) else {
+            return Ok(Vec::new());
+        };
+        let mut cards: Vec<_> = entries
+            .filter_map(Result::ok)
+            .map(|entry| entry.path())
+            .filter(|path| path.to_string_lossy().ends_with(CARD))
+            .collect();
+        cards.sort();
+        let mut leaders = Vec::new();
+        for path in &cards {
+            let import = || -> anyhow::Result<_> {
+                let card: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
+                let artifact = std::fs::read(artifact_beside(path))?;
+                let digest = Digest::of(&artifact);
+                crate::disk::replace(&self.models.join(format!("{digest}.kltm")), &artifact)?;
+                Ok((card, artifact))
+            };
+            let (card, artifact) = import().with_context(|| format!("failed to import {}", path.display()))?;
+            let model = fleet
+                .registry
+                .import(&artifact, &card, now)
+                .with_context(|| format!("failed to import {}", path.display()))?;
+            info!(model = %model.digest, name = %model.name, version = model.version, role = ?model.role, "model registered");
+            if model.role == Role::Leader {
+                let reason = card.get("reason").and_then(serde_json::Value::as_str).unwrap_or("trained");
+                leaders.push((model.digest, reason.to_owned()));
+            }
+        }
+        for (digest, reason) in leaders {
+            let generation = fleet.planner.start(digest, &reason, &fleet.registry, now)?;
+            info!(model = %digest, generation = generation.0, "rollout started");
+        }
+        Ok(cards)
+    }
+
+    fn sign(&self, fleet: &Fleet, assignment: &Assignment) -> Option<(Vec<u8>, [u8; 64])> {
+        let model = fleet.registry.get(assignment.digest)?;
+        let rollout = fleet.planner.rollouts().iter().find(|rollout| rollout.generation == assignment.generation);
+        let signed_at = rollout.map_or(model.imported, |rollout| rollout.started);
+        let manifest = Manifest {
+            digest: model.digest,
+            size_bytes: model.size_bytes,
+            name: model.name.clone(),
+            version: model.version,
+            key: model.key.clone(),
+            role: assignment.role,
+            features: model.features.iter().copied().collect(),
+            minimum_agent: u16::from(kilter_wire::VERSION),
+            expires: signed_at + self.expires,
+            generation: assignment.generation,
+        };
+        let mut room = vec![0; 4096];
+        match sign::sign_manifest(&manifest, &self.secret, &mut room) {
+            Ok((bytes, signature)) => Some((bytes.to_vec(), signature)),
+            Err(error) => {
+                error!(model = %model.digest, %error, "manifest not signed");
+                None
+            }
+        }
+    }
+
+    async fn save(&self, fleet: Fleet) -> anyhow::Result<()> {
+        self.catalogue.save_fleet(&fleet.registry, &fleet.planner).await?;
+        *self.inner.write().unwrap_or_else(PoisonError::into_inner) = fleet;
+        Ok(())
+    }
+
+    fn read(&self) -> std::sync::RwLockReadGuard<'_, Fleet> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn artifact_beside(card: &Path) -> PathBuf {
+    PathBuf::from(card.to_string_lossy().replace(CARD, ".kltm"))
+}
+
+/// What the nodes say of themselves, drawn from live.
+fn observe(
+    store: &Store,
+    link: &dyn DeviceLink,
+    principals: &BTreeMap<DeviceId, Principal>,
+) -> BTreeMap<DeviceId, Observed> {
+    let state = store.state();
+    let mut fleet: BTreeMap<DeviceId, Observed> = BTreeMap::new();
+    let mut running: BTreeMap<DeviceId, Vec<Vec<Digest>>> = BTreeMap::new();
+    for (_, machine) in state.live.machines() {
+        let node = fleet.entry(machine.device.clone()).or_default();
+        node.classes.extend(machine.asset_class.clone());
+        node.refused.extend(machine.refused.iter().map(|(digest, _)| *digest));
+        running
+            .entry(machine.device.clone())
+            .or_default()
+            .push(machine.models.iter().map(|model| model.digest).collect());
+    }
+    for (device, node) in &mut fleet {
+        node.running = running.remove(device).into_iter().flatten().flatten().collect();
+        node.online = principals.get(device).is_some_and(|p| link.presence(p) != Presence::Offline);
+    }
+    fleet
+}
+
+/// How the lab names a card; written last, so that a card stands for a whole artifact.
+const CARD: &str = ".card.json";

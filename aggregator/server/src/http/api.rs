@@ -1,0 +1,201 @@
+//! The JSON API.
+
+use axum::Json;
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use kilter_live::AssetKey;
+use kilter_types::{Cause, Event, Label, Micros, Name, Point};
+use kilter_wire::Down;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::App;
+use super::error::Problem;
+use super::principal::Principal;
+use crate::clock;
+
+type Answer = Result<Json<Value>, Problem>;
+
+pub(super) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+pub(super) async fn readyz(State(app): State<App>) -> Result<&'static str, Problem> {
+    if app.store.failed() {
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the journal has failed; restart after mending its disk",
+        ));
+    }
+    Ok("ready\n")
+}
+
+pub(super) async fn fleet(_: Principal, State(app): State<App>) -> Answer {
+    let mut view = to_json(&app.store.state().live.fleet(clock::now()))?;
+    view["enrolled"] = json!(app.catalogue.devices());
+    view["journal_bytes"] = json!(app.store.bytes());
+    view["lag_bytes"] = json!(app.store.next_offset().saturating_sub(app.sessions.lab_offset()));
+    Ok(Json(view))
+}
+
+pub(super) async fn machine(
+    _: Principal,
+    State(app): State<App>,
+    Path((tenant, site, asset)): Path<(String, String, String)>,
+) -> Answer {
+    let key = asset_key(&tenant, &site, &asset)?;
+    let view = app.store.state().live.machine_view(&key, clock::now());
+    let view = view.ok_or_else(|| Problem::not_found(&format!("machine {tenant}/{site}/{asset}")))?;
+    Ok(Json(to_json(&view)?))
+}
+
+pub(super) async fn alarms(_: Principal, State(app): State<App>) -> Answer {
+    Ok(Json(json!({ "alarms": app.store.state().live.alarm_views() })))
+}
+
+pub(super) async fn acknowledge(who: Principal, State(app): State<App>, Path(key): Path<String>) -> Answer {
+    let now = clock::now();
+    if !app.store.state_mut().live.alarms_mut().acknowledge(&key, &who.who, now) {
+        return Err(Problem::not_found(&format!("alarm {key}")));
+    }
+    app.catalogue.audit(&who.who, "acknowledge", &key, now).await?;
+    app.feed.alarm(&app.store, &key);
+    Ok(Json(json!({ "acknowledged": key, "by": who.who })))
+}
+
+/// A person's judgement on a range of time of one machine.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LabelRequest {
+    point: String,
+    from_us: i64,
+    to_us: i64,
+    /// `healthy`, or a cause.
+    label: String,
+}
+
+pub(super) async fn label(who: Principal, State(app): State<App>, Json(request): Json<LabelRequest>) -> Answer {
+    let label = match request.label.as_str() {
+        "healthy" => Label::Healthy,
+        cause => Label::Faulty(
+            serde_json::from_value::<Cause>(json!(cause)).map_err(|error| Problem::bad(format!("label: {error}")))?,
+        ),
+    };
+    if request.to_us <= request.from_us {
+        return Err(Problem::bad("to_us must lie after from_us"));
+    }
+    let event = Event::Labelled { from: Micros(request.from_us), to: Micros(request.to_us), label };
+    send_event(&app, &who, &request.point, event, "label").await
+}
+
+/// Maintenance that was done.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MaintenanceRequest {
+    point: String,
+    what: Name,
+}
+
+pub(super) async fn maintenance(
+    who: Principal,
+    State(app): State<App>,
+    Json(request): Json<MaintenanceRequest>,
+) -> Answer {
+    send_event(&app, &who, &request.point, Event::Maintenance { what: request.what }, "maintenance").await
+}
+
+pub(super) async fn models(_: Principal, State(app): State<App>) -> Answer {
+    Ok(Json(to_json(&app.fleet.view())?))
+}
+
+/// What to train.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[derive(Default)]
+pub(super) struct TrainRequest {
+    asset_class: Option<Name>,
+    seed: Option<u64>,
+}
+
+pub(super) async fn train(who: Principal, State(app): State<App>, Json(request): Json<TrainRequest>) -> Answer {
+    app.catalogue.audit(&who.who, "train", &format!("{:?}", request.asset_class), clock::now()).await?;
+    let ask = json!({ "op": "train", "reason": "command", "asset_class": request.asset_class, "seed": request.seed });
+    let answer = app.lab.ask(&ask, |progress| app.feed.run(&progress)).await;
+    answer.map(Json).map_err(|error| Problem::lab(&error))
+}
+
+/// What to take back.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RollbackRequest {
+    asset_class: Name,
+    #[serde(default)]
+    why: String,
+}
+
+pub(super) async fn rollback(who: Principal, State(app): State<App>, Json(request): Json<RollbackRequest>) -> Answer {
+    let why = if request.why.is_empty() { "asked for" } else { &request.why };
+    let generation = app.fleet.roll_back(&request.asset_class, &who.who, why).await?;
+    Ok(Json(json!({ "generation": generation })))
+}
+
+/// What to ask history.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct QueryRequest {
+    sql: String,
+}
+
+pub(super) async fn query(_: Principal, State(app): State<App>, Json(request): Json<QueryRequest>) -> Answer {
+    let ask = json!({ "op": "query", "sql": request.sql });
+    app.lab.ask(&ask, drop).await.map(Json).map_err(|error| Problem::lab(&error))
+}
+
+/// Which range to account for.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CompletenessRequest {
+    point: String,
+    from: i64,
+    to: i64,
+}
+
+pub(super) async fn completeness(
+    _: Principal,
+    State(app): State<App>,
+    Query(request): Query<CompletenessRequest>,
+) -> Answer {
+    let ask = json!({ "op": "completeness", "point": request.point, "from": request.from, "to": request.to });
+    app.lab.ask(&ask, drop).await.map(Json).map_err(|error| Problem::lab(&error))
+}
+
+pub(super) async fn lab(_: Principal, State(app): State<App>) -> Answer {
+    app.lab.ask(&json!({ "op": "status" }), drop).await.map(Json).map_err(|error| Problem::lab(&error))
+}
+
+/// Tells the node, which records the event: like everything else it comes back through the journal.
+async fn send_event(app: &App, who: &Principal, point: &str, event: Event, what: &str) -> Answer {
+    let point = Point::parse(point).map_err(|error| Problem::bad(format!("point {point:?}: {error}")))?;
+    let device = {
+        let state = app.store.state();
+        let machine = state.live.machine(&AssetKey::of(&point));
+        machine
+            .map(|machine| machine.device.clone())
+            .ok_or_else(|| Problem::not_found(&format!("machine of {point}")))?
+    };
+    let principal = app.sessions.principals().remove(&device).ok_or_else(|| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("node {device} is away; say it again when it is back"))
+    })?;
+    app.catalogue.audit(&who.who, what, &point.to_string(), clock::now()).await?;
+    app.sessions.send(&principal, &Down::Event { point, event });
+    Ok(Json(json!({ "sent_to": device })))
+}
+
+fn asset_key(tenant: &str, site: &str, asset: &str) -> Result<AssetKey, Problem> {
+    let name = |text: &str| Name::new(text).map_err(|error| Problem::bad(format!("{text:?}: {error}")));
+    Ok(AssetKey { tenant: name(tenant)?, site: name(site)?, asset: name(asset)? })
+}
+
+fn to_json(value: &impl serde::Serialize) -> Result<Value, Problem> {
+    serde_json::to_value(value).map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}

@@ -1,0 +1,265 @@
+//! Conversations with devices: what each message gets as its answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use kilter_fold::Entry;
+use kilter_ingest::{Admission, Admit, DeviceLink, Inbound, Intake, Principal, Refuse};
+use kilter_types::{Class, DeviceId, Digest, Epoch};
+use kilter_wire::frame::{self, Kind};
+use kilter_wire::{Ack, Batch, Chunk, ClassAck, Down, Fetch, TimeReply};
+use tokio::sync::mpsc;
+use tracing::{debug, info, warn};
+
+use crate::clock;
+use crate::committed::CommittedMarks;
+use crate::fleet::FleetHandle;
+use crate::store::Store;
+
+/// Everything that an answer needs; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Sessions {
+    store: Store,
+    link: Arc<dyn DeviceLink>,
+    fleet: FleetHandle,
+    models: PathBuf,
+    admission: Arc<Mutex<Admission>>,
+    committed: Arc<RwLock<CommittedMarks>>,
+    /// Which epochs each device spoke of since we started.
+    epochs: Arc<Mutex<BTreeMap<Principal, BTreeSet<Epoch>>>>,
+}
+
+impl Sessions {
+    pub(crate) fn new(
+        store: Store,
+        link: Arc<dyn DeviceLink>,
+        fleet: FleetHandle,
+        models: PathBuf,
+        credit_bytes: u32,
+        committed: CommittedMarks,
+    ) -> Self {
+        Self {
+            store,
+            link,
+            fleet,
+            models,
+            admission: Arc::new(Mutex::new(Admission::new(credit_bytes))),
+            committed: Arc::new(RwLock::new(committed)),
+            epochs: Arc::default(),
+        }
+    }
+
+    /// Answers messages until the channel ends.
+    pub(crate) async fn run(self, mut inbound: mpsc::Receiver<Inbound>) {
+        while let Some(message) = inbound.recv().await {
+            self.handle(message).await;
+        }
+    }
+
+    /// The lab has committed more: tells every device that is concerned.
+    pub(crate) fn committed(&self, marks: CommittedMarks) {
+        *self.committed.write().unwrap_or_else(PoisonError::into_inner) = marks;
+        let known = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (device, epochs) in known {
+            epochs.iter().for_each(|epoch| self.send_ack(&device, *epoch));
+        }
+    }
+
+    /// How far the lab is in the present journal.
+    pub(crate) fn lab_offset(&self) -> u64 {
+        let committed = self.committed.read().unwrap_or_else(PoisonError::into_inner);
+        committed.offset_in(self.store.journal_id())
+    }
+
+    /// Devices that have spoken since we started.
+    pub(crate) fn principals(&self) -> BTreeMap<DeviceId, Principal> {
+        let known = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        known.keys().map(|principal| (principal.device.clone(), principal.clone())).collect()
+    }
+
+    /// What has been let in so far.
+    pub(crate) fn admitted(&self) -> kilter_ingest::AdmitCounters {
+        self.admission().counters().clone()
+    }
+
+    /// Sends one message down; a device that is away gets it later or asks again.
+    pub(crate) fn send(&self, device: &Principal, down: &Down<'_>) {
+        let mut room = vec![0; DOWN_BYTES];
+        match frame::encode(Kind::Down, down, &mut room) {
+            Ok(bytes) => {
+                if let Err(error) = self.link.send(device, Bytes::copy_from_slice(bytes)) {
+                    debug!(device = %device, %error, "message not sent");
+                }
+            }
+            Err(error) => warn!(device = %device, %error, "message too large to send"),
+        }
+    }
+
+    async fn handle(&self, message: Inbound) {
+        let Inbound { device, payload, ack, .. } = message;
+        let received = clock::now();
+        let admitted = {
+            let mut admission = self.admission();
+            admission.set_intake(if self.store.near_cap() { Intake::AlarmsOnly } else { Intake::Open });
+            admission.admit(&device, &payload)
+        };
+        match admitted {
+            Admit::Hello(hello) => {
+                info!(device = %device, epoch = hello.epoch.0, software = %hello.software, "device said hello");
+                let epochs: BTreeSet<_> = hello.held.iter().copied().chain([hello.epoch]).collect();
+                self.remember(&device, &epochs);
+                ack.accept();
+                epochs.iter().for_each(|epoch| self.send_ack(&device, *epoch));
+                self.send_plan(&device);
+            }
+            Admit::Batch(batch) => {
+                self.remember(&device, &BTreeSet::from([batch.epoch]));
+                let entry = Entry::Batch {
+                    device: device.device.clone(),
+                    received,
+                    epoch: batch.epoch,
+                    records: batch.records.to_vec(),
+                };
+                let (this, epoch, payload) = (self.clone(), batch.epoch, payload.clone());
+                tokio::spawn(async move {
+                    let stored = this.store.append(entry).await;
+                    this.settle(&device, &payload);
+                    match stored {
+                        Ok(()) => ack.accept(),
+                        Err(error) => {
+                            warn!(device = %device, %error, "batch refused");
+                            ack.refuse(Refuse::NotStored);
+                        }
+                    }
+                    this.send_ack(&device, epoch);
+                });
+            }
+            Admit::TimeRequest { epoch, request } => {
+                ack.accept();
+                let reply = TimeReply { id: request.id, sent: request.sent, received, replied: clock::now() };
+                self.send(&device, &Down::TimeReply(reply));
+                if let (Some(epoch), true) = (epoch, request.last_round_trip_us > 0) {
+                    let entry = Entry::Exchange {
+                        device: device.device.clone(),
+                        epoch,
+                        received,
+                        monotonic: request.sent,
+                        round_trip_us: request.last_round_trip_us,
+                    };
+                    if let Err(error) = self.store.append(entry).await {
+                        debug!(device = %device, %error, "time exchange not kept");
+                    }
+                }
+            }
+            Admit::Fetch(fetch) => {
+                ack.accept();
+                self.send_chunk(&device, fetch);
+            }
+            Admit::CommandResult(result) => {
+                ack.accept();
+                info!(device = %device, command = result.id, outcome = ?result.outcome, "command ended");
+            }
+            Admit::Quarantine { reason, bytes } => {
+                warn!(device = %device, reason, "payload quarantined");
+                let kept = bytes.len().min(Entry::MAX_QUARANTINED_BYTES);
+                let entry = Entry::Quarantined {
+                    device: device.device.clone(),
+                    received,
+                    reason: reason.into(),
+                    bytes: bytes[..kept].to_vec(),
+                };
+                match self.store.append(entry).await {
+                    Ok(()) => ack.accept(),
+                    Err(_) => ack.refuse(Refuse::NotStored),
+                }
+            }
+            Admit::Refuse(reason) => {
+                ack.refuse(reason);
+                // The device learns how much it may send before it tries again.
+                let epochs = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).get(&device).cloned();
+                epochs.into_iter().flatten().for_each(|epoch| self.send_ack(&device, epoch));
+            }
+        }
+    }
+
+    /// Sends what the device shall run, if anything was decided.
+    pub(crate) fn send_plan(&self, device: &Principal) {
+        self.fleet.with_plan(&device.device, |plan| self.send(device, &Down::Plan(plan)));
+    }
+
+    fn settle(&self, device: &Principal, payload: &[u8]) {
+        if let Ok(kilter_wire::Up::Batch(batch)) = frame::decode(Kind::Up, payload) {
+            let batch: Batch<'_> = batch;
+            self.admission().settle(device, &batch);
+        }
+    }
+
+    fn send_ack(&self, device: &Principal, epoch: Epoch) {
+        let mut classes: BTreeMap<Class, ClassAck> =
+            self.store.state().fold.acks(&device.device, epoch).into_iter().map(|ack| (ack.class, ack)).collect();
+        {
+            let committed = self.committed.read().unwrap_or_else(PoisonError::into_inner);
+            for ack in classes.values_mut() {
+                ack.committed_to = committed.to(&device.device, epoch, ack.class);
+            }
+            // An epoch that this journal has never seen may still be in the lake.
+            for (class, to) in committed.classes(&device.device, epoch) {
+                classes.entry(class).or_insert(ClassAck {
+                    class,
+                    accepted_to: to,
+                    beyond: heapless::Vec::new(),
+                    committed_to: to,
+                });
+            }
+        }
+        let ack = Ack {
+            journal_id: self.store.journal_id(),
+            epoch,
+            classes: classes.into_values().collect(),
+            credit_bytes: if self.store.failed() { 0 } else { self.admission().credit_bytes(device) },
+        };
+        self.send(device, &Down::Ack(ack));
+    }
+
+    fn send_chunk(&self, device: &Principal, fetch: Fetch) {
+        let whole = artifact(&self.models, fetch.digest);
+        let (total, part) = match &whole {
+            Some(bytes) => {
+                let start = (fetch.offset as usize).min(bytes.len());
+                let len = (fetch.len as usize).min(CHUNK_BYTES).min(bytes.len() - start);
+                (u32::try_from(bytes.len()).unwrap_or(0), &bytes[start..start + len])
+            }
+            None => (0, &[][..]),
+        };
+        self.send(device, &Down::Chunk(Chunk { digest: fetch.digest, offset: fetch.offset, total, bytes: part }));
+    }
+
+    fn remember(&self, device: &Principal, epochs: &BTreeSet<Epoch>) {
+        let mut known = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mine = known.entry(device.clone()).or_default();
+        mine.extend(epochs);
+        while mine.len() > MAX_EPOCHS {
+            mine.pop_first();
+        }
+    }
+
+    fn admission(&self) -> std::sync::MutexGuard<'_, Admission> {
+        self.admission.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An artifact of the registry.
+pub(crate) fn artifact(models: &std::path::Path, digest: Digest) -> Option<Vec<u8>> {
+    std::fs::read(models.join(format!("{digest}.kltm"))).ok()
+}
+
+/// The largest part of an artifact in one message.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Room for one message down.
+const DOWN_BYTES: usize = 96 * 1024;
+
+/// The most epochs of one device that acks speak of.
+const MAX_EPOCHS: usize = 16;
