@@ -244,6 +244,13 @@ struct Roots<'a> {
 }
 
 impl Roots<'_> {
+    /// Four roots from `j` on, `step` apart.
+    #[inline(always)]
+    fn four(&self, j: usize, step: usize) -> (Four, Four) {
+        let w: [(f32, f32); 4] = core::array::from_fn(|i| self.at(j + i * step));
+        (w.map(|w| w.0), w.map(|w| w.1))
+    }
+
     /// `exp(-2*pi*i*j/len)` for `j < len`; the second half is the first one negated.
     #[inline(always)]
     fn at(&self, j: usize) -> (f32, f32) {
@@ -284,42 +291,91 @@ fn butterfly_4(a: [(f32, f32); 4], w: &[(f32, f32); 3]) -> [(f32, f32); 4] {
     ]
 }
 
-/// The first pass of radix 4: width 1, so the loop runs over the blocks.
+/// Four neighbours at a time: what a vector unit does, spelt out so that the compiler needs no proof.
+type Four = [f32; 4];
+
+#[inline(always)]
+fn zip(a: Four, b: Four, f: impl Fn(f32, f32) -> f32) -> Four {
+    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+}
+
+#[inline(always)]
+fn add(a: Four, b: Four) -> Four {
+    zip(a, b, |a, b| a + b)
+}
+
+#[inline(always)]
+fn sub(a: Four, b: Four) -> Four {
+    zip(a, b, |a, b| a - b)
+}
+
+#[inline(always)]
+fn turn(a: (Four, Four), w: (Four, Four)) -> (Four, Four) {
+    let times = |a, b| zip(a, b, |a, b| a * b);
+    (sub(times(a.0, w.0), times(a.1, w.1)), add(times(a.0, w.1), times(a.1, w.0)))
+}
+
+/// Four butterflies of radix 4, with the twiddle factors of each.
+#[inline(always)]
+fn butterflies_4(re: [Four; 4], im: [Four; 4], w: &[(Four, Four); 3]) -> [(Four, Four); 4] {
+    let (sum_ac, dif_ac) = ((add(re[0], re[2]), add(im[0], im[2])), (sub(re[0], re[2]), sub(im[0], im[2])));
+    let (sum_bd, dif_bd) = ((add(re[1], re[3]), add(im[1], im[3])), (sub(re[1], re[3]), sub(im[1], im[3])));
+    [
+        (add(sum_ac.0, sum_bd.0), add(sum_ac.1, sum_bd.1)),
+        turn((add(dif_ac.0, dif_bd.1), sub(dif_ac.1, dif_bd.0)), w[0]),
+        turn((sub(sum_ac.0, sum_bd.0), sub(sum_ac.1, sum_bd.1)), w[1]),
+        turn((sub(dif_ac.0, dif_bd.1), add(dif_ac.1, dif_bd.0)), w[2]),
+    ]
+}
+
+/// The first pass of radix 4: width 1, so the loop runs over the blocks, four at a time.
 fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
-    let x_re: [&[f32]; 4] = core::array::from_fn(|k| &x.re[k * blocks..(k + 1) * blocks]);
-    let x_im: [&[f32]; 4] = core::array::from_fn(|k| &x.im[k * blocks..(k + 1) * blocks]);
+    let re: [&[f32]; 4] = core::array::from_fn(|k| &x.re[k * blocks..][..blocks]);
+    let im: [&[f32]; 4] = core::array::from_fn(|k| &x.im[k * blocks..][..blocks]);
     let (y_re, _) = y.re[..4 * blocks].as_chunks_mut::<4>();
     let (y_im, _) = y.im[..4 * blocks].as_chunks_mut::<4>();
-    for (p, (y_re, y_im)) in y_re.iter_mut().zip(y_im).enumerate() {
+    let (y_re, rest_re) = y_re.as_chunks_mut::<4>();
+    let (y_im, rest_im) = y_im.as_chunks_mut::<4>();
+    for (i, (y_re, y_im)) in y_re.iter_mut().zip(y_im).enumerate() {
+        let p = 4 * i;
+        let w = [1, 2, 3].map(|k| roots.four(p * k, k));
+        let b = butterflies_4(re.map(|x| four(x, p)), im.map(|x| four(x, p)), &w);
+        for j in 0..4 {
+            y_re[j] = [b[0].0[j], b[1].0[j], b[2].0[j], b[3].0[j]];
+            y_im[j] = [b[0].1[j], b[1].1[j], b[2].1[j], b[3].1[j]];
+        }
+    }
+    let done = blocks - rest_re.len();
+    for (i, (y_re, y_im)) in rest_re.iter_mut().zip(rest_im).enumerate() {
+        let p = done + i;
         let w = [roots.at(p), roots.at(2 * p), roots.at(3 * p)];
-        let a = core::array::from_fn(|k| (x_re[k][p], x_im[k][p]));
-        let b = butterfly_4(a, &w);
+        let b = butterfly_4(core::array::from_fn(|k| (re[k][p], im[k][p])), &w);
         *y_re = b.map(|b| b.0);
         *y_im = b.map(|b| b.1);
     }
 }
 
+/// Later passes of radix 4: the width is a multiple of four.
 fn pass_4(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
     let quarter = blocks * width;
     for p in 0..blocks {
-        let w = [roots.at(p * width), roots.at(2 * p * width), roots.at(3 * p * width)];
+        let w = [1, 2, 3].map(|k| {
+            let (re, im) = roots.at(k * p * width);
+            ([re; 4], [im; 4])
+        });
         let at = p * width;
-        let x_re: [&[f32]; 4] = core::array::from_fn(|k| &x.re[k * quarter + at..][..width]);
-        let x_im: [&[f32]; 4] = core::array::from_fn(|k| &x.im[k * quarter + at..][..width]);
+        let re: [&[Four]; 4] = core::array::from_fn(|k| fours(&x.re[k * quarter + at..][..width]));
+        let im: [&[Four]; 4] = core::array::from_fn(|k| fours(&x.im[k * quarter + at..][..width]));
         let [r0, r1, r2, r3] = parts(&mut y.re[4 * at..], width);
         let [i0, i1, i2, i3] = parts(&mut y.im[4 * at..], width);
-        for q in 0..width {
-            let a = [
-                (x_re[0][q], x_im[0][q]),
-                (x_re[1][q], x_im[1][q]),
-                (x_re[2][q], x_im[2][q]),
-                (x_re[3][q], x_im[3][q]),
-            ];
-            let b = butterfly_4(a, &w);
-            (r0[q], i0[q]) = b[0];
-            (r1[q], i1[q]) = b[1];
-            (r2[q], i2[q]) = b[2];
-            (r3[q], i3[q]) = b[3];
+        let count = width / 4;
+        let outputs = r0.iter_mut().zip(r1).zip(r2).zip(r3).zip(i0).zip(i1).zip(i2).zip(i3);
+        for (q, (((((((r0, r1), r2), r3), i0), i1), i2), i3)) in outputs.enumerate().take(count) {
+            let b = butterflies_4(re.map(|x| x[q]), im.map(|x| x[q]), &w);
+            (*r0, *i0) = b[0];
+            (*r1, *i1) = b[1];
+            (*r2, *i2) = b[2];
+            (*r3, *i3) = b[3];
         }
     }
 }
@@ -388,11 +444,21 @@ fn pass_5(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Com
     }
 }
 
-fn parts(y: &mut [f32], width: usize) -> [&mut [f32]; 4] {
+fn parts(y: &mut [f32], width: usize) -> [&mut [Four]; 4] {
     let (y0, y) = y.split_at_mut(width);
     let (y1, y) = y.split_at_mut(width);
     let (y2, y) = y.split_at_mut(width);
-    [y0, y1, y2, &mut y[..width]]
+    [y0, y1, y2, &mut y[..width]].map(|y| y.as_chunks_mut().0)
+}
+
+fn fours(x: &[f32]) -> &[Four] {
+    x.as_chunks().0
+}
+
+#[inline(always)]
+fn four(x: &[f32], at: usize) -> Four {
+    let x = &x[at..at + 4];
+    [x[0], x[1], x[2], x[3]]
 }
 
 const SIN_60: f32 = 0.866_025_4;

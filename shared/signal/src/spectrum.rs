@@ -47,8 +47,9 @@ pub(crate) fn hann_power(spectrum: Complex<'_>, power: &mut [f32]) {
     let square = |re: f32, im: f32| (re * re + im * im) * (scale * scale);
     let dc = 0.25 * (re[0] - re[1]);
     power[0] = square(dc, 0.0);
-    for (k, p) in power.iter_mut().enumerate().take(lines - 1).skip(1) {
-        *p = square(0.5 * re[k] - 0.25 * (re[k - 1] + re[k + 1]), 0.5 * im[k] - 0.25 * (im[k - 1] + im[k + 1]));
+    let inner = power[1..].iter_mut().zip(re.windows(3)).zip(im.windows(3));
+    for ((p, re), im) in inner {
+        *p = square(0.5 * re[1] - 0.25 * (re[0] + re[2]), 0.5 * im[1] - 0.25 * (im[0] + im[2]));
     }
     let k = lines - 1;
     power[k] = square(0.5 * re[k] - 0.25 * (re[k - 1] + nyquist), 0.5 * im[k] - 0.25 * im[k - 1]);
