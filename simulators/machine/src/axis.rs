@@ -4,13 +4,16 @@
 //! numbers, so the size of the blocks asked for changes no bit. Inside a chunk the shaft advances evenly and its harmonics are
 //! powers of one rotating phasor at half the shaft's angle, which carries the sub-harmonics of looseness too.
 
+use serde::{Deserialize, Serialize};
+
 use crate::bearing::{Defect, ImpactTrain};
 use crate::random::{self, Stream};
 use crate::schedule::Schedule;
 use crate::spec::{FaultKind, MachineSpec};
 
 /// Direction of a vibration sensor on the bearing housing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Axis {
     /// Radial, horizontal: softest support, strongest unbalance.
     Horizontal,
