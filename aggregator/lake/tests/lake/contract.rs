@@ -1,0 +1,119 @@
+//! What every table promises, asked of the Delta table and of its model alike.
+
+use std::path::Path;
+
+use crate::sample::{feature_rows, gap_rows, keys};
+use kilter_lake::{Appended, DeltaTable, LakeError, MemoryTable, Offset, Rows, Table, TableName, open_gate};
+use kilter_types::JournalId;
+
+const JOURNAL: JournalId = JournalId(7);
+
+fn upto(offset: u64) -> Offset {
+    Offset { shard: 0, journal_id: JOURNAL, offset }
+}
+
+async fn delta(folder: &Path, name: TableName, journal_id: JournalId) -> DeltaTable {
+    DeltaTable::open(folder, name, 0, journal_id, open_gate()).await.expect("a folder that can be written")
+}
+
+async fn read(table: &impl Table) -> Rows {
+    table.read_as_of(table.version()).await.expect("the newest version is there")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l1_both_tables_keep_the_contract() {
+    let folder = tempfile::tempdir().expect("a folder");
+    contract(delta(folder.path(), TableName::Features, JOURNAL).await).await;
+    contract(MemoryTable::new(TableName::Features, 0, JOURNAL)).await;
+}
+
+/// The contract, step by step on one table.
+async fn contract(mut table: impl Table) {
+    let start = table.version();
+    assert_eq!(table.committed(), None, "a new table holds nothing of the journal");
+
+    // Rows come with their offset, in one version.
+    let first = feature_rows(0..10, |i| 100 + i);
+    let done = table.append(&first, upto(110)).await.expect("the first append");
+    assert_eq!(done, Appended::Committed { version: start + 1, rows: 10 });
+    assert_eq!(table.committed(), Some(upto(110)));
+    assert_eq!(read(&table).await.len(), 10);
+
+    // The same again changes nothing.
+    assert_eq!(table.append(&first, upto(110)).await.expect("the same append again"), Appended::Unchanged);
+    assert_eq!((table.version(), read(&table).await.len()), (start + 1, 10));
+
+    // A replay that goes on adds only what is new.
+    let overlapping = feature_rows(5..20, |i| 100 + i);
+    let done = table.append(&overlapping, upto(120)).await.expect("an append that overlaps");
+    assert_eq!(done, Appended::Committed { version: start + 2, rows: 10 });
+    assert_eq!(keys(&read(&table).await), keys(&feature_rows(0..20, |i| 100 + i)));
+
+    // Nothing to add: no version, and the offset stays with the rows.
+    assert_eq!(table.append(&Rows::new(TableName::Features), upto(500)).await.expect("no rows"), Appended::Unchanged);
+    assert_eq!((table.version(), table.committed()), (start + 2, Some(upto(120))));
+
+    // A past version reads as it was (L3).
+    let past = table.read_as_of(start + 1).await.expect("a past version");
+    assert_eq!(keys(&past), keys(&first));
+    assert!(matches!(table.read_as_of(start + 3).await, Err(LakeError::Read { .. })));
+
+    // What can't be right is refused.
+    let beyond = feature_rows(20..21, |_| 130);
+    assert!(matches!(table.append(&beyond, upto(130)).await, Err(LakeError::Beyond { row: 130, offset: 130, .. })));
+    let other = Offset { journal_id: JournalId(8), ..upto(200) };
+    assert!(matches!(table.append(&beyond, other).await, Err(LakeError::WrongJournal { .. })));
+    assert!(matches!(table.append(&gap_rows(0..1), upto(200)).await, Err(LakeError::WrongTable { .. })));
+    assert_eq!(read(&table).await.len(), 20);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_column_comes_back_as_it_went_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, rows) in crate::sample::one_of_each() {
+        let mut table = delta(folder.path(), name, JOURNAL).await;
+        table.append(&rows, upto(u64::MAX >> 1)).await.expect("an append");
+        let mut model = MemoryTable::new(name, 0, JOURNAL);
+        model.append(&rows, upto(u64::MAX >> 1)).await.expect("an append");
+        assert_eq!(sorted(&read(&table).await), sorted(&read(&model).await), "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_journal_starts_without_an_offset_and_keeps_the_rows() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut table = delta(folder.path(), TableName::Features, JOURNAL).await;
+    table.append(&feature_rows(0..3, |i| i), upto(3)).await.expect("an append");
+    let other = JournalId(8);
+    let mut table = delta(folder.path(), TableName::Features, other).await;
+    assert_eq!(table.committed(), None);
+    let offset = Offset { shard: 0, journal_id: other, offset: 2 };
+    table.append(&feature_rows(3..5, |i| i - 3), offset).await.expect("an append");
+    assert_eq!(read(&table).await.len(), 5);
+    let table = delta(folder.path(), TableName::Features, JOURNAL).await;
+    assert_eq!(table.committed(), Some(upto(3)), "the older journal's offset still stands");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn l2_a_pinned_snapshot_stays_as_it_was_while_commits_go_on() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut table = delta(folder.path(), TableName::Features, JOURNAL).await;
+    table.append(&feature_rows(0..3, |i| i), upto(3)).await.expect("an append");
+    let pinned = table.snapshot().expect("a snapshot");
+    table.append(&feature_rows(3..6, |i| i), upto(6)).await.expect("an append");
+    assert_eq!(table.snapshot_as_of(pinned.version).await.expect("a past snapshot"), pinned);
+    assert!(table.snapshot().expect("a snapshot").files.len() > pinned.files.len());
+    assert!(pinned.files.iter().all(|file| file.path.exists() && file.bytes > 0));
+}
+
+fn sorted(rows: &Rows) -> Vec<String> {
+    let mut lines: Vec<_> = (0..rows.len())
+        .map(|row| {
+            let mut one = Rows::new(rows.table());
+            one.copy(rows, row);
+            format!("{one:?}")
+        })
+        .collect();
+    lines.sort_unstable();
+    lines
+}

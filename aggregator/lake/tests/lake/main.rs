@@ -1,0 +1,6 @@
+//! The crate's behaviour: the contract of a table, crashes, and readers in other languages.
+
+mod contract;
+mod crash;
+mod python;
+mod sample;
