@@ -87,16 +87,23 @@ impl<T: AsRef<[f32]>> Plan<T> {
         let (r0, i0) = (re[0], im[0]);
         re[0] = r0 + i0;
         im[0] = r0 - i0;
-        for k in 1..half.div_ceil(2) {
-            let m = half - k;
-            let (even_re, even_im) = ((re[k] + re[m]) * 0.5, (im[k] - im[m]) * 0.5);
-            let (odd_re, odd_im) = ((im[k] + im[m]) * 0.5, (re[m] - re[k]) * 0.5);
-            let (w_re, w_im) = (root_re[k * stride], root_im[k * stride]);
+        let middle = half.div_ceil(2);
+        let (low_re, high_re) = re[1..].split_at_mut(middle - 1);
+        let (low_im, high_im) = im[1..].split_at_mut(middle - 1);
+        let low = low_re.iter_mut().zip(low_im);
+        let high = high_re.iter_mut().rev().zip(high_im.iter_mut().rev());
+        let root_re = root_re.iter().step_by(stride).skip(1);
+        let root_im = root_im.iter().step_by(stride).skip(1);
+        // Line k with its mirror half - k.
+        let pairs = low.zip(high).zip(root_re.zip(root_im));
+        for (((re_k, im_k), (re_m, im_m)), (w_re, w_im)) in pairs {
+            let (even_re, even_im) = ((*re_k + *re_m) * 0.5, (*im_k - *im_m) * 0.5);
+            let (odd_re, odd_im) = ((*im_k + *im_m) * 0.5, (*re_m - *re_k) * 0.5);
             let (t_re, t_im) = (w_re * odd_re - w_im * odd_im, w_re * odd_im + w_im * odd_re);
-            re[k] = even_re + t_re;
-            im[k] = even_im + t_im;
-            re[m] = even_re - t_re;
-            im[m] = t_im - even_im;
+            *re_k = even_re + t_re;
+            *im_k = even_im + t_im;
+            *re_m = even_re - t_re;
+            *im_m = t_im - even_im;
         }
         if half.is_multiple_of(2) {
             im[half / 2] = -im[half / 2];
@@ -247,8 +254,9 @@ impl Roots<'_> {
     /// Four roots from `j` on, `step` apart.
     #[inline(always)]
     fn four(&self, j: usize, step: usize) -> (Four, Four) {
-        let w: [(f32, f32); 4] = core::array::from_fn(|i| self.at(j + i * step));
-        (w.map(|w| w.0), w.map(|w| w.1))
+        let (a, b) = (self.at(j), self.at(j + step));
+        let (c, d) = (self.at(j + 2 * step), self.at(j + 3 * step));
+        ([a.0, b.0, c.0, d.0], [a.1, b.1, c.1, d.1])
     }
 
     /// `exp(-2*pi*i*j/len)` for `j < len`; the second half is the first one negated.
@@ -338,8 +346,10 @@ fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
     let (y_im, rest_im) = y_im.as_chunks_mut::<4>();
     for (i, (y_re, y_im)) in y_re.iter_mut().zip(y_im).enumerate() {
         let p = 4 * i;
-        let w = [1, 2, 3].map(|k| roots.four(p * k, k));
-        let b = butterflies_4(re.map(|x| four(x, p)), im.map(|x| four(x, p)), &w);
+        let w = [roots.four(p, 1), roots.four(2 * p, 2), roots.four(3 * p, 3)];
+        let re = [four(re[0], p), four(re[1], p), four(re[2], p), four(re[3], p)];
+        let im = [four(im[0], p), four(im[1], p), four(im[2], p), four(im[3], p)];
+        let b = butterflies_4(re, im, &w);
         for j in 0..4 {
             y_re[j] = [b[0].0[j], b[1].0[j], b[2].0[j], b[3].0[j]];
             y_im[j] = [b[0].1[j], b[1].1[j], b[2].1[j], b[3].1[j]];
@@ -359,19 +369,18 @@ fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
 fn pass_4(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
     let quarter = blocks * width;
     for p in 0..blocks {
-        let w = [1, 2, 3].map(|k| {
-            let (re, im) = roots.at(k * p * width);
-            ([re; 4], [im; 4])
-        });
+        let w = [splat(roots.at(p * width)), splat(roots.at(2 * p * width)), splat(roots.at(3 * p * width))];
         let at = p * width;
-        let re: [&[Four]; 4] = core::array::from_fn(|k| fours(&x.re[k * quarter + at..][..width]));
-        let im: [&[Four]; 4] = core::array::from_fn(|k| fours(&x.im[k * quarter + at..][..width]));
+        let re = quarters(x.re, at, quarter, width);
+        let im = quarters(x.im, at, quarter, width);
         let [r0, r1, r2, r3] = parts(&mut y.re[4 * at..], width);
         let [i0, i1, i2, i3] = parts(&mut y.im[4 * at..], width);
         let count = width / 4;
         let outputs = r0.iter_mut().zip(r1).zip(r2).zip(r3).zip(i0).zip(i1).zip(i2).zip(i3);
         for (q, (((((((r0, r1), r2), r3), i0), i1), i2), i3)) in outputs.enumerate().take(count) {
-            let b = butterflies_4(re.map(|x| x[q]), im.map(|x| x[q]), &w);
+            let re = [re[0][q], re[1][q], re[2][q], re[3][q]];
+            let im = [im[0][q], im[1][q], im[2][q], im[3][q]];
+            let b = butterflies_4(re, im, &w);
             (*r0, *i0) = b[0];
             (*r1, *i1) = b[1];
             (*r2, *i2) = b[2];
@@ -444,15 +453,23 @@ fn pass_5(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Com
     }
 }
 
+#[inline(always)]
 fn parts(y: &mut [f32], width: usize) -> [&mut [Four]; 4] {
     let (y0, y) = y.split_at_mut(width);
     let (y1, y) = y.split_at_mut(width);
     let (y2, y) = y.split_at_mut(width);
-    [y0, y1, y2, &mut y[..width]].map(|y| y.as_chunks_mut().0)
+    [y0.as_chunks_mut().0, y1.as_chunks_mut().0, y2.as_chunks_mut().0, y[..width].as_chunks_mut().0]
 }
 
-fn fours(x: &[f32]) -> &[Four] {
-    x.as_chunks().0
+#[inline(always)]
+fn quarters(x: &[f32], at: usize, quarter: usize, width: usize) -> [&[Four]; 4] {
+    let part = |k: usize| x[k * quarter + at..][..width].as_chunks().0;
+    [part(0), part(1), part(2), part(3)]
+}
+
+#[inline(always)]
+fn splat(w: (f32, f32)) -> (Four, Four) {
+    ([w.0; 4], [w.1; 4])
 }
 
 #[inline(always)]

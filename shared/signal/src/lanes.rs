@@ -17,35 +17,41 @@ pub fn sums<const K: usize>(values: &[f32], f: impl Fn(f32) -> [f32; K]) -> [f32
     let mut lanes = [[0.0f32; LANES]; K];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
-        add(&mut lanes, chunk, &f);
-    }
-    add(&mut lanes, rest, &f);
-    lanes.map(reduce)
-}
-
-/// `K` sums over pairs of values; the longer slice's rest is ignored.
-pub fn sums2<const K: usize>(left: &[f32], right: &[f32], f: impl Fn(f32, f32) -> [f32; K]) -> [f32; K] {
-    let mut lanes = [[0.0f32; LANES]; K];
-    for (left, right) in left.chunks(LANES).zip(right.chunks(LANES)) {
-        for (j, (&l, &r)) in left.iter().zip(right).enumerate() {
-            let terms = f(l, r);
-            for (lane, term) in lanes.iter_mut().zip(terms) {
-                lane[j] += term;
+        for j in 0..LANES {
+            let terms = f(chunk[j]);
+            for k in 0..K {
+                lanes[k][j] += terms[k];
             }
+        }
+    }
+    for (j, &x) in rest.iter().enumerate() {
+        let terms = f(x);
+        for k in 0..K {
+            lanes[k][j] += terms[k];
         }
     }
     lanes.map(reduce)
 }
 
 /// `K` sums of terms that also depend on the value's place.
-pub fn sums_at<const K: usize>(values: &[f32], f: impl Fn(usize, f32) -> [f32; K]) -> [f32; K] {
+pub fn sums_at<const K: usize>(values: &[f32], f: impl Fn(f32, f32) -> [f32; K]) -> [f32; K] {
     let mut lanes = [[0.0f32; LANES]; K];
-    for (i, chunk) in values.chunks(LANES).enumerate() {
-        for (j, &x) in chunk.iter().enumerate() {
-            let terms = f(i * LANES + j, x);
-            for (lane, term) in lanes.iter_mut().zip(terms) {
-                lane[j] += term;
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    // Places are whole numbers below 2^24, so counting in f32 is exact.
+    let mut places: [f32; LANES] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
+    for chunk in chunks {
+        for j in 0..LANES {
+            let terms = f(places[j], chunk[j]);
+            for k in 0..K {
+                lanes[k][j] += terms[k];
             }
+            places[j] += LANES as f32;
+        }
+    }
+    for (j, &x) in rest.iter().enumerate() {
+        let terms = f(places[j], x);
+        for k in 0..K {
+            lanes[k][j] += terms[k];
         }
     }
     lanes.map(reduce)
@@ -57,11 +63,16 @@ pub fn min_max(values: &[f32]) -> (f32, f32) {
         return (0.0, 0.0);
     };
     let (mut low, mut high) = ([first; LANES], [first; LANES]);
-    for chunk in values.chunks(LANES) {
-        for (j, &x) in chunk.iter().enumerate() {
-            low[j] = if x < low[j] { x } else { low[j] };
-            high[j] = if x > high[j] { x } else { high[j] };
+    let (chunks, rest) = values.as_chunks::<LANES>();
+    for chunk in chunks {
+        for j in 0..LANES {
+            low[j] = if chunk[j] < low[j] { chunk[j] } else { low[j] };
+            high[j] = if chunk[j] > high[j] { chunk[j] } else { high[j] };
         }
+    }
+    for &x in rest {
+        low[0] = f32::min(low[0], x);
+        high[0] = f32::max(high[0], x);
     }
     (low.into_iter().fold(first, f32::min), high.into_iter().fold(first, f32::max))
 }
@@ -76,15 +87,6 @@ pub fn all_finite(values: &[f32]) -> bool {
 /// The fixed tree.
 pub fn reduce(l: [f32; LANES]) -> f32 {
     ((l[0] + l[4]) + (l[2] + l[6])) + ((l[1] + l[5]) + (l[3] + l[7]))
-}
-
-fn add<const K: usize>(lanes: &mut [[f32; LANES]; K], chunk: &[f32], f: &impl Fn(f32) -> [f32; K]) {
-    for (j, &x) in chunk.iter().enumerate() {
-        let terms = f(x);
-        for (lane, term) in lanes.iter_mut().zip(terms) {
-            lane[j] += term;
-        }
-    }
 }
 
 const EXPONENT: u32 = 0x7f80_0000;

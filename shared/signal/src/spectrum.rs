@@ -75,14 +75,14 @@ pub(crate) fn band_rms(power: &[f32]) -> [f32; BANDS] {
 /// Centroid, spread and entropy over lines 1 and up; `None` of an empty spectrum.
 pub(crate) fn shape(power: &[f32]) -> Option<Shape> {
     let power = &power[1..];
-    let [total, first] = lanes::sums_at(power, |k, p| [p, (k + 1) as f32 * p]);
+    let [total, first] = lanes::sums_at(power, |k, p| [p, (k + 1.0) * p]);
     if !(total > 0.0 && total.is_finite()) {
         return None;
     }
     let centroid = first / total;
     let scale = 1.0 / total;
     let [second, entropy] = lanes::sums_at(power, |k, p| {
-        let distance = (k + 1) as f32 - centroid;
+        let distance = (k + 1.0) - centroid;
         let share = p * scale;
         [distance * distance * p, share * ln(share)]
     });
