@@ -186,6 +186,8 @@ impl BrokerConnection {
                 relay.disconnect();
             }
         }
+        // What became durable up to now is acknowledged before the goodbye, which queues behind it.
+        let _ = relay.intake.acknowledge(&relay.client);
         relay.disconnect();
         let _ = relay.client.try_disconnect();
         drop(news);

@@ -11,7 +11,6 @@ use kilter_ingest::listener::Limits;
 use kilter_ingest::{DeviceLink, Inbound, Presence, Sent};
 use kilter_types::Name;
 use rumqttc::PubAckReason;
-use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -110,7 +109,6 @@ async fn mosquitto_clients_of_both_versions_work_with_the_listener() {
 struct Mosquitto {
     port: u16,
     child: Child,
-    _folder: TempDir,
 }
 
 impl Mosquitto {
@@ -126,26 +124,29 @@ impl Mosquitto {
             let port = free_port();
             let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
             std::fs::write(&config, text).expect("written");
-            let mut child = Command::new(&program)
+            let child = Command::new(&program)
                 .arg("-c")
                 .arg(&config)
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("mosquitto starts");
-            let up = async {
-                while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                    if child.try_wait().expect("its state").is_some() {
-                        return false;
-                    }
-                    tokio::task::yield_now().await;
-                }
-                true
-            };
-            if patience(up).await {
-                return Some(Self { port, child, _folder: folder });
+            let mut broker = Self { port, child };
+            if patience(broker.is_up()).await {
+                return Some(broker);
             }
         }
+    }
+
+    /// Whether it takes connections; `false` once it has ended.
+    async fn is_up(&mut self) -> bool {
+        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            if self.child.try_wait().expect("its state").is_some() {
+                return false;
+            }
+            tokio::task::yield_now().await;
+        }
+        true
     }
 }
 
