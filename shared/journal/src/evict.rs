@@ -93,7 +93,7 @@ impl<F: Filesystem> Journal<F> {
         let file = self.fs.open(&path).map_err(JournalError::io("open", &path))?;
         let mut cursor = Cursor::new(self.fs.clone(), file, self.ledger.journal_id, base);
         let mut copy = Rewrite::new(self.ledger.journal_id, base);
-        let (mut dropped, mut classes, mut losses) = (Vec::new(), Vec::<(u8, u64)>::new(), Vec::new());
+        let (mut dropped, mut classes, mut losses) = (Vec::new(), ClassBytes::new(), Vec::new());
         loop {
             match cursor.step().map_err(JournalError::io("read", &path))? {
                 Step::Entry { offset, .. } if offset < self.ledger.released => {}

@@ -8,6 +8,9 @@ use crate::{FORMAT_VERSION, Key};
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 32;
 pub(crate) const ENTRY_HEADER_BYTES: usize = 26;
 
+/// No offset read from a disk is above, so that sums of offsets and sizes stay in range.
+pub(crate) const MAX_OFFSET: u64 = 1 << 62;
+
 pub(crate) const IDENTITY_FILE: &str = "identity";
 pub(crate) const LEDGER_FILE: &str = "ledger";
 pub(crate) const WATERMARK_FILE: &str = "durable";
@@ -68,7 +71,9 @@ pub(crate) fn segment_name(base: u64) -> String {
 /// The base a segment's name tells, `None` for any other file.
 pub(crate) fn segment_base(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(".seg")?;
-    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+    (digits.len() == 20 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
+        .filter(|base| *base <= MAX_OFFSET)
 }
 
 pub(crate) fn encode_segment_header(journal_id: u64, base: u64) -> [u8; SEGMENT_HEADER_BYTES] {
@@ -151,7 +156,7 @@ pub(crate) fn entry_crc(journal_id: u64, offset: u64, entry: &[u8]) -> u32 {
 
 pub(crate) fn parse_skip(payload: &[u8]) -> Option<Skip> {
     let mut fields = Fields(payload);
-    let to = fields.u64()?;
+    let to = fields.u64().filter(|to| *to <= MAX_OFFSET)?;
     let reason = Reason::from_code(fields.u8()?)?;
     let dropped = fields.list(33, |fields| decode_dropped(fields, reason))?;
     Some(Skip { to, reason, dropped })
@@ -190,8 +195,8 @@ pub(crate) fn parse_ledger(bytes: &[u8]) -> Framed<LedgerContent> {
 fn parse_ledger_fields(fields: &mut Fields<'_>) -> Option<LedgerContent> {
     Some(LedgerContent {
         journal_id: fields.u64()?,
-        released: fields.u64()?,
-        durable: fields.u64()?,
+        released: fields.u64().filter(|offset| *offset <= MAX_OFFSET)?,
+        durable: fields.u64().filter(|offset| *offset <= MAX_OFFSET)?,
         recorded: fields.u64()?,
         losses: fields.list(42, |fields| {
             let number = fields.u64()?;
@@ -259,7 +264,7 @@ fn unframe(magic: [u8; 8], bytes: &[u8]) -> Framed<Fields<'_>> {
 
 fn pair(fields: &mut Fields<'_>) -> Framed<(u64, u64)> {
     match (fields.u64(), fields.u64()) {
-        (Some(first), Some(second)) => Framed::Good((first, second)),
+        (Some(first), Some(second)) if second <= MAX_OFFSET => Framed::Good((first, second)),
         _ => Framed::Bad,
     }
 }

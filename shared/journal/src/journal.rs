@@ -107,7 +107,7 @@ impl<F: Filesystem> Journal<F> {
     /// Adds an entry and returns its offset. It is durable once [`durable`](Self::durable) is beyond that offset: at once under
     /// `Always` and for an urgent entry (which may also use the reserve), else after a sync.
     ///
-    /// On an error the entry was not added.
+    /// On an error the entry was not added; only if the journal died of it, the next opening may find it or not.
     pub fn append(&mut self, key: Key, bytes: &[u8], urgent: bool) -> Result<Offset, JournalError> {
         self.check_alive()?;
         let size = (ENTRY_HEADER_BYTES + bytes.len()) as u64;
@@ -277,11 +277,6 @@ impl<F: Filesystem> Journal<F> {
         if self.config.fsync != FsyncPolicy::Never {
             let synced = self.fs.sync_file(&file).and_then(|()| self.fs.sync_dir(&self.dir));
             self.sync_or_die(synced, &path)?;
-            // Damage below the watermark is told from a torn tail, so let a power cut not set it back further than this.
-            if let Some(watermark) = &self.watermark {
-                let synced = self.fs.sync_file(watermark);
-                self.sync_or_die(synced, &self.dir.join(WATERMARK_FILE))?;
-            }
         }
         let header = SEGMENT_HEADER_BYTES as u64;
         let first = base + header;
@@ -290,6 +285,14 @@ impl<F: Filesystem> Journal<F> {
         self.written_bytes = header;
         self.next = first;
         self.durable = first;
+        self.write_watermark();
+        if self.config.fsync != FsyncPolicy::Never
+            && let Some(watermark) = &self.watermark
+        {
+            // Damage below the watermark is told from a torn tail, so let a power cut not set it back further than this.
+            let synced = self.fs.sync_file(watermark);
+            self.sync_or_die(synced, &self.dir.join(WATERMARK_FILE))?;
+        }
         Ok(())
     }
 

@@ -101,10 +101,10 @@ impl Ledger {
         replace(fs, dir, LEDGER_FILE, &encode_ledger(&content))
     }
 
-    /// Adds losses under one new number, joining runs that continue each other.
+    /// Adds losses under one new number.
     pub(crate) fn add(&mut self, dropped: &[Dropped]) -> u64 {
         let number = self.next_number;
-        self.next_number += 1;
+        self.next_number = number.saturating_add(1);
         self.losses.extend(dropped.iter().map(|dropped| Loss { number, dropped: *dropped }));
         number
     }

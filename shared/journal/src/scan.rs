@@ -167,7 +167,11 @@ impl<F: Filesystem> Cursor<F> {
         let keep_from = self.buffer.len() - have;
         self.buffer.drain(..keep_from);
         self.buffer_at = self.physical;
-        let target = wanted.max(READ_BYTES);
+        let rest = self.fs.len(&self.file)?.saturating_sub(self.physical);
+        let target = rest.min(wanted.max(READ_BYTES) as u64) as usize;
+        if target <= have {
+            return Ok(have);
+        }
         self.buffer.resize(target, 0);
         let read = self.fs.read_at(&self.file, self.physical + have as u64, &mut self.buffer[have..])?;
         self.buffer.truncate(have + read);

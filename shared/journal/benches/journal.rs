@@ -1,0 +1,105 @@
+//! Group commit against bare fdatasync of the same bytes, interleaved in one run; prints the median of the rounds.
+//!
+//! `cargo bench -p kilter-journal`; `KILTER_BENCH_DIR` names the folder (default: the system's temporary one).
+#![expect(clippy::disallowed_methods, reason = "a benchmark is a shell and measures wall time")]
+
+use std::hint::black_box;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Instant;
+
+use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key, Offset, RealFilesystem};
+
+const ENTRY_BYTES: usize = 150;
+const ROUNDS: usize = 5;
+const GROUPS: usize = 200;
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = match std::env::var_os("KILTER_BENCH_DIR") {
+        Some(dir) => tempfile::tempdir_in(dir)?,
+        None => tempfile::tempdir()?,
+    };
+    for entries in [1, 64, 1024] {
+        let (mut bare, mut grouped) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            bare.push(bare_syncs(folder.path(), entries)?);
+            grouped.push(group_commits(folder.path(), entries)?);
+        }
+        let (bare, grouped) = (median(bare), median(grouped));
+        println!(
+            "group of {entries:>4} × {ENTRY_BYTES} B: fdatasync {bare:>8.0}/s, journal {grouped:>8.0}/s, ratio {:.2}, {:.0} entries/s",
+            grouped / bare,
+            grouped * entries as f64
+        );
+    }
+    let (append, read) = (appends(folder.path())?, reads(folder.path())?);
+    println!("without sync: append {append:.0} entries/s, read {read:.0} entries/s");
+    Ok(())
+}
+
+/// Groups per second: write as many bytes as the journal does, then fdatasync.
+fn bare_syncs(dir: &Path, entries: usize) -> std::io::Result<f64> {
+    let path = dir.join("bare");
+    let file = std::fs::File::create(&path)?;
+    let bytes = vec![7; (ENTRY_BYTES + 26) * entries];
+    let begin = Instant::now();
+    for group in 0..GROUPS {
+        file.write_all_at(&bytes, (group * bytes.len()) as u64)?;
+        file.sync_data()?;
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    std::fs::remove_file(path)?;
+    Ok(GROUPS as f64 / seconds)
+}
+
+fn group_commits(dir: &Path, entries: usize) -> Result<f64, Box<dyn std::error::Error>> {
+    let dir = dir.join("grouped");
+    let mut journal = Journal::open(RealFilesystem, &dir, config(FsyncPolicy::Group { interval_us: 0 }), 7)?.0;
+    let payload = [7; ENTRY_BYTES];
+    let begin = Instant::now();
+    for group in 0..GROUPS {
+        for entry in 0..entries {
+            let seq = (group * entries + entry) as u64;
+            journal.append(Key { class: 2, epoch: 1, seq }, &payload, false)?;
+        }
+        black_box(journal.sync()?);
+    }
+    let seconds = begin.elapsed().as_secs_f64();
+    drop(journal);
+    std::fs::remove_dir_all(dir)?;
+    Ok(GROUPS as f64 / seconds)
+}
+
+fn appends(dir: &Path) -> Result<f64, Box<dyn std::error::Error>> {
+    let mut journal = Journal::open(RealFilesystem, &dir.join("plain"), config(FsyncPolicy::Never), 7)?.0;
+    let payload = [7; ENTRY_BYTES];
+    let begin = Instant::now();
+    for seq in 0..PLAIN_ENTRIES {
+        journal.append(Key { class: 2, epoch: 1, seq }, &payload, false)?;
+    }
+    journal.sync()?;
+    Ok(PLAIN_ENTRIES as f64 / begin.elapsed().as_secs_f64())
+}
+
+fn reads(dir: &Path) -> Result<f64, Box<dyn std::error::Error>> {
+    let mut reader = kilter_journal::follow(RealFilesystem, &dir.join("plain"), Offset(0))?;
+    let begin = Instant::now();
+    let mut entries = 0;
+    while let Some(entry) = reader.next()? {
+        black_box(entry);
+        entries += 1;
+    }
+    assert_eq!(entries, PLAIN_ENTRIES);
+    Ok(PLAIN_ENTRIES as f64 / begin.elapsed().as_secs_f64())
+}
+
+fn config(fsync: FsyncPolicy) -> Config {
+    Config { segment_bytes: 64 << 20, max_bytes: 1 << 30, fsync, reserve_bytes: 0, drop_policy: Drop::Never }
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+const PLAIN_ENTRIES: u64 = 500_000;
