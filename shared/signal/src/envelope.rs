@@ -8,7 +8,7 @@ use kilter_types::Hertz;
 
 use crate::{
     fft::{Complex, Plan},
-    lanes, spectrum,
+    lanes, simd, spectrum,
 };
 
 /// The band whose envelope is taken.
@@ -96,7 +96,11 @@ pub(crate) fn envelope<T: AsRef<[f32]>>(
     plan.complex(half, exchanged, spectrum.reborrow());
     let scale = 1.0 / half as f32;
     for (re, im) in re.iter_mut().zip(&*im) {
-        *re = libm::sqrtf(*re * *re + im * im) * scale;
+        *re = *re * *re + im * im;
+    }
+    simd::sqrt_all(re);
+    for e in &mut *re {
+        *e *= scale;
     }
     let e = &*re;
     let mean = crate::moment::mean(e);
@@ -114,7 +118,7 @@ pub(crate) fn envelope<T: AsRef<[f32]>>(
     let work = Complex { re: &mut re[..quarter], im: &mut im[..quarter] };
     plan.real(half, packed.reborrow(), work);
     spectrum::hann_power(packed, &mut lines[..quarter]);
-    spectrum::root(&mut lines[..quarter]);
+    simd::sqrt_all(&mut lines[..quarter]);
     let variance = s2 * scale;
     Some(Envelope {
         rms: libm::sqrtf(square * scale),

@@ -15,6 +15,7 @@ use crate::{
     lanes,
     line::{Harmonics, Lines},
     moment::Moments,
+    simd,
     spectrum::{self, Amplitudes},
     table::at,
 };
@@ -260,7 +261,7 @@ fn set_spectrum(setup: &VibrationSetup, spacing_hz: f32, work: &mut Work<'_>, po
         out.set(at::SPECTRAL_SPREAD, shape.spread * spacing_hz);
         out.set(at::SPECTRAL_ENTROPY, shape.entropy);
     }
-    spectrum::root(power);
+    simd::sqrt_all(power);
     for (i, peak) in spectrum::strongest(power).into_iter().enumerate() {
         if let Some(peak) = peak {
             out.set(at::PEAK_1_FREQUENCY + 2 * i, peak.place * spacing_hz);

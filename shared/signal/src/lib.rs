@@ -18,6 +18,7 @@ pub mod lanes;
 pub mod line;
 pub mod moment;
 pub mod reading;
+mod simd;
 pub mod spectrum;
 pub mod table;
 pub mod temperature;

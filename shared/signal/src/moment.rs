@@ -3,7 +3,7 @@
 //! Everything but the mean is taken of `y`, the window less its mean, so that gravity and sensor offsets do not count.
 //! Population forms (divided by `n`); kurtosis is Pearson's (3 for normal noise).
 
-use crate::lanes;
+use crate::{lanes, simd};
 
 /// The moments of one window, in the signal's unit.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -40,11 +40,12 @@ impl Moments {
             return Self { mean: low, ..Self::default() };
         }
         let scale = 1.0 / samples.len() as f32;
-        let [s_abs, s_sqrt, s2, s3, s4] = lanes::sums(samples, |x| {
+        let [s_abs, s2, s3, s4] = lanes::sums(samples, |x| {
             let y = x - mean;
-            let (abs, y2) = (y.abs(), y * y);
-            [abs, libm::sqrtf(abs), y2, y2 * y, y2 * y2]
+            let y2 = y * y;
+            [y.abs(), y2, y2 * y, y2 * y2]
         });
+        let s_sqrt = sum_of_roots(samples, mean);
         let square = s2 * scale;
         let rms = libm::sqrtf(square);
         let crossings =
@@ -71,6 +72,22 @@ pub fn mean(samples: &[f32]) -> f32 {
     let scale = 1.0 / samples.len() as f32;
     let mean = lanes::sum(samples, |x| x) * scale;
     mean + lanes::sum(samples, |x| x - mean) * scale
+}
+
+/// The sum of `sqrt |y|` in the order of [`lanes`].
+fn sum_of_roots(samples: &[f32], mean: f32) -> f32 {
+    let mut lanes = [0.0f32; lanes::LANES];
+    let (chunks, rest) = samples.as_chunks::<{ lanes::LANES }>();
+    for chunk in chunks {
+        let roots = simd::sqrt(chunk.map(|x| (x - mean).abs()));
+        for j in 0..lanes::LANES {
+            lanes[j] += roots[j];
+        }
+    }
+    for (lane, x) in lanes.iter_mut().zip(rest) {
+        *lane += libm::sqrtf((x - mean).abs());
+    }
+    lanes::reduce(lanes)
 }
 
 #[cfg(test)]

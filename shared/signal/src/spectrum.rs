@@ -55,13 +55,6 @@ pub(crate) fn hann_power(spectrum: Complex<'_>, power: &mut [f32]) {
     power[k] = square(0.5 * re[k] - 0.25 * (re[k - 1] + nyquist), 0.5 * im[k] - 0.25 * im[k - 1]);
 }
 
-/// Squared amplitudes to amplitudes.
-pub(crate) fn root(power: &mut [f32]) {
-    for p in power {
-        *p = libm::sqrtf(*p);
-    }
-}
-
 /// RMS in sixteen bands of equal width from 0 to half the rate, line 0 left out.
 pub(crate) fn band_rms(power: &[f32]) -> [f32; BANDS] {
     let lines = power.len();
