@@ -13,7 +13,7 @@
 //! **Threshold.** The greatest of: the Wilson-Hilferty quantile at five sigma (one window in 3.5 million) of a scaled chi-square
 //! with the calibration windows' mean and variance; twice the worst smoothed score seen while calibrating; 3.
 
-use kilter_signal::table::at;
+use kilter_signal::{table::at, temperature};
 use kilter_types::{Contribution, FeatureRef, GroupKind, MAX_CONTRIBUTIONS, MAX_FEATURES, Micros};
 use serde::{Deserialize, Serialize};
 
@@ -381,9 +381,10 @@ fn spread(kind: GroupKind, place: usize, location: f32, variance: f32) -> f32 {
         (GroupKind::Vibration, at::SKEWNESS) => 0.1,
         // Logarithms: 8 %.
         (GroupKind::Vibration, _) => 0.08,
-        // Level in °C, slope in K/h, difference in K.
-        (GroupKind::Temperature, 1) => 10.0,
-        (GroupKind::Temperature, _) => 2.0,
+        // Slope in K/h, level in °C, difference in K: a day's swing is not a change.
+        (GroupKind::Temperature, temperature::at::SLOPE) => 20.0,
+        (GroupKind::Temperature, temperature::at::LEVEL) => 5.0,
+        (GroupKind::Temperature, _) => 3.0,
         (GroupKind::Reading, _) if place % 6 == 1 => 0.1,
         (GroupKind::Reading | GroupKind::Cycle, _) => 1e-3 * location.abs() + 1e-6,
     };

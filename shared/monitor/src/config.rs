@@ -34,7 +34,8 @@ pub struct MachineConfig {
     pub limits: Limits,
     /// How patient the decision is.
     pub patience: Patience,
-    /// Windows per regime from which a baseline is learned and its threshold calibrated; at least 12.
+    /// Windows per regime from which a baseline is learned and its threshold calibrated; at least 12. Windows of temperature
+    /// are long and say little new: a third of it.
     pub commissioning_windows: u32,
     /// Regimes of which a baseline is kept per group, 1 to [`MAX_REGIMES`]; the least recently used one makes room.
     pub regimes: u8,
@@ -76,7 +77,11 @@ impl MachineConfig {
         if self.groups.is_empty() {
             return Err(ConfigError::NoGroups);
         }
-        if self.commissioning_windows < 12 || regimes == 0 || regimes > MAX_REGIMES || !self.patience.holds() {
+        if self.commissioning_windows < LEAST_COMMISSIONING
+            || regimes == 0
+            || regimes > MAX_REGIMES
+            || !self.patience.holds()
+        {
             return Err(ConfigError::Figures);
         }
         let finite = |limit: Option<f32>| limit.is_none_or(f32::is_finite);
@@ -349,5 +354,7 @@ impl fmt::Display for ConfigError {
 
 impl core::error::Error for ConfigError {}
 
+/// The fewest windows that teach a spread and calibrate a threshold.
+pub(crate) const LEAST_COMMISSIONING: u32 = 12;
 /// The longest window of readings.
 pub const MAX_READING_WINDOW: u32 = 4096;

@@ -54,6 +54,8 @@ struct Standing {
     severity: Severity,
     source: AlarmSource,
     cause: Cause,
+    /// The cause was named by diagnosis or rule, not only hinted at.
+    firm: bool,
 }
 
 /// Where and under which policy a window is decided.
@@ -69,8 +71,7 @@ impl Decision {
     pub(crate) fn step(&mut self, signs: &Signs, bench: &mut Bench<'_>) {
         let patience = bench.patience;
         let bad = signs.quality.intersects(SENSOR_FAULT);
-        let sign = Sign { severity: if bad { Severity::Alarm } else { Severity::Healthy }, quiet: !bad };
-        self.sensor.step(sign, bench.start, patience);
+        self.sensor.step(Sign::plain(bad), bench.start, patience);
         if let Some((sign, cause, _)) = &signs.rule {
             self.rule.step(*sign, bench.start, patience);
             if sign.severity > Severity::Healthy {
@@ -93,6 +94,7 @@ impl Decision {
             severity,
             source: AlarmSource::Sensor,
             cause: Cause::Sensor,
+            firm: true,
         });
         let latch = Latch::of(patience);
         settle(&mut self.sensor_alarm, sensor, latch, signs, bench);
@@ -106,10 +108,11 @@ impl Decision {
             since: bench.start,
             severity: Severity::Danger,
             source: AlarmSource::Protection,
-            cause: self.cause(),
+            cause: self.cause().0,
+            firm: true,
         };
-        let mut signs = Signs::default();
-        signs.rule = Some((Sign { severity: Severity::Danger, quiet: false }, standing.cause, evidence));
+        let sign = Sign { severity: Severity::Danger, quiet: [false; 3] };
+        let signs = Signs { rule: Some((sign, standing.cause, evidence)), ..Signs::default() };
         settle(&mut self.trip_alarm, Some(standing), Latch::Hold, &signs, bench);
     }
 
@@ -153,17 +156,20 @@ impl Decision {
         let (source, _) = active().next()?;
         let severity = active().map(|(_, (severity, _))| severity).max()?;
         let since = active().map(|(_, (_, since))| since).min()?;
-        Some(Standing { id: 0, since, severity, source, cause: self.cause() })
+        let (cause, firm) = self.cause();
+        Some(Standing { id: 0, since, severity, source, cause, firm })
     }
 
-    fn cause(&self) -> Cause {
+    /// The best supported cause, and whether it is more than a hint.
+    fn cause(&self) -> (Cause, bool) {
         if let Some((cause, _)) = self.naming.named() {
-            return cause;
+            return (cause, true);
         }
         let hint = self.naming.hint();
         match self.rule.active() {
-            Some(_) if self.rule_cause != Cause::Severity || hint == Cause::Unclear => self.rule_cause,
-            Some(_) | None => hint,
+            Some(_) if self.rule_cause != Cause::Severity => (self.rule_cause, true),
+            Some(_) if hint == Cause::Unclear => (self.rule_cause, false),
+            Some(_) | None => (hint, false),
         }
     }
 }
@@ -204,9 +210,10 @@ fn settle(alarm: &mut Option<Standing>, now: Option<Standing>, latch: Latch, sig
             tell(&new, AlarmState::Raised, signs, bench);
         }
         (Some(old), Some(new)) => {
-            // A cause once named is not lost because the diagnosis pauses.
-            let cause = if new.cause == Cause::Unclear { old.cause } else { new.cause };
-            let new = Standing { id: old.id, since: old.since, cause, ..new };
+            // A cause once named is not lost because the diagnosis pauses, and hints come and go.
+            let keep = !new.firm && !matches!(old.cause, Cause::Unclear | Cause::Severity);
+            let cause = if keep { old.cause } else { new.cause };
+            let new = Standing { id: old.id, since: old.since, cause, firm: new.firm || old.firm, ..new };
             let better = rank(new.source) < rank(old.source);
             let source = if better { new.source } else { old.source };
             if better || new.severity != old.severity || new.cause != old.cause {
@@ -229,10 +236,11 @@ fn tell(standing: &Standing, state: AlarmState, signs: &Signs, bench: &mut Bench
     if let Some((_, named)) = &signs.physics {
         evidence.extend(named.iter().copied());
     }
-    if let Some((sign, _, line)) = &signs.rule {
-        if sign.severity > Severity::Healthy && !evidence.is_full() {
-            evidence.extend([*line]);
-        }
+    if let Some((sign, _, line)) = &signs.rule
+        && sign.severity > Severity::Healthy
+        && !evidence.is_full()
+    {
+        evidence.extend([*line]);
     }
     let by_model = standing.source == AlarmSource::Model;
     let alarm = Alarm {

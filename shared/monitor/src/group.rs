@@ -9,11 +9,13 @@ use kilter_signal::{
     table::Schema,
     temperature,
 };
-use kilter_types::{ChannelId, FeatureRow, FeatureVector, GroupKind, Hertz, Micros, OperatingState, Quality, Rpm};
+use kilter_types::{
+    Cause, ChannelId, FeatureRow, FeatureVector, GroupKind, Hertz, Micros, OperatingState, Quality, Rpm,
+};
 
 use crate::{
     baseline::Baseline,
-    config::{ChannelKind, GroupConfig, MachineConfig},
+    config::{ChannelKind, GroupConfig, LEAST_COMMISSIONING, MachineConfig},
     judge::Judge,
     memory::Memory,
     model::Installed,
@@ -93,7 +95,11 @@ impl<M: Memory, const S: usize> Group<M, S> {
         let schema = schema(config, group);
         let features = schema.features().len();
         let buffer = memory.floats(crate::baseline::floats(features, config.regimes))?;
-        let baseline = Baseline::new(group.kind, features, config.regimes, config.commissioning_windows, buffer);
+        let windows = match group.kind {
+            GroupKind::Temperature => (config.commissioning_windows / 3).max(LEAST_COMMISSIONING),
+            GroupKind::Vibration | GroupKind::Reading | GroupKind::Cycle => config.commissioning_windows,
+        };
+        let baseline = Baseline::new(group.kind, features, config.regimes, windows, buffer);
         Some(Self { open, judge: Judge::new(place, baseline), schema, place, plan })
     }
 
@@ -241,8 +247,12 @@ fn vibration<M: Memory, const S: usize>(
         &features.values,
         features.valid,
     );
-    let diagnosis = (features.valid != 0).then(|| diagnose::vibration(&features, &judge.limits(shared.config)));
-    judge.conclude(&row, &regime, diagnosis, spectra.as_ref(), schema, shared);
+    let resolved = resolves_cage(closed.samples.len(), rate, &regime, shared.config);
+    let finding = (features.valid != 0).then(|| {
+        let diagnosis = diagnose::vibration(&features, &judge.limits(shared.config));
+        diagnosis.findings().iter().find(|finding| finding.cause != Cause::Cage || resolved).cloned()
+    });
+    judge.conclude(&row, &regime, finding, spectra.as_ref(), schema, shared);
 }
 
 fn slow<M: Memory, const S: usize>(
@@ -266,9 +276,15 @@ fn slow<M: Memory, const S: usize>(
     }
     let times = (closed.start, closed.end);
     let row = feature_row(judge, schema, kind, closed.index, times, closed.quality, &regime, &values, valid);
-    let diagnosis =
-        (kind == GroupKind::Temperature).then(|| diagnose::temperature(&values, valid, &judge.limits(shared.config)));
+    let diagnosis = (kind == GroupKind::Temperature)
+        .then(|| diagnose::temperature(&values, valid, &judge.limits(shared.config)).findings().first().cloned());
     judge.conclude(&row, &regime, diagnosis, None, schema, shared);
+}
+
+/// Can the window tell the cage's lines from those of the shaft? They are a tenth of the shaft's speed apart.
+fn resolves_cage(samples: usize, rate: Hertz, regime: &Regime, config: &MachineConfig) -> bool {
+    let turns = regime.rpm.map_or(0.0, |rpm| rpm.hertz().0) * samples as f32 / rate.0;
+    config.bearing.is_some_and(|bearing| bearing.ftf * turns >= CAGE_TURNS)
 }
 
 #[expect(clippy::too_many_arguments, reason = "a row has so many parts")]
@@ -324,5 +340,7 @@ fn extracted<'s, M: Memory>(
     extract::vibration(samples, &setup, shared.plans.get(plan)?, scratch, out).ok()
 }
 
+/// Turns of the cage that a window must hold before its lines are believed.
+const CAGE_TURNS: f32 = 8.0;
 /// Flags under which no value is computed: the times say nothing about the samples, or samples are missing.
 const UNREADABLE: Quality = Quality(Quality::NON_FINITE.0 | Quality::WRONG_RATE.0 | Quality::CLOCK_BACK.0);

@@ -14,8 +14,8 @@ use crate::config::Patience;
 pub(crate) struct Sign {
     /// [`Severity::Healthy`] when no limit is exceeded.
     pub(crate) severity: Severity,
-    /// Below the limit by the stated ratio.
-    pub(crate) quiet: bool,
+    /// Below the limit of watch, alarm and danger by the stated ratio.
+    pub(crate) quiet: [bool; 3],
 }
 
 impl Sign {
@@ -28,7 +28,8 @@ impl Sign {
             (false, true) => Severity::Alarm,
             (false, false) => Severity::Healthy,
         };
-        Some(Self { severity, quiet: value < ratio * least })
+        let quiet = |limit: f32| value < ratio * limit;
+        Some(Self { severity, quiet: [quiet(least), quiet(least), danger.is_none_or(quiet)] })
     }
 
     /// A score against its threshold.
@@ -40,12 +41,19 @@ impl Sign {
         } else {
             Severity::Healthy
         };
-        Self { severity, quiet: anomaly < ratio * threshold }
+        let quiet = |limit: f32| anomaly < ratio * limit;
+        Self { severity, quiet: [quiet(threshold), quiet(SEVERE * threshold), true] }
+    }
+
+    /// Nothing to see, or a plain fault.
+    pub(crate) fn plain(faulty: bool) -> Self {
+        Self { severity: if faulty { Severity::Alarm } else { Severity::Healthy }, quiet: [!faulty; 3] }
     }
 
     /// The worse of two.
     pub(crate) fn and(self, other: Self) -> Self {
-        Self { severity: self.severity.max(other.severity), quiet: self.quiet && other.quiet }
+        let quiet = core::array::from_fn(|level| self.quiet[level] && other.quiet[level]);
+        Self { severity: self.severity.max(other.severity), quiet }
     }
 }
 
@@ -64,8 +72,8 @@ impl Hysteresis {
         if self.since.is_none() && exceeded(Severity::Watch) {
             self.since = Some(start);
         }
-        for (level, least) in self.levels.iter_mut().zip([Severity::Watch, Severity::Alarm, Severity::Danger]) {
-            let quiet = if least == Severity::Watch { sign.quiet } else { !exceeded(least) };
+        let severities = [Severity::Watch, Severity::Alarm, Severity::Danger];
+        for ((level, least), quiet) in self.levels.iter_mut().zip(severities).zip(sign.quiet) {
             level.step(exceeded(least), quiet, patience);
         }
         if !self.levels[0].on && self.levels[0].recent == 0 {
@@ -154,9 +162,9 @@ impl Naming {
         self.named
     }
 
-    /// The cause most often named lately, where it was named more than once.
+    /// The cause most often named lately, where it was named at least three times.
     pub(crate) fn hint(&self) -> Cause {
-        let mut best = (Cause::Unclear, 1);
+        let mut best = (Cause::Unclear, 2);
         for cause in self.recent.iter().rev().filter(|cause| **cause != Cause::Unclear) {
             let count = self.count(*cause);
             if count > best.1 {
@@ -168,7 +176,7 @@ impl Naming {
 
     /// Is any cause named often enough to keep its windows from being learned as healthy?
     pub(crate) fn is_suspicious(&self) -> bool {
-        self.named.is_some() || self.hint() != Cause::Unclear
+        self.named.is_some() || self.recent.iter().filter(|cause| **cause != Cause::Unclear).count() > 1
     }
 
     fn count(&self, cause: Cause) -> usize {

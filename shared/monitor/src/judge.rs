@@ -1,7 +1,7 @@
 //! From one window's features to scores, events, alarms and trips, in the stated order.
 
 use kilter_signal::{
-    diagnose::{self, Diagnosis},
+    diagnose::{self, Finding},
     extract::Spectra,
     spectrum::Amplitudes,
     table::{Schema, at, vibration_id},
@@ -54,11 +54,12 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         Self { place, baseline, sequences: Default::default(), memory: Short::default() }
     }
 
+    /// `finding`: `None` where nothing was diagnosed, otherwise the clearest cause if there is one.
     pub(crate) fn conclude<M: Memory<Floats = F>>(
         &mut self,
         row: &FeatureRow,
         regime: &Regime,
-        diagnosis: Option<Diagnosis>,
+        finding: Option<Option<Finding>>,
         spectra: Option<&Spectra<'_>>,
         schema: &Schema,
         shared: &mut Shared<'_, M>,
@@ -78,7 +79,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         }
         say(What::Features(row));
 
-        let mut signs = self.signs(row, diagnosis.as_ref(), schema, config);
+        let mut signs = self.signs(row, finding, schema, config);
         let words = self.words(row, regime, shared.models, shared.kernel);
         let settled = self.is_settled(row);
         let usable = is_usable(row);
@@ -151,10 +152,11 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         }
         self.memory.decision.step(&signs, &mut bench);
 
-        if verdict.new_regime && self.baseline.regimes() > 1 {
-            if let Some(bin) = bin {
-                say(What::Event(Event::NewRegime { bin }));
-            }
+        if verdict.new_regime
+            && self.baseline.regimes() > 1
+            && let Some(bin) = bin
+        {
+            say(What::Event(Event::NewRegime { bin }));
         }
         if let Some((from, to)) = verdict.commissioned {
             say(What::Event(Event::Commissioned { from, to }));
@@ -186,16 +188,22 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         }
         self.memory.since_state += 1;
         let due = config.state_every > 0 && self.memory.since_state >= config.state_every;
-        if verdict.commissioned.is_some() || due {
-            if let Some(bytes) = bin.and_then(|bin| self.baseline.record(bin)) {
-                self.memory.since_state = 0;
-                say(What::State(&State { group: self.place, version: STATE_VERSION, bytes }));
-            }
+        if (verdict.commissioned.is_some() || due)
+            && let Some(bytes) = bin.and_then(|bin| self.baseline.record(bin))
+        {
+            self.memory.since_state = 0;
+            say(What::State(&State { group: self.place, version: STATE_VERSION, bytes }));
         }
     }
 
     /// What rules and diagnosis say of the window.
-    fn signs(&self, row: &FeatureRow, diagnosis: Option<&Diagnosis>, schema: &Schema, config: &MachineConfig) -> Signs {
+    fn signs(
+        &self,
+        row: &FeatureRow,
+        finding: Option<Option<Finding>>,
+        schema: &Schema,
+        config: &MachineConfig,
+    ) -> Signs {
         let off = row.state == OperatingState::Off;
         // A machine that stands still may be as quiet as a dead sensor.
         let quality = if off { Quality(row.quality.0 & !Quality::NOISE_FLOOR.0) } else { row.quality };
@@ -205,10 +213,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
             return signs;
         }
         signs.rule = rule(row, schema, &config.limits, config.patience.clear_ratio);
-        signs.physics = diagnosis.map(|diagnosis| match diagnosis.findings().first() {
-            Some(finding) => (finding.cause, finding.evidence.clone()),
-            None => (Cause::Unclear, heapless::Vec::new()),
-        });
+        signs.physics = finding.map(|finding| finding.map_or_else(Default::default, |f| (f.cause, f.evidence)));
         signs
     }
 

@@ -213,14 +213,14 @@ impl<const S: usize> Sequence<S> {
         }
         let fit = sizes.value()?;
         let bytes = sizes.sized()?;
-        if let Some((digest, artifact)) = installed {
-            if Some(*digest) == saved {
-                let (state, used) = State::load(&artifact, bytes).ok_or(RestoreError::Damaged)?;
-                if used != bytes.len() {
-                    return Err(RestoreError::Damaged);
-                }
-                (self.state, self.fit) = (state, fit);
+        if let Some((digest, artifact)) = installed
+            && Some(*digest) == saved
+        {
+            let (state, used) = State::load(&artifact, bytes).ok_or(RestoreError::Damaged)?;
+            if used != bytes.len() {
+                return Err(RestoreError::Damaged);
             }
+            (self.state, self.fit) = (state, fit);
         }
         Ok(())
     }

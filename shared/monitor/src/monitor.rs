@@ -269,7 +269,12 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             state: self.tally.state,
             windows: self.tally.windows,
             score: self.tally.score,
-            baseline_ready: self.groups.iter().all(|group| group.judge.is_ready()),
+            baseline_ready: self
+                .config
+                .groups
+                .iter()
+                .zip(&self.groups)
+                .all(|(declared, group)| declared.kind == GroupKind::Temperature || group.judge.is_ready()),
             tripped: self.protector.is_tripped(),
         }
     }

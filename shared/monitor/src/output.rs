@@ -65,7 +65,7 @@ pub struct Summary {
     pub windows: u64,
     /// The newest deciding score and its threshold.
     pub score: Option<(f32, f32)>,
-    /// Does every group know its present regime?
+    /// Does every group know its present regime? Temperature, which takes long, is not waited for.
     pub baseline_ready: bool,
     /// Is a protection tripped and not yet reset?
     pub tripped: bool,

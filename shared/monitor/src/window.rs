@@ -1,8 +1,8 @@
 //! Windows on the hop grid: window `i` of a group covers the positions `i * hop` up to `i * hop + window` (W1).
 //!
 //! **The rule.** A window is emitted exactly when every one of its positions was delivered, in order, by every channel that
-//! gates the group. A window that overlaps a hole is not emitted, is never stitched, and the first one after the hole carries
-//! [`Quality::GAP`]. So anybody can say from positions alone which rows there must be: those `i` whose range holds no missing
+//! gates the group. A window that overlaps a hole is not emitted, is never stitched, and the first one after it carries
+//! [`Quality::GAP`]; a hole between two windows (where the hop is longer) touches neither. So anybody can say from positions alone which rows there must be: those `i` whose range holds no missing
 //! position. Where a stream begins at a position off the grid, the first window is the next one on it.
 //!
 //! A repeated position is dropped, so a conversation that is taken up again gives the same windows. A reading group waits for
@@ -564,7 +564,7 @@ fn step_flags(from: Micros, to: Micros, period: Option<Micros>) -> Quality {
 }
 
 fn reading_room(group: &GroupConfig) -> usize {
-    group.window as usize + group.hop.max(SLACK).min(MAX_SLACK) as usize
+    group.window as usize + group.hop.clamp(SLACK, MAX_SLACK) as usize
 }
 
 /// Stands where a reading will never come.

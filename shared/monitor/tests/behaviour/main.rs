@@ -1,0 +1,10 @@
+//! The monitor from outside: what goes in by position and what comes out per window.
+
+mod decision;
+mod golden;
+mod model;
+mod real;
+mod restart;
+mod story;
+mod support;
+mod window;

@@ -1,0 +1,191 @@
+//! Models: looked up by definition (M1), certified before they switch, named by every score, silent where they know nothing.
+
+use kilter_infer::{Body, Draft, Range, Regime, ResetRule, Scratch};
+use kilter_machine::{FaultChange, FaultKind, Growth, LoadChange, MachineSpec};
+use kilter_monitor::{InstallError, Output};
+use kilter_signal::table::{VIBRATION, at};
+use kilter_types::{AlarmSource, Digest, Event, FeatureRef, FeatureRow, Generation, GroupKind, KernelId, Role, Score};
+
+use crate::support::*;
+
+const PLACES: [usize; 4] = [at::RMS, at::KURTOSIS, at::ENVELOPE_RMS, at::CREST_FACTOR];
+
+fn spec() -> MachineSpec {
+    MachineSpec::named("m")
+}
+
+fn monitor() -> Heaped {
+    let mut config = pump(&spec(), 4096);
+    config.commissioning_windows = 20;
+    build(config)
+}
+
+/// A statistic trained on these rows, good for speeds up to `most_rpm`.
+fn train(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32) -> Vec<u8> {
+    let count = rows.len() as f32;
+    let column = |place: usize| rows.iter().map(move |row| row.vector.values[place]);
+    let mean = PLACES.map(|place| column(place).sum::<f32>() / count);
+    let scale: Vec<f32> = PLACES
+        .iter()
+        .zip(mean)
+        .map(|(place, mean)| 1.0 / (column(*place).map(|x| (x - mean).powi(2)).sum::<f32>() / count).sqrt())
+        .collect();
+    let range = PLACES.map(|place| {
+        let low = column(place).fold(f32::MAX, f32::min);
+        let high = column(place).fold(f32::MIN, f32::max);
+        Range { low: low - 0.2 * (high - low), high: high + 0.2 * (high - low) }
+    });
+    let golden: Vec<f32> = rows[..3].iter().flat_map(|row| PLACES.map(|place| row.vector.values[place])).collect();
+    let regimes = [Regime { rpm: Range { low: 1000.0, high: most_rpm }, load: Range::ANY }];
+    let draft = Draft {
+        group: GroupKind::Vibration,
+        features,
+        mean: &mean,
+        inverse_scale: &scale,
+        range: &range,
+        weight: &[0.25; 4],
+        regimes: &regimes,
+        threshold: 12.0,
+        input_clip: 8.0,
+        residual_clip: 8.0,
+        sequence_len: 3,
+        reset: ResetRule::ALWAYS,
+        body: Body::Statistic { ewma: 0.5 },
+        golden: &golden,
+    };
+    let mut bytes = vec![0; draft.size_bytes()];
+    let mut state = kilter_infer::State::<64>::new();
+    draft.write(&mut bytes, &mut state, &mut Scratch::new()).expect("a good draft");
+    bytes
+}
+
+fn features() -> Vec<FeatureRef> {
+    PLACES.iter().map(|place| VIBRATION[*place].reference()).collect()
+}
+
+fn vibration_rows(said: &[Said]) -> Vec<FeatureRow> {
+    rows(said).into_iter().filter(|row| row.kind == GroupKind::Vibration).collect()
+}
+
+fn install(monitor: &mut Heaped, bytes: Vec<u8>, said: &mut Vec<Said>) -> Result<Digest, InstallError> {
+    let digest = Digest::of(&bytes);
+    let sink = &mut |output: Output<'_>| said.push(Said::of(&output));
+    monitor.install(Role::Leader, bytes, digest, Generation(7), sink).map(|()| digest)
+}
+
+#[test]
+fn every_score_names_exactly_one_model_and_the_switch_lies_between_two_windows() {
+    let (mut monitor, mut said) = (monitor(), Vec::new());
+    let mut feeder = Feeder::new(spec(), 1);
+    feeder.run(10.0, &mut monitor, &mut said);
+    let bytes = train(&vibration_rows(&said), &features(), 1600.0);
+    let before = said.len();
+    let digest = install(&mut monitor, bytes, &mut said).expect("a good model");
+    let (_, switched) = events(&said[before..]).pop().expect("the switch is told");
+    let Event::ModelSwitched { from, to, generation, first } = switched else { panic!("{switched:?}") };
+    assert_eq!((from, to, generation), (Digest::NONE, digest, Generation(7)));
+    feeder.run(10.0, &mut monitor, &mut said);
+    let scores: Vec<Score> = scores(&said[before..]).into_iter().map(|(_, score)| score).collect();
+    let by_model: Vec<&Score> = scores.iter().filter(|score| score.model == digest).collect();
+    // A sequence of three: the first score comes with the third window.
+    assert_eq!(by_model[0].input.index, first.index + 2);
+    assert!(by_model.iter().all(|s| s.role == Role::Leader && s.kernel == KernelId::PORTABLE_F32));
+    let statistic: Vec<&Score> = scores.iter().filter(|score| score.model == Digest::NONE).collect();
+    let watching = statistic.iter().filter(|s| s.input.index >= first.index + 2);
+    assert!(watching.clone().count() > 10 && watching.clone().all(|s| s.role == Role::Shadow));
+    assert_eq!(alarms(&said), []);
+    assert_eq!(monitor.model(Role::Leader), Some((digest, Generation(7))));
+    monitor.remove(Role::Leader);
+    assert_eq!(monitor.model(Role::Leader), None);
+}
+
+#[test]
+fn a_leader_raises_the_alarm_and_ranks_what_speaks_for_it() {
+    let (mut monitor, mut said) = (monitor(), Vec::new());
+    let mut spec = spec();
+    spec.faults.push(FaultChange {
+        kind: FaultKind::RollingElement,
+        start_s: 14.0,
+        growth_s: 20.0,
+        severity: 1.0,
+        growth: Growth::Linear,
+    });
+    let mut feeder = Feeder::new(spec, 1);
+    feeder.run(10.0, &mut monitor, &mut said);
+    let bytes = train(&vibration_rows(&said), &features(), 1600.0);
+    let digest = install(&mut monitor, bytes, &mut said).expect("a good model");
+    feeder.run(16.0, &mut monitor, &mut said);
+    let raised = raised(&said);
+    assert_eq!(raised.len(), 1, "{raised:?}");
+    let alarm = &raised[0].1;
+    assert_eq!((alarm.source, alarm.model), (AlarmSource::Model, digest));
+    assert!(alarm.contributions.len() == 4 && alarm.contributions[0].amount > 0.0);
+}
+
+#[test]
+fn a_model_that_was_not_trained_on_a_regime_raises_no_alarm_there_and_drift_is_told_once() {
+    let (mut monitor, mut said) = (monitor(), Vec::new());
+    let mut spec = spec();
+    spec.load_changes.push(LoadChange { at_s: 12.0, rpm: 1800.0, load: 1.0, ramp_s: 1.0 });
+    let mut feeder = Feeder::new(spec, 1);
+    feeder.run(10.0, &mut monitor, &mut said);
+    let bytes = train(&vibration_rows(&said), &features(), 1600.0);
+    let digest = install(&mut monitor, bytes, &mut said).expect("a good model");
+    feeder.run(30.0, &mut monitor, &mut said);
+    assert_eq!(alarms(&said), []);
+    let above = scores(&said).iter().filter(|(_, s)| s.model == digest && s.anomaly > s.threshold).count();
+    assert!(above > 20, "the test shows nothing: only {above} scores are above the threshold");
+    let drift: Vec<_> = events(&said).into_iter().filter(|(_, e)| matches!(e, Event::Drift { .. })).collect();
+    assert!(matches!(drift[..], [(_, Event::Drift { model, share })] if model == digest && share > 0.5), "{drift:?}");
+    // In the new regime the machine's own baseline decides once it stands.
+    let last = scores(&said).into_iter().rev().find(|(_, s)| s.model == Digest::NONE).expect("a statistic's score");
+    assert_eq!(last.1.role, Role::Leader);
+}
+
+#[test]
+fn a_model_that_misjudges_a_regimes_healthy_windows_does_not_speak_there() {
+    // The artifact claims to know every speed; its figures say otherwise.
+    let (mut monitor, mut said) = (monitor(), Vec::new());
+    let mut spec = spec();
+    spec.load_changes.push(LoadChange { at_s: 12.0, rpm: 1800.0, load: 1.0, ramp_s: 1.0 });
+    let mut feeder = Feeder::new(spec, 1);
+    feeder.run(10.0, &mut monitor, &mut said);
+    let bytes = train(&vibration_rows(&said), &features(), 3000.0);
+    let digest = install(&mut monitor, bytes, &mut said).expect("a good model");
+    feeder.run(30.0, &mut monitor, &mut said);
+    assert_eq!(alarms(&said), []);
+    let above = scores(&said).iter().filter(|(_, s)| s.model == digest && s.anomaly > s.threshold).count();
+    assert!(above > 20, "the test shows nothing: only {above} scores are above the threshold");
+}
+
+#[test]
+fn a_model_is_refused_for_a_missing_definition_or_a_bit_and_the_one_before_stays_m1() {
+    let (mut monitor, mut said) = (monitor(), Vec::new());
+    Feeder::new(spec(), 1).run(5.0, &mut monitor, &mut said);
+    let rows = vibration_rows(&said);
+    let good = install(&mut monitor, train(&rows, &features(), 1600.0), &mut said).expect("a good model");
+    let mut other = features();
+    other[2].hash ^= 1;
+    let refused = install(&mut monitor, train(&rows, &other, 1600.0), &mut said);
+    assert_eq!(refused, Err(InstallError::Features));
+    let mut bytes = train(&rows, &features(), 1600.0);
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    assert!(matches!(install(&mut monitor, bytes, &mut said), Err(InstallError::Certify(_))));
+    assert!(matches!(install(&mut monitor, vec![1, 2, 3], &mut said), Err(InstallError::Artifact(_))));
+    assert_eq!(monitor.model(Role::Leader).map(|(digest, _)| digest), Some(good));
+    let reasons: Vec<String> = events(&said)
+        .into_iter()
+        .filter_map(|(_, e)| if let Event::ModelRefused { reason, .. } = e { Some(reason.to_string()) } else { None })
+        .collect();
+    assert_eq!(reasons, ["missing_feature", "not_reproducible", "malformed"]);
+}
+
+#[test]
+fn a_model_for_fewer_features_than_the_group_has_is_welcome_m1() {
+    let (mut monitor, mut said) = (monitor(), Vec::new());
+    Feeder::new(spec(), 1).run(3.0, &mut monitor, &mut said);
+    let bytes = train(&vibration_rows(&said), &features(), 1600.0);
+    assert!(features().len() < vibration_rows(&said)[0].vector.values.len());
+    install(&mut monitor, bytes, &mut said).expect("the other features do not matter");
+}
