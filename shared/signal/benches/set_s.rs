@@ -18,7 +18,7 @@ fn main() {
     const LEN: usize = 4096;
     let samples: Vec<f32> =
         (0..LEN as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0).collect();
-    let plan = Plan::new(LEN, vec![0.0; fft::table_len(LEN)]).expect("supported");
+    let plan = Plan::new(LEN, vec![0.0; fft::fast_table_len(LEN)]).expect("supported");
     let setup = VibrationSetup::new(Hertz(12_800.0))
         .expect("a sound rate")
         .with_shaft(Rpm(1797.0))

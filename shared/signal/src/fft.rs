@@ -41,6 +41,10 @@ impl<T: AsRef<[f32]> + AsMut<[f32]>> Plan<T> {
             *re = cos as f32;
             *im = -sin as f32;
         }
+        if got >= fast_table_len(len) && len.is_multiple_of(16) {
+            let (roots, copies) = roots.as_mut().split_at_mut(needed);
+            copy_first_factors(roots, copies, len / 2);
+        }
         Ok(Self { len, roots })
     }
 }
@@ -90,11 +94,11 @@ impl<T: AsRef<[f32]>> Plan<T> {
         let middle = half.div_ceil(2);
         let (low_re, high_re) = re[1..].split_at_mut(middle - 1);
         let (low_im, high_im) = im[1..].split_at_mut(middle - 1);
+        // Line k with its mirror half - k.
         let low = low_re.iter_mut().zip(low_im);
         let high = high_re.iter_mut().rev().zip(high_im.iter_mut().rev());
         let root_re = root_re.iter().step_by(stride).skip(1);
         let root_im = root_im.iter().step_by(stride).skip(1);
-        // Line k with its mirror half - k.
         let pairs = low.zip(high).zip(root_re.zip(root_im));
         for (((re_k, im_k), (re_m, im_m)), (w_re, w_im)) in pairs {
             let (even_re, even_im) = ((*re_k + *re_m) * 0.5, (*im_k - *im_m) * 0.5);
@@ -115,7 +119,8 @@ impl<T: AsRef<[f32]>> Plan<T> {
     /// Exchanging `re` and `im` on the way in and out makes it the inverse, unscaled.
     pub(crate) fn complex(&self, len: usize, mut data: Complex<'_>, mut work: Complex<'_>) {
         let (root_re, root_im) = self.table();
-        let roots = Roots { re: root_re, im: root_im, stride: self.len / len };
+        let first = self.first_factors(len);
+        let roots = Roots { re: root_re, im: root_im, stride: self.len / len, first };
         let mut rest = len;
         let mut width = 1;
         let mut in_data = true;
@@ -137,6 +142,17 @@ impl<T: AsRef<[f32]>> Plan<T> {
             data.re[..len].copy_from_slice(&work.re[..len]);
             data.im[..len].copy_from_slice(&work.im[..len]);
         }
+    }
+
+    /// The first pass's factors for `len` complex points, where the caller gave room for them.
+    fn first_factors(&self, len: usize) -> Option<&[f32]> {
+        let table = self.roots.as_ref();
+        let half = self.len / 2;
+        if table.len() < fast_table_len(self.len) || !self.len.is_multiple_of(16) {
+            return None;
+        }
+        let from = if len == half { 0 } else { first_len(half) };
+        table[table_len(self.len) + from..].get(..first_len(len))
     }
 
     fn table(&self) -> (&[f32], &[f32]) {
@@ -200,6 +216,33 @@ pub const fn table_len(len: usize) -> usize {
     len
 }
 
+/// How many values a table holds that also keeps the first pass's factors in reading order: the same bits in less time.
+pub const fn fast_table_len(len: usize) -> usize {
+    table_len(len) + first_len(len / 2) + first_len(len / 4)
+}
+
+/// How many values the factors of a first pass over `len` complex points take: three times a quarter, complex.
+const fn first_len(len: usize) -> usize {
+    6 * (len / 4)
+}
+
+/// Copies the factors of both first passes (over `half` and half of that many points) into reading order.
+fn copy_first_factors(roots: &[f32], copies: &mut [f32], half: usize) {
+    let (re, im) = roots.split_at(half);
+    let mut copies = copies;
+    for (len, stride) in [(half, 2), (half / 2, 4)] {
+        let roots = Roots { re, im, stride, first: None };
+        let (mine, rest) = copies.split_at_mut(first_len(len));
+        copies = rest;
+        for (k, factors) in mine.chunks_exact_mut(len / 2).enumerate() {
+            let (re, im) = factors.split_at_mut(len / 4);
+            for (p, (re, im)) in re.iter_mut().zip(im).enumerate() {
+                (*re, *im) = roots.at((k + 1) * p);
+            }
+        }
+    }
+}
+
 /// Why there is no plan, or no transform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanError {
@@ -248,6 +291,8 @@ struct Roots<'a> {
     re: &'a [f32],
     im: &'a [f32],
     stride: usize,
+    /// Factors of the first pass in reading order: for each of three the real parts, then the imaginary ones.
+    first: Option<&'a [f32]>,
 }
 
 impl Roots<'_> {
@@ -346,7 +391,13 @@ fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
     let (y_im, rest_im) = y_im.as_chunks_mut::<4>();
     for (i, (y_re, y_im)) in y_re.iter_mut().zip(y_im).enumerate() {
         let p = 4 * i;
-        let w = [roots.four(p, 1), roots.four(2 * p, 2), roots.four(3 * p, 3)];
+        let w = match roots.first {
+            Some(first) => {
+                let read = |k: usize| four(first, k * blocks + p);
+                [(read(0), read(1)), (read(2), read(3)), (read(4), read(5))]
+            }
+            None => [roots.four(p, 1), roots.four(2 * p, 2), roots.four(3 * p, 3)],
+        };
         let re = [four(re[0], p), four(re[1], p), four(re[2], p), four(re[3], p)];
         let im = [four(im[0], p), four(im[1], p), four(im[2], p), four(im[3], p)];
         let b = butterflies_4(re, im, &w);
@@ -533,6 +584,21 @@ mod tests {
                 let error = (f64::from(got_re) - sum_re).hypot(f64::from(got_im) - sum_im);
                 assert!(error <= bound, "length {len} line {k}: {error} above {bound}");
             }
+        }
+    }
+
+    #[test]
+    fn a_longer_table_is_faster_and_changes_no_bit() {
+        for len in [64, 960, 1024, 4096, 12_000] {
+            let x = noise(len);
+            let slow = spectrum(&x);
+            let plan = Plan::new(len, vec![0.0; fast_table_len(len)]).expect("supported");
+            let half = || vec![0.0; len / 2];
+            let (mut re, mut im, mut a, mut b) = (half(), half(), half(), half());
+            let output = Complex { re: &mut re, im: &mut im };
+            let work = Complex { re: &mut a, im: &mut b };
+            plan.forward(&x, output, work).expect("long enough");
+            assert_eq!((re, im), slow, "{len}");
         }
     }
 

@@ -42,7 +42,7 @@ pub(crate) struct Analyser {
 impl Analyser {
     pub(crate) fn new(len: usize) -> Self {
         Self {
-            plan: Plan::new(len, vec![0.0; fft::table_len(len)]).expect("a supported length"),
+            plan: Plan::new(len, vec![0.0; fft::fast_table_len(len)]).expect("a supported length"),
             scratch: vec![0.0; extract::scratch_len(len)],
             window: Vibration::default(),
         }
