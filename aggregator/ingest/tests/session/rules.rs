@@ -222,6 +222,22 @@ fn a_device_that_takes_nothing_is_cut_off() {
 }
 
 #[test]
+fn half_a_message_does_not_hold_its_share_of_the_budget_for_ever() {
+    let hub = hub(Limits::default());
+    let mut quiet = connect_v3(true);
+    quiet[11] = 0;
+    let (mut peer, _) = Peer::welcome(&hub, &quiet);
+    peer.advance_secs(100_000);
+    assert!(!peer.session.is_finished());
+    let message = publish_v3(0b0010, UP, 1, &[0; 1000]);
+    peer.send(&message[..500]);
+    assert_eq!(hub.counters().held_bytes_now, message.len() as u64);
+    peer.advance_secs(300);
+    assert!(peer.session.is_finished());
+    assert_eq!(hub.counters().held_bytes_now, 0);
+}
+
+#[test]
 fn what_came_before_a_goodbye_still_reaches_the_server() {
     let hub = hub(Limits::default());
     let (mut peer, _) = Peer::welcome(&hub, &connect(true, &[]));
