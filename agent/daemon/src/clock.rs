@@ -2,7 +2,7 @@
 #![expect(clippy::disallowed_methods, reason = "this file is where the agent reads its clocks")]
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use kilter_types::{Clock, Micros, Monotonic};
 use kilter_uplink::TimeSample;
@@ -51,6 +51,11 @@ impl Clock for SystemClock {
         let off = (system_wall() - best).0.saturating_abs();
         Micros(off) + bound
     }
+}
+
+/// Lets this much time pass.
+pub(crate) async fn pause(time: Duration) {
+    tokio::time::sleep(time).await;
 }
 
 fn system_wall() -> Micros {

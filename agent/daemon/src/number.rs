@@ -208,7 +208,7 @@ mod tests {
             said(index, Payload::Score(score(8, Role::Shadow))),
             said(index, Payload::Score(score(0, Role::Shadow))),
         ];
-        if index % 3 == 0 {
+        if index.is_multiple_of(3) {
             for (id, state) in [(1, AlarmState::Raised), (2, AlarmState::Raised), (1, AlarmState::Cleared)] {
                 out.push(said(
                     index,

@@ -66,6 +66,7 @@ pub(crate) struct Found {
 impl<F: Filesystem> Spooler<F> {
     /// Opens the journal and looks through it. `numbering` builds the numbering from what was found; `previous` is the epoch
     /// before, should the journal hold none of its records any more.
+    #[expect(clippy::too_many_arguments, reason = "what a journal and the first record in it are made of")]
     pub(crate) fn open(
         fs: F,
         dir: &Path,
@@ -192,10 +193,6 @@ impl<F: Filesystem> Spooler<F> {
 
     pub(crate) fn take_effects(&mut self) -> Vec<Effect> {
         std::mem::take(&mut self.effects)
-    }
-
-    pub(crate) fn epoch(&self) -> Epoch {
-        self.numbering.epoch()
     }
 
     /// Does the disk take nothing now?

@@ -1,0 +1,329 @@
+//! Wiring: which part talks to which, in one place, and the order in which they begin and end.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kilter_journal::RealFilesystem;
+use kilter_source::{FileSource, SocketSource, Source, Stop};
+use kilter_types::{Clock as _, DeviceId, Epoch, Event, Micros, Name, Payload};
+use kilter_uplink::mqtt::{self, Ports, Server};
+use kilter_uplink::{Identity, JournalSpool, Session, Status};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use crate::action::Actions;
+use crate::board::Board;
+use crate::checkpoint::Checkpoint;
+use crate::clock::SystemClock;
+use crate::config::{self, Config, SourceConfig};
+use crate::control::{Control, Work};
+use crate::file;
+use crate::http::{self, Page};
+use crate::identity::Enrolled;
+use crate::machine::{Machine, Order, Outlet, Parts};
+use crate::models::{Candidate, Store};
+use crate::number::{Numbering, Place, Stamp};
+use crate::recorder::{self, Message, Recorder};
+use crate::spooler::Spooler;
+
+/// Everything that runs.
+pub(crate) struct App {
+    clock: SystemClock,
+    page: Page,
+    listen: Option<std::net::SocketAddr>,
+    stop: Stop,
+    machines: Vec<JoinHandle<()>>,
+    recorder: JoinHandle<()>,
+    /// The recorder ends when the last sender is gone.
+    inbox: SyncSender<Message>,
+    uplink: Option<Uplink>,
+    uplink_stop: watch::Sender<bool>,
+    time: watch::Receiver<Option<kilter_uplink::TimeSample>>,
+}
+
+/// What goes onto the runtime.
+struct Uplink {
+    server: Server,
+    session: Session,
+    spool: JournalSpool<RealFilesystem>,
+    ports: Ports,
+    control: Control,
+    downs: mpsc::Receiver<bytes::Bytes>,
+    links: watch::Receiver<u64>,
+    seed: u64,
+}
+
+/// Opens everything and starts the threads of machines and recorder; [`App::run`] does the rest.
+pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Result<App> {
+    let listen = http::address(&config.http.listen).map_err(anyhow::Error::msg)?;
+    if config.machine.is_empty() {
+        anyhow::bail!("the configuration has no [[machine]]: there is nothing to watch");
+    }
+    let data = config.data.as_path();
+    std::fs::create_dir_all(data).with_context(|| format!("create the data folder {}", data.display()))?;
+    let clock = SystemClock::new(Micros((config.clock_uncertainty_secs * 1e6) as i64));
+    let version = Name::new(env!("CARGO_PKG_VERSION")).context("name this version")?;
+    let tenant = enrolled.as_ref().map_or_else(default_name, |known| known.tenant.clone());
+    let device = enrolled.as_ref().map_or_else(|| DeviceId(default_name()), |known| known.device.clone());
+    let epoch = Epoch(getrandom::u64().context("draw an epoch")?);
+    let fresh_id = getrandom::u64().context("draw a journal id")?;
+
+    let place = |machine: &config::Machine| Place {
+        site: machine.site.clone().unwrap_or_else(|| config.site.clone()),
+        asset: machine.asset.clone(),
+    };
+    let places: Vec<Place> = config.machine.iter().map(place).collect();
+    let journal_dir = data.join("journal");
+    let epoch_path = data.join("epoch");
+    let previous = file::read(&epoch_path)?.and_then(|text| parse_epoch(&text));
+    let node = device.0.clone();
+    let (spooler, found) = Spooler::open(
+        RealFilesystem,
+        &journal_dir,
+        config.journal.config(),
+        version.clone(),
+        fresh_id,
+        previous,
+        |suppress| Numbering::new(tenant, node, places, epoch, suppress),
+        Stamp::now(&clock),
+    )
+    .with_context(|| format!("open the journal in {}", journal_dir.display()))?;
+    file::replace(&epoch_path, format!("{:016x}\n", epoch.0).as_bytes())
+        .with_context(|| format!("write {}", epoch_path.display()))?;
+
+    let candidates: Vec<Candidate> =
+        config.machine.iter().map(|m| Candidate { asset: m.asset.clone(), class: m.class.clone() }).collect();
+    let board = Board::new(candidates.iter().map(|c| (c.asset.clone(), c.class.clone())).collect());
+    let (inbox, messages) = sync_channel(INBOX);
+    let overruns = Arc::default();
+    let actions = Arc::new(Actions::new(config.alarm.clone(), board.clone()));
+    let outlet = Outlet { recorder: inbox.clone(), overruns: Arc::clone(&overruns), board: board.clone(), actions };
+    let store = Store::new(data);
+    let stop = Stop::default();
+
+    let mut machines = Vec::new();
+    let mut orders = Vec::new();
+    for (at, machine) in config.machine.iter().enumerate() {
+        let (order, thread) = start(at, machine, config, data, &store, &outlet, &clock, &stop)?;
+        orders.push(order);
+        machines.push(thread);
+    }
+
+    let (durable, durable_seen) = watch::channel(found.durable);
+    let (notes, notes_seen) = mpsc::channel(NOTES);
+    let (released, released_seen) = watch::channel(0);
+    let (lost, lost_seen) = mpsc::channel(NOTES);
+    let (status, status_seen) = watch::channel(Status::default());
+    let (time, time_seen) = watch::channel(None);
+    let (links, links_seen) = watch::channel(0);
+    let (outgoing, outgoing_seen) = mpsc::channel(16);
+    let (downs, downs_seen) = mpsc::channel(16);
+    let (uplink_stop, uplink_stop_seen) = watch::channel(false);
+
+    let recorder = Recorder::new(recorder::Parts {
+        spooler,
+        inbox: messages,
+        overruns,
+        checkpoints: candidates.iter().map(|candidate| Checkpoint::path(data, &candidate.asset)).collect(),
+        durable,
+        notes,
+        released: released_seen,
+        lost: lost_seen,
+        board: board.clone(),
+        clock: clock.clone(),
+        version: version.clone(),
+        report_us: (config.report_secs * 1e6) as u64,
+        first: found.first,
+    });
+    let recorder = thread("recorder", move || recorder.run())?;
+
+    let uplink = match enrolled {
+        Some(enrolled) => {
+            let identity = Identity { device: device.clone(), software: version.clone() };
+            let mut session =
+                Session::new(config.uplink.session(), identity, epoch, found.held, found.first, found.durable);
+            found.alarms.iter().for_each(|offset| session.handle_urgent(*offset));
+            let mut control = Control {
+                store,
+                machines: candidates,
+                orders,
+                device: device.clone(),
+                key: enrolled.key,
+                outgoing,
+                recorder: inbox.clone(),
+                board: board.clone(),
+                clock: clock.clone(),
+                fetch_bytes: config.uplink.fetch_bytes,
+                work: Work::default(),
+            };
+            control.resume();
+            let spool = JournalSpool::open(&RealFilesystem, &journal_dir).context("follow the journal")?;
+            let ports = Ports {
+                durable: durable_seen,
+                notes: notes_seen,
+                outgoing: outgoing_seen,
+                downs,
+                released,
+                status,
+                time,
+                lost,
+                links,
+                stop: uplink_stop_seen,
+            };
+            let seed = epoch.0;
+            let server = enrolled.server;
+            Some(Uplink { server, session, spool, ports, control, downs: downs_seen, links: links_seen, seed })
+        }
+        None => {
+            warn!("no enrolment bundle: the agent works alone and its journal keeps what it can hold");
+            None
+        }
+    };
+    let page = Page { board, uplink: status_seen, clock: clock.clone(), device: device.0, version };
+    Ok(App { clock, page, listen, stop, machines, recorder, inbox, uplink, uplink_stop, time: time_seen })
+}
+
+impl App {
+    /// Runs until SIGTERM or SIGINT, then ends in order: machines, recorder, uplink.
+    pub(crate) async fn run(self) -> anyhow::Result<()> {
+        let Self { clock, page, listen, stop, machines, recorder, inbox, uplink, uplink_stop, mut time } = self;
+        let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
+        if let Some(address) = listen {
+            let listener = TcpListener::bind(address).await;
+            let listener = listener.with_context(|| {
+                format!("listen on {address} for the local page (is another agent running? see http.listen)")
+            })?;
+            info!(address = %listener.local_addr().unwrap_or(address), "local page");
+            tokio::spawn(async move { axum::serve(listener, http::router(page)).await });
+        }
+        let solver = clock.clone();
+        tokio::spawn(async move {
+            while time.changed().await.is_ok() {
+                solver.solve(*time.borrow_and_update());
+            }
+        });
+        let mut tasks = None;
+        if let Some(Uplink { server, session, spool, ports, control, downs, links, seed }) = uplink {
+            let control = tokio::spawn(control.run(downs, links));
+            let delivery = tokio::spawn(mqtt::run(server, session, spool, clock.clone(), seed, ports));
+            tasks = Some((control, delivery));
+        }
+        info!(machines = machines.len(), monotonic_us = clock.monotonic().0, "agent runs");
+        tokio::select! {
+            _ = terminate.recv() => info!("SIGTERM: ending"),
+            _ = interrupt.recv() => info!("SIGINT: ending"),
+        }
+        stop.set();
+        join(machines).await;
+        let delivery = tasks.map(|(control, delivery)| {
+            control.abort();
+            (control, delivery)
+        });
+        drop(inbox);
+        if let Some((control, delivery)) = delivery {
+            // Aborted: it holds a sender to the recorder until it is gone.
+            let _ = control.await;
+            join(vec![recorder]).await;
+            uplink_stop.send_replace(true);
+            if tokio::time::timeout(END_TIMEOUT, delivery).await.is_err() {
+                warn!("the uplink did not end in time; what it did not deliver is in the journal");
+            }
+        } else {
+            join(vec![recorder]).await;
+        }
+        info!("agent ended");
+        Ok(())
+    }
+}
+
+/// Builds one machine and starts its thread.
+#[expect(clippy::too_many_arguments, reason = "the wiring of one machine")]
+fn start(
+    place: usize,
+    machine: &config::Machine,
+    config: &Config,
+    data: &Path,
+    store: &Store,
+    outlet: &Outlet,
+    clock: &SystemClock,
+    stop: &Stop,
+) -> anyhow::Result<(SyncSender<Order>, JoinHandle<()>)> {
+    let asset = machine.asset.clone();
+    let (order, orders) = sync_channel(ORDERS);
+    let path = Checkpoint::path(data, &asset);
+    let checkpoint = Checkpoint::load(&path).with_context(|| format!("read {}", path.display()))?;
+    let models = store.candidates(&asset);
+    let monitor = machine.monitor().map_err(anyhow::Error::msg)?;
+    let parts = Parts {
+        place,
+        asset: asset.clone(),
+        config: monitor,
+        checkpoint,
+        orders,
+        outlet: outlet.clone(),
+        clock: clock.clone(),
+        checkpoint_us: (config.checkpoint_secs * 1e6) as u64,
+    };
+    let source = |positions: &[u64]| -> anyhow::Result<Box<dyn Source>> {
+        let specs = machine.specs();
+        Ok(match &machine.source {
+            SourceConfig::Socket { address } => {
+                Box::new(SocketSource::new(address, asset.clone(), specs, positions.to_vec(), stop.clone()))
+            }
+            SourceConfig::File { .. } => {
+                let file = machine.source.file().context("a file source")?;
+                Box::new(FileSource::open(&file, &asset, &specs, positions.to_vec(), stop.clone())?)
+            }
+        })
+    };
+    let (built, running) =
+        Machine::new(parts, models.clone(), source).with_context(|| format!("start machine {asset}"))?;
+    for install in &running {
+        if store.fell_back(&asset, install).with_context(|| format!("save the models of {asset}"))? {
+            warn!(%asset, digest = %install.digest, role = ?install.role, "the model before runs again");
+            let failed = models.iter().find(|model| model.role == install.role && model.digest != install.digest);
+            let model = failed.map_or(kilter_types::Digest::NONE, |model| model.digest);
+            let reason = Name::new("reverted").context("a good name")?;
+            let payload = Payload::Event(Event::ModelRefused { model, reason });
+            let _ = outlet.recorder.try_send(Message::About { machine: place, payload });
+        }
+    }
+    let stop = stop.clone();
+    Ok((order, thread(asset.as_str(), move || built.run(&stop))?))
+}
+
+fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
+    let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+    builder.spawn(run).with_context(|| format!("start the thread {name}"))
+}
+
+/// Waits for threads without holding up the runtime.
+async fn join(threads: Vec<JoinHandle<()>>) {
+    let joined = tokio::task::spawn_blocking(move || threads.into_iter().all(|thread| thread.join().is_ok())).await;
+    if !matches!(joined, Ok(true)) {
+        warn!("a thread ended badly");
+    }
+}
+
+fn parse_epoch(text: &[u8]) -> Option<Epoch> {
+    let text = std::str::from_utf8(text).ok()?;
+    u64::from_str_radix(text.trim(), 16).ok().map(Epoch)
+}
+
+fn default_name() -> Name {
+    Name::new("default").expect("a good name")
+}
+
+const INBOX: usize = 128;
+const ORDERS: usize = 16;
+const NOTES: usize = 256;
+/// Address space only: what a thread does not touch costs nothing.
+const STACK_BYTES: usize = 2 << 20;
+const END_TIMEOUT: Duration = Duration::from_secs(5);

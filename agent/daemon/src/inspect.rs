@@ -1,0 +1,141 @@
+//! `kilter-agent journal …`: what lies in a journal, for people.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use kilter_journal::{Offset, RealFilesystem};
+use kilter_types::{Class, Payload, Record};
+use kilter_wire::decode_record;
+
+/// What to look at.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Look {
+    /// Check every entry; ends with 1 when something is damaged.
+    Verify {
+        /// The journal's folder (`<data>/journal`).
+        dir: PathBuf,
+    },
+    /// One line per record.
+    Dump {
+        /// The journal's folder (`<data>/journal`).
+        dir: PathBuf,
+        /// First offset.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// At most so many records.
+        #[arg(long, default_value_t = u64::MAX)]
+        limit: u64,
+        /// Only this class (alarm, event, gap, report, score, feature, state, spectrum, clip).
+        #[arg(long)]
+        class: Option<String>,
+    },
+}
+
+/// Looks.
+pub(crate) fn journal(look: &Look) -> anyhow::Result<()> {
+    match look {
+        Look::Verify { dir } => {
+            let report =
+                kilter_journal::verify(RealFilesystem, dir).with_context(|| format!("verify {}", dir.display()))?;
+            let id = report.journal_id.map_or("none".to_owned(), |id| format!("{id:016x}"));
+            println!("journal {id}, durable to {}, released to {}", report.durable, report.released);
+            for segment in &report.segments {
+                println!(
+                    "segment {} to {}: {} entries, {} bytes, {} torn, {} damaged ranges",
+                    segment.base,
+                    segment.end,
+                    segment.entries,
+                    segment.file_bytes,
+                    segment.torn_bytes,
+                    segment.damaged.len()
+                );
+            }
+            println!(
+                "{} entries, {} losses not yet told, {} quarantined files: {}",
+                report.entries(),
+                report.losses.len(),
+                report.quarantined.len(),
+                if report.is_sound() { "sound" } else { "damaged" }
+            );
+            anyhow::ensure!(report.is_sound(), "find the journal sound: see the lines above");
+            Ok(())
+        }
+        Look::Dump { dir, from, limit, class } => {
+            let wanted = class.as_deref().map(parse_class).transpose()?;
+            let mut reader = kilter_journal::follow(RealFilesystem, dir, Offset(*from))
+                .with_context(|| format!("open {}", dir.display()))?;
+            let mut out = std::io::stdout().lock();
+            let mut left = *limit;
+            while left > 0 {
+                let Some(entry) = reader.next()? else { break };
+                if wanted.is_some_and(|class| class as u8 != entry.key.class) {
+                    continue;
+                }
+                left -= 1;
+                let line = match decode_record(&entry.bytes) {
+                    Ok(record) => line(&record),
+                    Err(error) => format!("class {} seq {}: {error}", entry.key.class, entry.key.seq),
+                };
+                // A closed pipe (`| head`) is an end, not an error.
+                if writeln!(out, "{:>12} {:016x} {line}", entry.offset, entry.key.epoch).is_err() {
+                    break;
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+fn parse_class(text: &str) -> anyhow::Result<Class> {
+    let found = Class::ALL.into_iter().find(|class| class.as_str() == text);
+    found.with_context(|| format!("know the class {text:?}"))
+}
+
+fn line(record: &Record) -> String {
+    let head = format!(
+        "{:<8} {:>8} {} {:>16}",
+        record.class().as_str(),
+        record.seq,
+        record.point,
+        record.wall.map_or("-".to_owned(), |wall| wall.0.to_string())
+    );
+    match &record.payload {
+        Payload::Features(row) => {
+            format!(
+                "{head} group {} window {} {:?} {} values",
+                row.group,
+                row.index,
+                row.state,
+                row.vector.values.len()
+            )
+        }
+        Payload::Score(score) => format!(
+            "{head} group {} window {} {:?} {:.3} of {:.3} by {:.8}",
+            score.input.group,
+            score.input.index,
+            score.role,
+            score.anomaly,
+            score.threshold,
+            score.model.to_string()
+        ),
+        Payload::Alarm(alarm) => format!(
+            "{head} alarm {} {:?} {:?} {} by {:?} at window {}",
+            alarm.id,
+            alarm.state,
+            alarm.severity,
+            alarm.cause.as_str(),
+            alarm.source,
+            alarm.input.index
+        ),
+        Payload::Spectrum(spectrum) => {
+            format!("{head} group {} window {} {} lines", spectrum.group, spectrum.index, spectrum.lines.len())
+        }
+        Payload::State(state) => format!("{head} group {} {} bytes", state.group, state.bytes.len()),
+        Payload::Event(event) => format!("{head} {event:?}"),
+        Payload::Gap(gap) => format!("{head} {gap:?}"),
+        Payload::Opening(opening) => format!("{head} {opening:?}"),
+        Payload::Report(report) => format!("{head} {report:?}"),
+    }
+}

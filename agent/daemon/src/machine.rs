@@ -1,0 +1,442 @@
+//! One machine on a thread of its own: source → monitor → recorder. The thread waits only for its source and its recorder.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
+use std::time::Duration;
+
+use kilter_infer::{Artifact, Scratch};
+use kilter_monitor::{ConfigError, MachineConfig, Memory, Monitor, Output, What};
+use kilter_source::{Item, Source, Stop};
+use kilter_types::{
+    ChannelId, Class, Clock as _, Digest, Event, Generation, Input, Micros, Monotonic, Name, Role, RunningModel,
+    Timeline,
+};
+use kilter_wire::CommandKind;
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+
+use crate::action::Actions;
+use crate::board::{Board, Model};
+use crate::checkpoint::Checkpoint;
+use crate::clock::SystemClock;
+use crate::recorder::Message;
+use crate::said::Said;
+
+/// Buffers from the heap.
+#[derive(Debug)]
+pub(crate) struct Heap;
+
+impl Memory for Heap {
+    type Floats = Vec<f32>;
+    type Times = Vec<Micros>;
+    type Model = Vec<u8>;
+
+    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
+        Some(vec![0.0; len])
+    }
+
+    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
+        Some(vec![Micros(0); len])
+    }
+}
+
+/// A model to run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Install {
+    pub(crate) role: Role,
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) digest: Digest,
+    pub(crate) generation: Generation,
+    pub(crate) expires: Micros,
+}
+
+/// What a machine is told from outside; obeyed between two inputs.
+#[derive(Debug)]
+pub(crate) enum Order {
+    /// Run this model; the answer is the refusal, if it is one.
+    Install(Install, oneshot::Sender<Result<(), String>>),
+    /// Run no model in this role.
+    Remove(Role),
+    /// A command.
+    Command(CommandKind),
+    /// Maintenance or a label.
+    Event(Event),
+}
+
+/// Where a machine's outputs go.
+#[derive(Clone, Debug)]
+pub(crate) struct Outlet {
+    pub(crate) recorder: SyncSender<Message>,
+    /// Outputs per class that the recorder had no room for.
+    pub(crate) overruns: Arc<[AtomicU64; Class::ALL.len()]>,
+    pub(crate) board: Board,
+    pub(crate) actions: Arc<Actions>,
+}
+
+/// One machine.
+pub(crate) struct Machine {
+    place: usize,
+    asset: Name,
+    monitor: Box<Monitor<Heap>>,
+    source: Box<dyn Source>,
+    channels: Vec<Name>,
+    positions: Vec<u64>,
+    timeline: Timeline,
+    newest: Micros,
+    orders: Receiver<Order>,
+    outlet: Outlet,
+    clogged: bool,
+    changed: bool,
+    clock: SystemClock,
+    checkpoint_us: u64,
+    checkpoint_due: Monotonic,
+    board_due: Monotonic,
+    said_error: String,
+}
+
+/// What a machine is made of.
+pub(crate) struct Parts {
+    pub(crate) place: usize,
+    pub(crate) asset: Name,
+    pub(crate) config: MachineConfig,
+    pub(crate) checkpoint: Option<Checkpoint>,
+    pub(crate) orders: Receiver<Order>,
+    pub(crate) outlet: Outlet,
+    pub(crate) clock: SystemClock,
+    pub(crate) checkpoint_us: u64,
+}
+
+impl Machine {
+    /// Builds the monitor, installs the first model of each role that can be installed, restores the checkpoint, then opens the source
+    /// at the positions reached. Returns which of the models run.
+    pub(crate) fn new<E: From<ConfigError>>(
+        parts: Parts,
+        models: Vec<Install>,
+        source: impl FnOnce(&[u64]) -> Result<Box<dyn Source>, E>,
+    ) -> Result<(Self, Vec<Install>), E> {
+        let Parts { place, asset, config, checkpoint, orders, outlet, clock, checkpoint_us } = parts;
+        let channels: Vec<Name> = config.channels.iter().map(|channel| channel.name.clone()).collect();
+        let mut running = Vec::new();
+        let mut monitor = build(&config, &models, &mut running)?;
+        let checkpoint = checkpoint.unwrap_or_default();
+        let positions: Vec<u64> = channels.iter().map(|name| checkpoint.position(name)).collect();
+        if !checkpoint.snapshot.is_empty()
+            && let Err(error) = monitor.restore(&checkpoint.snapshot)
+        {
+            warn!(%asset, %error, "monitor starts anew at the position reached");
+            monitor = build(&config, &models, &mut running)?;
+        }
+        let source = source(&positions)?;
+        let due = clock.monotonic();
+        let machine = Self {
+            place,
+            asset,
+            monitor,
+            source,
+            channels,
+            positions,
+            timeline: Timeline::Source,
+            newest: Micros(0),
+            orders,
+            outlet,
+            clogged: false,
+            changed: true,
+            clock,
+            checkpoint_us,
+            checkpoint_due: due,
+            board_due: due,
+            said_error: String::new(),
+        };
+        for model in &running {
+            machine.show_model(model);
+        }
+        Ok((machine, running))
+    }
+
+    /// Runs until `stop`, then leaves a last checkpoint.
+    pub(crate) fn run(mut self, stop: &Stop) {
+        while !stop.is_set() {
+            self.step();
+            while let Ok(order) = self.orders.try_recv() {
+                self.obey(order);
+            }
+            self.keep_up();
+        }
+        self.checkpoint();
+    }
+
+    fn step(&mut self) {
+        let Self { source, monitor, outlet, positions, newest, timeline, place, asset, .. } = self;
+        let item = match source.next() {
+            Ok(item) => item,
+            Err(error) => {
+                let text = chain(&error);
+                if text != self.said_error {
+                    warn!(asset = %self.asset, error = text, "no input");
+                    self.outlet.board.machine(self.place, |machine| {
+                        machine.connected = false;
+                        machine.error = Some(text.clone());
+                    });
+                    self.said_error = text;
+                }
+                return;
+            }
+        };
+        if let Some(t) = time_of(&item) {
+            *newest = (*newest).max(t);
+        }
+        if let Item::Started(found) = item {
+            *timeline = found;
+        }
+        let (timeline, now) = (*timeline, *newest);
+        let mut sink = |output: Output<'_>| {
+            hand_over(&output, *place, asset, timeline, now, true, outlet, &mut self.clogged);
+        };
+        match item {
+            Item::Started(_) => {
+                self.said_error.clear();
+                self.outlet.board.machine(self.place, |machine| {
+                    machine.connected = true;
+                    machine.error = None;
+                });
+            }
+            Item::Input { channel, position, input } => {
+                let end = match input {
+                    Input::Block { samples, .. } => position + samples.len() as u64,
+                    Input::Reading { .. } | Input::Cycle { .. } | Input::Event { .. } => position + 1,
+                };
+                let pushed = monitor.push(channel, position, input, &mut sink);
+                reach(positions, channel, end);
+                self.changed = true;
+                if let Err(error) = pushed {
+                    self.refused(&error.to_string());
+                }
+            }
+            Item::Event { t, event } => {
+                monitor.machine_event(t, event, &mut sink);
+                self.changed = true;
+            }
+            Item::Skipped { channel, from, to } => {
+                monitor.skipped(channel, from, to, &mut sink);
+                reach(positions, channel, to);
+                self.changed = true;
+            }
+            Item::Interrupted => self.outlet.board.machine(self.place, |machine| machine.connected = false),
+            Item::End => self.outlet.board.machine(self.place, |machine| machine.ended = true),
+            Item::Idle => {}
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        let Self { monitor, outlet, newest, timeline, place, asset, clogged, .. } = self;
+        let (timeline, now) = (*timeline, *newest);
+        let mut sink = |output: Output<'_>| {
+            hand_over(&output, *place, asset, timeline, now, false, outlet, clogged);
+        };
+        match order {
+            Order::Install(model, reply) => {
+                let Install { role, digest, generation, .. } = model;
+                let known = monitor.model(role).is_some_and(|(running, _)| running == digest);
+                let result = if known {
+                    Ok(())
+                } else {
+                    monitor
+                        .install(role, model.bytes.clone(), digest, generation, &mut sink)
+                        .map_err(|error| error.to_string())
+                };
+                match &result {
+                    Ok(()) => {
+                        info!(asset = %self.asset, %digest, ?role, generation = generation.0, "model runs");
+                        self.show_model(&model);
+                    }
+                    Err(error) => {
+                        warn!(asset = %self.asset, %digest, ?role, error, "model refused; the one before stays")
+                    }
+                }
+                let _ = reply.send(result);
+            }
+            Order::Remove(role) => {
+                if monitor.model(role).is_some() {
+                    monitor.remove(role);
+                    self.outlet.board.machine(self.place, |machine| machine.model(role, None));
+                }
+            }
+            Order::Command(CommandKind::Recommission { .. }) => monitor.recommission(now, &mut sink),
+            Order::Command(CommandKind::Reset { .. }) => monitor.reset(now, &mut sink),
+            Order::Command(CommandKind::Flush) => {}
+            Order::Event(event) => monitor.event(&event, now, &mut sink),
+        }
+        // What came from outside does not come again after a restart, so it must be in the checkpoint.
+        self.changed = true;
+        self.checkpoint();
+    }
+
+    /// Checkpoints and the board, when it is time.
+    fn keep_up(&mut self) {
+        let now = self.clock.monotonic();
+        if now >= self.checkpoint_due {
+            self.checkpoint();
+            self.checkpoint_due = Monotonic(now.0 + self.checkpoint_us);
+        }
+        if now >= self.board_due {
+            self.board_due = Monotonic(now.0 + BOARD_US);
+            let summary = self.monitor.summary();
+            let positions = self.channels.iter().cloned().zip(self.positions.iter().copied()).collect();
+            self.outlet.board.machine(self.place, |machine| {
+                machine.summary = summary;
+                machine.positions = positions;
+            });
+            self.outlet.actions.output();
+        }
+    }
+
+    fn checkpoint(&mut self) {
+        let checkpoint = if self.changed {
+            let mut snapshot = vec![0; self.monitor.snapshot_len()];
+            let Ok(len) = self.monitor.snapshot(&mut snapshot) else { return };
+            snapshot.truncate(len);
+            let positions = self.channels.iter().cloned().zip(self.positions.iter().copied()).collect();
+            Some(Checkpoint { positions, snapshot })
+        } else {
+            // As before: nothing was said since, so only the journal's mark moves.
+            None
+        };
+        let machine = self.place;
+        self.changed &= self.outlet.recorder.try_send(Message::Checkpoint { machine, checkpoint }).is_err();
+    }
+
+    fn refused(&mut self, error: &str) {
+        if self.said_error != error {
+            warn!(asset = %self.asset, error, "input refused");
+            self.said_error = error.to_owned();
+        }
+        self.outlet.board.machine(self.place, |machine| {
+            machine.refused_inputs += 1;
+            machine.error = Some(error.to_owned());
+        });
+    }
+
+    fn show_model(&self, model: &Install) {
+        let Install { role, digest, generation, expires, .. } = *model;
+        let running =
+            RunningModel { digest, role, generation, expired: false, cost_us: cost_us(&model.bytes, &self.clock) };
+        self.outlet.board.machine(self.place, |machine| machine.model(role, Some(Model { running, expires })));
+    }
+}
+
+/// A monitor with the first model of each role that it accepts.
+fn build(
+    config: &MachineConfig,
+    models: &[Install],
+    running: &mut Vec<Install>,
+) -> Result<Box<Monitor<Heap>>, ConfigError> {
+    let mut monitor = Box::new(Monitor::new(config.clone(), &mut Heap)?);
+    running.clear();
+    for model in models {
+        if running.iter().any(|known: &Install| known.role == model.role) {
+            continue;
+        }
+        // Nothing has switched: the model ran before the restart too.
+        match monitor.install(model.role, model.bytes.clone(), model.digest, model.generation, &mut |_| {}) {
+            Ok(()) => running.push(model.clone()),
+            Err(error) => warn!(digest = %model.digest, role = ?model.role, %error, "kept model refused"),
+        }
+    }
+    Ok(monitor)
+}
+
+/// Acts on the spot, then hands the output to the recorder.
+#[expect(clippy::too_many_arguments, reason = "the parts of a machine that a sink may borrow while its monitor works")]
+fn hand_over(
+    output: &Output<'_>,
+    machine: usize,
+    asset: &Name,
+    timeline: Timeline,
+    newest: Micros,
+    replayable: bool,
+    outlet: &Outlet,
+    clogged: &mut bool,
+) {
+    match &output.what {
+        What::Alarm(alarm) => {
+            outlet.actions.alarm(asset, output.point, output.at, alarm);
+            outlet.board.machine(machine, |machine| machine.alarms += 1);
+        }
+        What::Trip(trip) => {
+            outlet.actions.trip(asset, output.point, output.at, trip);
+            outlet.board.machine(machine, |machine| machine.trips += 1);
+        }
+        What::Features(row) => outlet.board.row(machine, output.point, row),
+        What::Score(_) | What::Event(_) | What::Spectrum(_) | What::State(_) => {}
+    }
+    let Some(said) = Said::of(machine, output, timeline, replayable, newest) else { return };
+    let class = said.payload.class();
+    let mut message = Message::Said(said);
+    for _ in 0..if *clogged { 1 } else { PATIENCE } {
+        message = match outlet.recorder.try_send(message) {
+            Ok(()) => {
+                *clogged = false;
+                return;
+            }
+            Err(TrySendError::Full(message)) => message,
+            Err(TrySendError::Disconnected(_)) => break,
+        };
+        // Back-pressure: the source waits while the disk is slow, but not for ever.
+        Stop::default().wait(Duration::from_millis(2));
+    }
+    if !std::mem::replace(clogged, true) {
+        warn!(%asset, "the recorder takes nothing: outputs are lost and told as a gap");
+    }
+    if let Some(count) = outlet.overruns.get(class as usize) {
+        count.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn time_of(item: &Item<'_>) -> Option<Micros> {
+    match item {
+        Item::Input {
+            input: Input::Block { t0: t, .. } | Input::Reading { t, .. } | Input::Event { t, .. }, ..
+        } => Some(*t),
+        Item::Event { t, .. } => Some(*t),
+        Item::Input { input: Input::Cycle { .. }, .. } | Item::Started(_) | Item::Skipped { .. } => None,
+        Item::Idle | Item::Interrupted | Item::End => None,
+    }
+}
+
+fn reach(positions: &mut [u64], channel: ChannelId, end: u64) {
+    if let Some(position) = positions.get_mut(usize::from(channel.0)) {
+        *position = (*position).max(end);
+    }
+}
+
+/// What one score of this model costs on this host: the median of some on a made-up row.
+fn cost_us(bytes: &[u8], clock: &SystemClock) -> f32 {
+    let Ok(artifact) = Artifact::parse(bytes) else { return 0.0 };
+    let (mut state, mut scratch) = (Box::new(kilter_infer::State::<1024>::new()), Box::new(Scratch::new()));
+    let row = vec![0.0; artifact.inputs()];
+    let mut costs: Vec<u64> = Vec::new();
+    for _ in 0..artifact.sequence_len() + 9 {
+        let start = clock.monotonic();
+        let scored = matches!(artifact.push(&row, &mut state, &mut scratch), Ok(Some(_)));
+        if scored {
+            costs.push(clock.monotonic().0 - start.0);
+        }
+    }
+    costs.sort_unstable();
+    costs.get(costs.len() / 2).map_or(0.0, |cost| *cost as f32)
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text = format!("{text}: {inner}");
+        source = inner.source();
+    }
+    text
+}
+
+/// Attempts of 2 ms each.
+const PATIENCE: u32 = 2500;
+const BOARD_US: u64 = 250_000;
