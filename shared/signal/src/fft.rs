@@ -9,8 +9,12 @@
 //! Lengths: multiples of 4 whose only prime factors are 2, 3 and 5, from 16 to 131072; one second at 12 kHz, 25.6 kHz and
 //! 48 kHz is such a length. Complex numbers are kept as two slices, real and imaginary.
 
+mod pass;
+
 use core::f64::consts::TAU;
 use core::fmt;
+
+use pass::Roots;
 
 /// The shortest transform.
 pub const MIN_LEN: usize = 16;
@@ -125,15 +129,15 @@ impl<T: AsRef<[f32]>> Plan<T> {
         let mut width = 1;
         let mut in_data = true;
         while rest > 1 {
-            let radix = next_radix(rest);
+            let radix = pass::next_radix(rest);
             rest /= radix;
             let (x, y) = if in_data { (data.reborrow(), work.reborrow()) } else { (work.reborrow(), data.reborrow()) };
             match radix {
-                4 if width == 1 => first_4(&roots, rest, x, y),
-                4 => pass_4(&roots, rest, width, x, y),
-                2 => pass_2(&roots, rest, width, x, y),
-                3 => pass_3(&roots, rest, width, x, y),
-                _ => pass_5(&roots, rest, width, x, y),
+                4 if width == 1 => pass::first_4(&roots, rest, x, y),
+                4 => pass::pass_4(&roots, rest, width, x, y),
+                2 => pass::pass_2(&roots, rest, width, x, y),
+                3 => pass::pass_3(&roots, rest, width, x, y),
+                _ => pass::pass_5(&roots, rest, width, x, y),
             }
             width *= radix;
             in_data = !in_data;
@@ -285,255 +289,6 @@ impl fmt::Display for PlanError {
 }
 
 impl core::error::Error for PlanError {}
-
-/// Roots of unity of the current transform, read from the plan's table with a stride.
-struct Roots<'a> {
-    re: &'a [f32],
-    im: &'a [f32],
-    stride: usize,
-    /// Factors of the first pass in reading order: for each of three the real parts, then the imaginary ones.
-    first: Option<&'a [f32]>,
-}
-
-impl Roots<'_> {
-    /// Four roots from `j` on, `step` apart.
-    #[inline(always)]
-    fn four(&self, j: usize, step: usize) -> (Four, Four) {
-        let (a, b) = (self.at(j), self.at(j + step));
-        let (c, d) = (self.at(j + 2 * step), self.at(j + 3 * step));
-        ([a.0, b.0, c.0, d.0], [a.1, b.1, c.1, d.1])
-    }
-
-    /// `exp(-2*pi*i*j/len)` for `j < len`; the second half is the first one negated.
-    #[inline(always)]
-    fn at(&self, j: usize) -> (f32, f32) {
-        let j = j * self.stride;
-        match self.re.get(j) {
-            Some(&re) => (re, self.im[j]),
-            None => {
-                let j = j - self.re.len();
-                (-self.re[j], -self.im[j])
-            }
-        }
-    }
-}
-
-fn next_radix(rest: usize) -> usize {
-    match rest {
-        _ if rest.is_multiple_of(4) => 4,
-        _ if rest.is_multiple_of(2) => 2,
-        _ if rest.is_multiple_of(3) => 3,
-        _ => 5,
-    }
-}
-
-#[inline(always)]
-fn mul(a: (f32, f32), w: (f32, f32)) -> (f32, f32) {
-    (a.0 * w.0 - a.1 * w.1, a.0 * w.1 + a.1 * w.0)
-}
-
-#[inline(always)]
-fn butterfly_4(a: [(f32, f32); 4], w: &[(f32, f32); 3]) -> [(f32, f32); 4] {
-    let (sum_ac, dif_ac) = ((a[0].0 + a[2].0, a[0].1 + a[2].1), (a[0].0 - a[2].0, a[0].1 - a[2].1));
-    let (sum_bd, dif_bd) = ((a[1].0 + a[3].0, a[1].1 + a[3].1), (a[1].0 - a[3].0, a[1].1 - a[3].1));
-    [
-        (sum_ac.0 + sum_bd.0, sum_ac.1 + sum_bd.1),
-        mul((dif_ac.0 + dif_bd.1, dif_ac.1 - dif_bd.0), w[0]),
-        mul((sum_ac.0 - sum_bd.0, sum_ac.1 - sum_bd.1), w[1]),
-        mul((dif_ac.0 - dif_bd.1, dif_ac.1 + dif_bd.0), w[2]),
-    ]
-}
-
-/// Four neighbours at a time: what a vector unit does, spelt out so that the compiler needs no proof.
-type Four = [f32; 4];
-
-#[inline(always)]
-fn zip(a: Four, b: Four, f: impl Fn(f32, f32) -> f32) -> Four {
-    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
-}
-
-#[inline(always)]
-fn add(a: Four, b: Four) -> Four {
-    zip(a, b, |a, b| a + b)
-}
-
-#[inline(always)]
-fn sub(a: Four, b: Four) -> Four {
-    zip(a, b, |a, b| a - b)
-}
-
-#[inline(always)]
-fn turn(a: (Four, Four), w: (Four, Four)) -> (Four, Four) {
-    let times = |a, b| zip(a, b, |a, b| a * b);
-    (sub(times(a.0, w.0), times(a.1, w.1)), add(times(a.0, w.1), times(a.1, w.0)))
-}
-
-/// Four butterflies of radix 4, with the twiddle factors of each.
-#[inline(always)]
-fn butterflies_4(re: [Four; 4], im: [Four; 4], w: &[(Four, Four); 3]) -> [(Four, Four); 4] {
-    let (sum_ac, dif_ac) = ((add(re[0], re[2]), add(im[0], im[2])), (sub(re[0], re[2]), sub(im[0], im[2])));
-    let (sum_bd, dif_bd) = ((add(re[1], re[3]), add(im[1], im[3])), (sub(re[1], re[3]), sub(im[1], im[3])));
-    [
-        (add(sum_ac.0, sum_bd.0), add(sum_ac.1, sum_bd.1)),
-        turn((add(dif_ac.0, dif_bd.1), sub(dif_ac.1, dif_bd.0)), w[0]),
-        turn((sub(sum_ac.0, sum_bd.0), sub(sum_ac.1, sum_bd.1)), w[1]),
-        turn((sub(dif_ac.0, dif_bd.1), add(dif_ac.1, dif_bd.0)), w[2]),
-    ]
-}
-
-/// The first pass of radix 4: width 1, so the loop runs over the blocks, four at a time.
-fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
-    let re: [&[f32]; 4] = core::array::from_fn(|k| &x.re[k * blocks..][..blocks]);
-    let im: [&[f32]; 4] = core::array::from_fn(|k| &x.im[k * blocks..][..blocks]);
-    let (y_re, _) = y.re[..4 * blocks].as_chunks_mut::<4>();
-    let (y_im, _) = y.im[..4 * blocks].as_chunks_mut::<4>();
-    let (y_re, rest_re) = y_re.as_chunks_mut::<4>();
-    let (y_im, rest_im) = y_im.as_chunks_mut::<4>();
-    for (i, (y_re, y_im)) in y_re.iter_mut().zip(y_im).enumerate() {
-        let p = 4 * i;
-        let w = match roots.first {
-            Some(first) => {
-                let read = |k: usize| four(first, k * blocks + p);
-                [(read(0), read(1)), (read(2), read(3)), (read(4), read(5))]
-            }
-            None => [roots.four(p, 1), roots.four(2 * p, 2), roots.four(3 * p, 3)],
-        };
-        let re = [four(re[0], p), four(re[1], p), four(re[2], p), four(re[3], p)];
-        let im = [four(im[0], p), four(im[1], p), four(im[2], p), four(im[3], p)];
-        let b = butterflies_4(re, im, &w);
-        for j in 0..4 {
-            y_re[j] = [b[0].0[j], b[1].0[j], b[2].0[j], b[3].0[j]];
-            y_im[j] = [b[0].1[j], b[1].1[j], b[2].1[j], b[3].1[j]];
-        }
-    }
-    let done = blocks - rest_re.len();
-    for (i, (y_re, y_im)) in rest_re.iter_mut().zip(rest_im).enumerate() {
-        let p = done + i;
-        let w = [roots.at(p), roots.at(2 * p), roots.at(3 * p)];
-        let b = butterfly_4(core::array::from_fn(|k| (re[k][p], im[k][p])), &w);
-        *y_re = b.map(|b| b.0);
-        *y_im = b.map(|b| b.1);
-    }
-}
-
-/// Later passes of radix 4: the width is a multiple of four.
-fn pass_4(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
-    let quarter = blocks * width;
-    for p in 0..blocks {
-        let w = [splat(roots.at(p * width)), splat(roots.at(2 * p * width)), splat(roots.at(3 * p * width))];
-        let at = p * width;
-        let re = quarters(x.re, at, quarter, width);
-        let im = quarters(x.im, at, quarter, width);
-        let [r0, r1, r2, r3] = parts(&mut y.re[4 * at..], width);
-        let [i0, i1, i2, i3] = parts(&mut y.im[4 * at..], width);
-        let count = width / 4;
-        let outputs = r0.iter_mut().zip(r1).zip(r2).zip(r3).zip(i0).zip(i1).zip(i2).zip(i3);
-        for (q, (((((((r0, r1), r2), r3), i0), i1), i2), i3)) in outputs.enumerate().take(count) {
-            let re = [re[0][q], re[1][q], re[2][q], re[3][q]];
-            let im = [im[0][q], im[1][q], im[2][q], im[3][q]];
-            let b = butterflies_4(re, im, &w);
-            (*r0, *i0) = b[0];
-            (*r1, *i1) = b[1];
-            (*r2, *i2) = b[2];
-            (*r3, *i3) = b[3];
-        }
-    }
-}
-
-fn pass_2(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
-    let part = blocks * width;
-    for p in 0..blocks {
-        let w = roots.at(p * width);
-        for q in 0..width {
-            let at = p * width + q;
-            let a = (x.re[at], x.im[at]);
-            let b = (x.re[part + at], x.im[part + at]);
-            let to = 2 * p * width + q;
-            (y.re[to], y.im[to]) = (a.0 + b.0, a.1 + b.1);
-            (y.re[to + width], y.im[to + width]) = mul((a.0 - b.0, a.1 - b.1), w);
-        }
-    }
-}
-
-fn pass_3(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
-    let part = blocks * width;
-    for p in 0..blocks {
-        let w = [roots.at(p * width), roots.at(2 * p * width)];
-        for q in 0..width {
-            let at = p * width + q;
-            let a: [(f32, f32); 3] = core::array::from_fn(|k| (x.re[k * part + at], x.im[k * part + at]));
-            let sum = (a[1].0 + a[2].0, a[1].1 + a[2].1);
-            let dif = (a[1].0 - a[2].0, a[1].1 - a[2].1);
-            let mid = (a[0].0 - 0.5 * sum.0, a[0].1 - 0.5 * sum.1);
-            let turn = (SIN_60 * dif.1, -(SIN_60 * dif.0));
-            let to = 3 * p * width + q;
-            (y.re[to], y.im[to]) = (a[0].0 + sum.0, a[0].1 + sum.1);
-            let b = [mul((mid.0 + turn.0, mid.1 + turn.1), w[0]), mul((mid.0 - turn.0, mid.1 - turn.1), w[1])];
-            for (k, b) in b.into_iter().enumerate() {
-                (y.re[to + (k + 1) * width], y.im[to + (k + 1) * width]) = b;
-            }
-        }
-    }
-}
-
-fn pass_5(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
-    let part = blocks * width;
-    for p in 0..blocks {
-        let w: [(f32, f32); 4] = core::array::from_fn(|k| roots.at((k + 1) * p * width));
-        for q in 0..width {
-            let at = p * width + q;
-            let a: [(f32, f32); 5] = core::array::from_fn(|k| (x.re[k * part + at], x.im[k * part + at]));
-            let (s1, d1) = ((a[1].0 + a[4].0, a[1].1 + a[4].1), (a[1].0 - a[4].0, a[1].1 - a[4].1));
-            let (s2, d2) = ((a[2].0 + a[3].0, a[2].1 + a[3].1), (a[2].0 - a[3].0, a[2].1 - a[3].1));
-            let m1 = (a[0].0 + (COS_72 * s1.0 + COS_144 * s2.0), a[0].1 + (COS_72 * s1.1 + COS_144 * s2.1));
-            let m2 = (a[0].0 + (COS_144 * s1.0 + COS_72 * s2.0), a[0].1 + (COS_144 * s1.1 + COS_72 * s2.1));
-            let t1 = (SIN_72 * d1.1 + SIN_144 * d2.1, -(SIN_72 * d1.0 + SIN_144 * d2.0));
-            let t2 = (SIN_144 * d1.1 - SIN_72 * d2.1, SIN_72 * d2.0 - SIN_144 * d1.0);
-            let to = 5 * p * width + q;
-            (y.re[to], y.im[to]) = (a[0].0 + (s1.0 + s2.0), a[0].1 + (s1.1 + s2.1));
-            let b = [
-                mul((m1.0 + t1.0, m1.1 + t1.1), w[0]),
-                mul((m2.0 + t2.0, m2.1 + t2.1), w[1]),
-                mul((m2.0 - t2.0, m2.1 - t2.1), w[2]),
-                mul((m1.0 - t1.0, m1.1 - t1.1), w[3]),
-            ];
-            for (k, b) in b.into_iter().enumerate() {
-                (y.re[to + (k + 1) * width], y.im[to + (k + 1) * width]) = b;
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn parts(y: &mut [f32], width: usize) -> [&mut [Four]; 4] {
-    let (y0, y) = y.split_at_mut(width);
-    let (y1, y) = y.split_at_mut(width);
-    let (y2, y) = y.split_at_mut(width);
-    [y0.as_chunks_mut().0, y1.as_chunks_mut().0, y2.as_chunks_mut().0, y[..width].as_chunks_mut().0]
-}
-
-#[inline(always)]
-fn quarters(x: &[f32], at: usize, quarter: usize, width: usize) -> [&[Four]; 4] {
-    let part = |k: usize| x[k * quarter + at..][..width].as_chunks().0;
-    [part(0), part(1), part(2), part(3)]
-}
-
-#[inline(always)]
-fn splat(w: (f32, f32)) -> (Four, Four) {
-    ([w.0; 4], [w.1; 4])
-}
-
-#[inline(always)]
-fn four(x: &[f32], at: usize) -> Four {
-    let x = &x[at..at + 4];
-    [x[0], x[1], x[2], x[3]]
-}
-
-const SIN_60: f32 = 0.866_025_4;
-const COS_72: f32 = 0.309_017;
-const SIN_72: f32 = 0.951_056_5;
-const COS_144: f32 = -0.809_017;
-const SIN_144: f32 = 0.587_785_25;
 
 #[cfg(test)]
 mod tests {
