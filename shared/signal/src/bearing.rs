@@ -29,14 +29,16 @@ impl Orders {
         }
     }
 
-    /// The built-in bearing of this designation; seals and cages (`6205-2RS`, `SKF 6205-2RS (DE)`) are ignored.
+    /// The built-in bearing of this designation; maker, seals and clearance (`SKF 6205-2RS (DE)`, `6205ZZ`) are ignored.
     pub fn catalogue(designation: &str) -> Result<Self, BearingError> {
         let known = |word: &str| {
+            let word = word.trim_start_matches(|c: char| c.is_ascii_alphabetic());
             CATALOGUE.iter().find(|entry| {
-                word.strip_prefix(entry.0).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_alphanumeric()))
+                word.strip_prefix(entry.0).is_some_and(|rest| !rest.starts_with(|c: char| c.is_ascii_digit()))
             })
         };
-        designation.split_whitespace().find_map(known).ok_or(BearingError::Unknown)?.1.orders()
+        let words = designation.split(|c: char| !c.is_ascii_alphanumeric());
+        words.into_iter().find_map(known).ok_or(BearingError::Unknown)?.1.orders()
     }
 
     /// Orders of 2xBSF, the rolling element's fault line.
@@ -138,7 +140,12 @@ mod tests {
 
     #[test]
     fn a_bearing_that_is_not_known_or_cannot_be_is_refused() {
-        assert_eq!(Orders::catalogue("62051"), Err(BearingError::Unknown));
+        for unknown in ["62051", "NU205", "", "205"] {
+            assert_eq!(Orders::catalogue(unknown), Err(BearingError::Unknown));
+        }
+        for known in ["6205ZZ", "NTN-6205", "SKF6205-2RS", "bearing 6205/C3"] {
+            assert_eq!(Orders::catalogue(known), Orders::catalogue("6205"), "{known}");
+        }
         assert_eq!(Orders::new(3.5, 5.4, f32::NAN, 0.4), Err(BearingError::Orders));
         let flat = Geometry { balls: 9, ball_mm: 40.0, pitch_mm: 39.0, angle_deg: 0.0 };
         assert_eq!(flat.orders(), Err(BearingError::Geometry));
