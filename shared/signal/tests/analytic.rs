@@ -186,6 +186,53 @@ fn shaft_faults_are_told_apart_and_name_no_bearing() {
     }
 }
 
+/// Hits at `hits_hz` whose distances vary by half a per cent, each as loud as `loudness` says at its time, ringing at `ring_hz`, in noise.
+fn struck(hits_hz: f64, ring_hz: f64, loudness: impl Fn(f64) -> f64, seed: u64) -> Vec<f32> {
+    let jitter = noise(2000, seed + 77);
+    let mut samples: Vec<f32> = noise(12_000, seed).iter().map(|x| 0.15 * x).collect();
+    let mut time = 0.0f64;
+    for wobble in jitter {
+        let loud = loudness(time);
+        for (t, x) in samples.iter_mut().enumerate().skip((time * 12_000.0).ceil() as usize).take(150) {
+            let age = t as f64 / 12_000.0 - time;
+            *x += (loud * (-age * 700.0).exp() * (TAU * ring_hz * age).sin()) as f32;
+        }
+        time += (1.0 + 0.005 * f64::from(wobble)) / hits_hz;
+        if time >= 1.0 {
+            break;
+        }
+    }
+    samples
+}
+
+#[test]
+fn each_part_of_a_bearing_is_named_by_its_own_beat() {
+    let bearing = bearing_6205();
+    let setup = setup(12_000.0).with_shaft(Rpm(1800.0)).with_bearing(bearing);
+    let mut analyser = Analyser::new(12_000);
+    let beat = |order: f32| f64::from(order) * 30.0;
+    let zone = |frequency: f64| move |t: f64| 1.0 + 0.7 * (TAU * frequency * t).cos();
+    let (mut right, mut total) = (0, 0);
+    for seed in 0..20 {
+        for ring_hz in [2400.0, 3500.0, 4600.0] {
+            let cases = [
+                (struck(beat(bearing.bpfo), ring_hz, |_| 1.0, seed), Cause::OuterRace),
+                (struck(beat(bearing.bpfi), ring_hz, zone(30.0), seed), Cause::InnerRace),
+                (struck(beat(bearing.twice_bsf()), ring_hz, zone(beat(bearing.ftf)), seed), Cause::RollingElement),
+                (struck(beat(bearing.ftf), ring_hz, |_| 1.5, seed), Cause::Cage),
+            ];
+            for (samples, cause) in cases {
+                let found = diagnose::vibration(analyser.run(&samples, &setup), &Limits::default());
+                assert!([cause, Cause::Unclear].contains(&found.cause()), "{cause:?} seed {seed}: {found:?}");
+                right += usize::from(found.cause() == cause);
+                total += 1;
+            }
+        }
+    }
+    println!("named: {right} of {total} windows, none wrongly");
+    assert!(right * 20 >= total * 19, "{right} of {total}");
+}
+
 #[test]
 fn a_gear_whose_mesh_beats_with_the_shaft_names_no_bearing() {
     let bearing = bearing_6205();
