@@ -1,1 +1,16 @@
-//! placeholder
+//! The [`House`]: every process of a small plant, started as a user would start it, for demo and journeys.
+//!
+//! It starts and kills processes, presses what a user can press, and reads what a user can read. What it expects of a run comes
+//! from the simulator's own books ([`expected`]), never from the counters of what is tested.
+
+pub mod expected;
+mod house;
+mod http;
+mod plant;
+mod process;
+pub mod story;
+
+pub use house::{House, Options, Ports};
+pub use http::{get, post, request};
+pub use plant::{Machine, Tuning, agent_config, machines};
+pub use process::{Bins, Process};

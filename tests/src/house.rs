@@ -1,0 +1,283 @@
+//! A whole plant of processes in one folder.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::Value;
+
+use crate::{Bins, Machine, Process, Tuning, agent_config, get, machines, post};
+
+/// Addresses of one house.
+#[derive(Clone, Copy, Debug)]
+pub struct Ports {
+    /// Page and API.
+    pub http: SocketAddr,
+    /// Devices.
+    pub mqtt: SocketAddr,
+    /// Simulated sensors.
+    pub sensor: SocketAddr,
+    /// Control of the simulation.
+    pub control: SocketAddr,
+    /// Local page of the first agent; the others follow.
+    pub agents: u16,
+}
+
+/// How to run it.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Seed of the simulation.
+    pub seed: u64,
+    /// Simulated seconds per second.
+    pub speed: f64,
+    /// Plant file; the built-in one without.
+    pub spec: Option<PathBuf>,
+    /// How the agents are set up.
+    pub tuning: Tuning,
+    /// How long a canary runs a model before the others get it.
+    pub probation_secs: u32,
+    /// Arguments for the lab.
+    pub lab_arguments: Vec<String>,
+    /// External broker, host:port; empty for the embedded listener.
+    pub broker: String,
+}
+
+/// The processes, and where everything lies.
+pub struct House {
+    /// Its folder.
+    pub dir: PathBuf,
+    /// Its addresses.
+    pub ports: Ports,
+    /// Its machines.
+    pub machines: Vec<Machine>,
+    bins: Bins,
+    options: Options,
+    aggregator: Option<Process>,
+    plant: Option<Process>,
+    agents: BTreeMap<String, Process>,
+}
+
+impl Ports {
+    /// Free ports, at this moment.
+    pub fn free() -> anyhow::Result<Self> {
+        let sockets: Vec<_> =
+            (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("find free ports")?;
+        let address = |i: usize| sockets[i].local_addr().context("read a port");
+        Ok(Self { http: address(0)?, mqtt: address(1)?, sensor: address(2)?, control: address(3)?, agents: 0 })
+    }
+}
+
+impl House {
+    /// Prepares a house in an empty folder; nothing runs yet.
+    pub fn new(bins: Bins, dir: &Path, ports: Ports, options: Options) -> anyhow::Result<Self> {
+        fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
+        let dir = dir.canonicalize().with_context(|| format!("find {}", dir.display()))?;
+        let machines = machines(&bins, options.spec.as_deref())?;
+        let house =
+            Self { dir, ports, machines, bins, options, aggregator: None, plant: None, agents: BTreeMap::new() };
+        fs::write(house.dir.join("aggregator.toml"), house.aggregator_config())
+            .context("write the aggregator's config")?;
+        Ok(house)
+    }
+
+    /// Starts the aggregator (which starts its lab) and waits until it answers.
+    pub fn start_aggregator(&mut self) -> anyhow::Result<()> {
+        let mut command = Command::new(self.bins.path("kilter-aggregator")?);
+        command.arg("serve").arg("--config").arg(self.dir.join("aggregator.toml"));
+        self.aggregator = Some(Process::start("aggregator", &mut command, &self.dir.join("aggregator.log"))?);
+        self.wait_for("the aggregator's page", Duration::from_secs(30), |house| {
+            get(house.ports.http, "/api/fleet").ok().map(drop)
+        })
+    }
+
+    /// Starts the simulated plant.
+    pub fn start_plant(&mut self) -> anyhow::Result<()> {
+        let mut command = Command::new(self.bins.path("kilter-sim")?);
+        command.arg("plant");
+        if let Some(spec) = &self.options.spec {
+            command.arg("--spec").arg(spec);
+        }
+        command
+            .args(["--listen", &self.ports.sensor.to_string(), "--control", &self.ports.control.to_string()])
+            .args(["--seed", &self.options.seed.to_string(), "--speed", &self.options.speed.to_string()])
+            .args(["--when-behind", "hold"])
+            .arg("--truth")
+            .arg(self.dir.join("truth.jsonl"))
+            .arg("--log")
+            .arg(self.dir.join("expected.jsonl"));
+        self.plant = Some(Process::start("plant", &mut command, &self.dir.join("plant.log"))?);
+        self.wait_for("the plant's control", Duration::from_secs(20), |house| {
+            get(house.ports.control, "/status").ok().map(drop)
+        })
+    }
+
+    /// Enrols every agent of the plant and writes its configuration, as a technician would.
+    pub fn install_agents(&self) -> anyhow::Result<Vec<String>> {
+        let mut names: Vec<_> = self.machines.iter().map(|machine| machine.agent.clone()).collect();
+        names.sort();
+        names.dedup();
+        for (i, name) in names.iter().enumerate() {
+            let mine: Vec<_> = self.machines.iter().filter(|machine| machine.agent == *name).collect();
+            let http = match self.ports.agents {
+                0 => String::new(),
+                first => format!("127.0.0.1:{}", usize::from(first) + i),
+            };
+            let dir = self.agent_dir(name);
+            fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+            let text = agent_config(&mine, self.ports.sensor, &http, &self.options.tuning);
+            fs::write(dir.join("agent.toml"), text).context("write an agent's config")?;
+            self.enrol(name, &dir.join("bundle.toml"))?;
+        }
+        Ok(names)
+    }
+
+    /// Enrols one device.
+    pub fn enrol(&self, name: &str, out: &Path) -> anyhow::Result<()> {
+        let server =
+            if self.options.broker.is_empty() { self.ports.mqtt.to_string() } else { self.options.broker.clone() };
+        let output = Command::new(self.bins.path("kilter-aggregator")?)
+            .args(["enroll", name, "--server", &server, "--config"])
+            .arg(self.dir.join("aggregator.toml"))
+            .arg("--out")
+            .arg(out)
+            .output()
+            .context("enrol an agent")?;
+        ensure!(output.status.success(), "enrol {name}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(())
+    }
+
+    /// Starts one agent.
+    pub fn start_agent(&mut self, name: &str) -> anyhow::Result<()> {
+        let dir = self.agent_dir(name);
+        let mut command = Command::new(self.bins.path("kilter-agent")?);
+        command.arg("run").arg("--config").arg(dir.join("agent.toml"));
+        let process = Process::start(name, &mut command, &self.dir.join(format!("{name}.log")))?;
+        self.agents.insert(name.to_owned(), process);
+        Ok(())
+    }
+
+    /// `kill -9` of one agent.
+    pub fn kill_agent(&mut self, name: &str) -> anyhow::Result<()> {
+        self.agents.remove(name).with_context(|| format!("kill {name}: it does not run"))?.kill();
+        Ok(())
+    }
+
+    /// `kill -9` of the aggregator; its lab ends with it or is left behind, as it happens.
+    pub fn kill_aggregator(&mut self) -> anyhow::Result<()> {
+        self.aggregator.take().context("kill the aggregator: it does not run")?.kill();
+        Ok(())
+    }
+
+    /// The aggregator's process.
+    pub fn aggregator(&self) -> Option<&Process> {
+        self.aggregator.as_ref()
+    }
+
+    /// One agent's process.
+    pub fn agent(&self, name: &str) -> Option<&Process> {
+        self.agents.get(name)
+    }
+
+    /// The names of the agents that run.
+    pub fn agent_names(&self) -> Vec<String> {
+        self.agents.keys().cloned().collect()
+    }
+
+    /// Where an agent's files lie.
+    pub fn agent_dir(&self, name: &str) -> PathBuf {
+        self.dir.join("agents").join(name)
+    }
+
+    /// Where the aggregator's files lie.
+    pub fn data_dir(&self) -> PathBuf {
+        self.dir.join("aggregator")
+    }
+
+    /// The programs.
+    pub fn bins(&self) -> &Bins {
+        &self.bins
+    }
+
+    /// The fleet as the page shows it.
+    pub fn fleet(&self) -> anyhow::Result<Value> {
+        get(self.ports.http, "/api/fleet")
+    }
+
+    /// Models, rollouts and what each node shall run.
+    pub fn models(&self) -> anyhow::Result<Value> {
+        get(self.ports.http, "/api/models")
+    }
+
+    /// Every alarm.
+    pub fn alarms(&self) -> anyhow::Result<Vec<Value>> {
+        let answer = get(self.ports.http, "/api/alarms")?;
+        Ok(answer["alarms"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// SQL over lake and journal tail: the rows.
+    pub fn query(&self, sql: &str) -> anyhow::Result<Vec<Value>> {
+        let answer = post(self.ports.http, "/api/query", &serde_json::json!({ "sql": sql }))?;
+        Ok(answer["rows"].as_array().cloned().unwrap_or_default())
+    }
+
+    /// Changes the simulated plant: `/fault`, `/load`, `/speed`, `/end`.
+    pub fn control(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        post(self.ports.control, path, body)
+    }
+
+    /// Waits until `probe` gives something; an error with the tails of the logs when it takes too long or a process has ended.
+    #[expect(clippy::disallowed_methods, reason = "a shell waits for processes")]
+    pub fn wait_for<T>(
+        &mut self,
+        what: &str,
+        patience: Duration,
+        mut probe: impl FnMut(&Self) -> Option<T>,
+    ) -> anyhow::Result<T> {
+        let begin = Instant::now();
+        loop {
+            if let Some(found) = probe(self) {
+                return Ok(found);
+            }
+            let ended: Vec<_> = self.processes().filter_map(|p| p.has_ended().then(|| p.log_tail())).collect();
+            if let Some(log) = ended.first() {
+                bail!("wait for {what}: a process has ended; its log says\n{log}");
+            }
+            if begin.elapsed() > patience {
+                let logs: Vec<_> = self.processes().map(|process| process.log_tail()).collect();
+                bail!("wait for {what}: not seen within {patience:?}\n{}", logs.join("\n---\n"));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Ends everything cleanly: sensors first, so that what they sent still gets through.
+    pub fn stop(mut self) -> anyhow::Result<()> {
+        let patience = Duration::from_secs(20);
+        let plant = self.plant.take();
+        let agents = std::mem::take(&mut self.agents);
+        let aggregator = self.aggregator.take();
+        for process in plant.into_iter().chain(agents.into_values()).chain(aggregator) {
+            process.stop(patience)?;
+        }
+        Ok(())
+    }
+
+    fn processes(&mut self) -> impl Iterator<Item = &mut Process> {
+        self.aggregator.iter_mut().chain(self.plant.iter_mut()).chain(self.agents.values_mut())
+    }
+
+    fn aggregator_config(&self) -> String {
+        let Options { probation_secs, lab_arguments, broker, .. } = &self.options;
+        format!(
+            "data = {:?}\n\n[mqtt]\nlisten = \"{}\"\nbroker = \"{broker}\"\n\n[http]\nlisten = \"{}\"\n\n\
+             [rollout]\nprobation_secs = {probation_secs}\n\n[lab]\narguments = {lab_arguments:?}\n",
+            self.data_dir(),
+            self.ports.mqtt,
+            self.ports.http
+        )
+    }
+}

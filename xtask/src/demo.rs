@@ -1,0 +1,163 @@
+//! `cargo demo`: real processes, told step by step, until Ctrl-C.
+#![expect(clippy::disallowed_methods, reason = "a demonstration may look at the clock and wait")]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use kilter_tests::{Bins, House, Options as HouseOptions, Ports, Tuning, story};
+
+use crate::{build, step};
+
+/// How to show it.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    /// Port of the web page.
+    #[arg(long, default_value_t = 18080)]
+    port: u16,
+    /// First of the other ports: devices, sensors, control, then one per agent.
+    #[arg(long, default_value_t = 18830)]
+    first_port: u16,
+    /// Seed of the simulation.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Simulated seconds per second.
+    #[arg(long, default_value_t = 1.0)]
+    speed: f64,
+    /// Folder for everything that it writes; emptied first.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// End after the story instead of waiting for Ctrl-C.
+    #[arg(long)]
+    exit: bool,
+}
+
+/// Builds, starts, tells.
+pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
+    let begin = Instant::now();
+    let say = |line: &str| {
+        println!("{:>6.1} s  {line}", begin.elapsed().as_secs_f64());
+        let _ = std::io::stdout().flush();
+    };
+    say("building agent, aggregator and simulator (a few minutes the first time)");
+    build::light()?;
+    let bins = Bins::in_dir(step::target().join("house"));
+    let dir = options.dir.clone().unwrap_or_else(|| step::target().join("demo"));
+    clear(&dir)?;
+    let address = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    let ports = Ports {
+        http: address(options.port),
+        mqtt: address(options.first_port),
+        sensor: address(options.first_port + 1),
+        control: address(options.first_port + 2),
+        agents: options.first_port + 3,
+    };
+    let house_options = HouseOptions {
+        seed: options.seed,
+        speed: options.speed,
+        spec: None,
+        tuning: Tuning {
+            commissioning_windows: 40,
+            window: 8192,
+            temperature_window: 10,
+            period_secs: 1.0,
+            report_secs: 2.0,
+        },
+        probation_secs: 5,
+        lab_arguments: Vec::new(),
+        broker: String::new(),
+    };
+    let mut house = House::new(bins, &dir, ports, house_options)?;
+    house.start_aggregator()?;
+    say(&format!("the page is open: http://127.0.0.1:{}/", options.port));
+    let mut lab = build_lab()?;
+    house.start_plant()?;
+    for agent in house.install_agents()? {
+        house.start_agent(&agent)?;
+    }
+    say("a plant of 8 machines runs; 7 agents watch it, one of them a gateway with two machines");
+    let told = tell(&mut house, options, &mut lab, &say);
+    if let Err(error) = told {
+        let _ = lab.kill();
+        return Err(error);
+    }
+    if !options.exit {
+        say("the plant goes on; Ctrl-C ends everything");
+        house.wait_for("Ctrl-C", Duration::MAX, |_| None::<()>)?;
+    }
+    house.stop()?;
+    say("everything has ended");
+    Ok(())
+}
+
+fn tell(house: &mut House, options: &Options, lab: &mut Child, say: &dyn Fn(&str)) -> anyhow::Result<()> {
+    let pace = story::Pace { patience: Duration::from_secs_f64(120.0 / options.speed.min(1.0)), growth_s: 30.0 };
+    say("each machine's first windows become its baseline; fixed limits and diagnosis watch from the first one");
+    story::baselines(house, &pace)?;
+    say("baselines learned on every machine");
+    if lab.try_wait().context("look at the lab's build")?.is_none() {
+        say("the lab (Polars, Burn, Delta) is still being built; training starts when it is there");
+    }
+    anyhow::ensure!(
+        lab.wait().context("wait for the lab's build")?.success(),
+        "the lab was not built; its output is above"
+    );
+    say("training the first models on the lake");
+    let first = story::first_models(house, &pace, options.seed)?;
+    say(&format!("first models lead on every machine: {}", short(&first)));
+    story::faults(house, &pace)?;
+    say("faults begin to grow: outer race of pump-1, inner race of motor-2");
+    for alarm in story::alarms(house, &pace)? {
+        say(&format!(
+            "ALARM {}: {} ({} lines of evidence)",
+            text(&alarm["asset"]),
+            text(&alarm["cause"]),
+            count(&alarm["evidence"])
+        ));
+    }
+    story::load_change(house)?;
+    say("the plant goes to a higher production rate: a healthy change that no model has seen");
+    story::drift(house, &pace)?;
+    say("drift noticed; the lab trains again by itself, without the windows under alarm");
+    let second = story::new_models(house, &pace, &first)?;
+    say(&format!("the new version runs on every agent: {}", short(&second)));
+    story::verdict(house)?;
+    say("both faulty machines still alarm, the others are quiet");
+    Ok(())
+}
+
+/// Builds the lab beside the running plant.
+fn build_lab() -> anyhow::Result<Child> {
+    build::lab_command().stdin(Stdio::null()).spawn().context("failed to start building the lab")
+}
+
+/// Empties the demo's own folder, recognised by its mark.
+fn clear(dir: &std::path::Path) -> anyhow::Result<()> {
+    let mark = dir.join(".kilter-demo");
+    if dir.exists() {
+        let ours = mark.exists() || std::fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none());
+        anyhow::ensure!(ours, "{} holds something else; name another folder with --dir", dir.display());
+        std::fs::remove_dir_all(dir).with_context(|| format!("failed to empty {}", dir.display()))?;
+    }
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(mark, b""))
+        .with_context(|| format!("failed to create {}", dir.display()))
+}
+
+fn short(leaders: &std::collections::BTreeMap<String, String>) -> String {
+    leaders
+        .iter()
+        .map(|(class, digest)| format!("{class} {}", &digest[..8.min(digest.len())]))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn text(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+fn count(value: &serde_json::Value) -> usize {
+    value.as_array().map_or(0, Vec::len)
+}
