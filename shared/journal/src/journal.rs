@@ -171,7 +171,8 @@ impl<F: Filesystem> Journal<F> {
     }
 
     /// Allows everything below `upto` to go and unlinks segments that lie wholly below it; returns the bytes freed. The ledger is durable
-    /// before the first unlink. The mark itself is not durable: what counts is kept by whoever releases.
+    /// before the first unlink. The mark holds when the unlinking fails, and the next call tries again; it is
+    /// not durable by itself: what counts is kept by whoever releases.
     pub fn release(&mut self, upto: Offset) -> Result<u64, JournalError> {
         self.check_alive()?;
         self.ledger.released = self.ledger.released.max(upto.0.min(self.durable));

@@ -88,9 +88,9 @@ impl World {
             Act::Sync => drop(journal.sync()),
             Act::Release(part) => {
                 let upto = journal.durable().0 / 64 * part;
-                if journal.release(Offset(upto)).is_ok() {
-                    self.released = self.released.max(upto);
-                }
+                // Allowed to go from here on, whether the unlinking works now or later.
+                let _ = journal.release(Offset(upto));
+                self.released = self.released.max(upto);
             }
             Act::Crash(seed) => return self.restart(|fs| fs.crash(*seed)),
             Act::Kill => return self.restart(MemoryFilesystem::kill),
@@ -149,8 +149,6 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
-
     #[test]
     fn random_histories_keep_the_promises(acts in prop::collection::vec(act(), 1..80)) {
         let mut world = World::new();
@@ -171,7 +169,7 @@ proptest! {
         }
         journal.sync().expect("syncs");
         drop(journal);
-        let last = fs.files().into_iter().filter_map(|(path, _)| path.file_name()?.to_str()?.strip_suffix(".seg").map(str::to_owned)).last();
+        let last = fs.files().into_iter().filter_map(|(path, _)| path.file_name()?.to_str()?.strip_suffix(".seg").map(str::to_owned)).next_back();
         let names = ["identity", "durable", "ledger", "00000000000000000000.seg", "18446744073709551615.seg"].map(str::to_owned);
         for (which, bytes, at) in files {
             let name = names.get(which).cloned().unwrap_or_else(|| format!("{}.seg", last.as_deref().unwrap_or("0")));
