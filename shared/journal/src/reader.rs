@@ -14,7 +14,8 @@ use crate::ledger::read_whole;
 use crate::scan::{Cursor, Peek, Step};
 use crate::{Entry, Filesystem, JournalError, Offset, RealFilesystem, Reason};
 
-/// Reads entries in order; see the [module's text](self).
+/// Reads entries in order and without a lock, beside the writer; what it can't read any more it tells by
+/// [`take_skipped`](Self::take_skipped), what is not complete yet it waits for.
 #[derive(Debug)]
 pub struct Reader<F: Filesystem = RealFilesystem> {
     fs: F,
