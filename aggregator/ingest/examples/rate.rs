@@ -73,6 +73,10 @@ async fn load(port: u16, clients: u64, secs: u64, payload_bytes: usize) -> Resul
     let count = acked.load(Ordering::Relaxed) - from;
     let rate = count as f64 / began.elapsed().as_secs_f64();
     println!("clients={clients} payload_bytes={payload_bytes} acked_per_s={rate:.0} load_cpu_s={:.2}", cpu_secs()?);
+    // A client that was thrown out would make the figure worthless.
+    if let Some(ended) = tasks.try_join_next() {
+        ended??;
+    }
     tasks.shutdown().await;
     Ok(())
 }
