@@ -65,6 +65,15 @@ pub(crate) struct Standing {
     end_sent: bool,
 }
 
+/// How far an asset and its reader are.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Progress {
+    pub(crate) connected: bool,
+    pub(crate) ended: bool,
+    pub(crate) produced_s: f64,
+    pub(crate) unread_bytes: usize,
+}
+
 impl Asset {
     pub(crate) fn new(name: Name, feed: Feed, keeping: Keeping, ledger: &Ledger) -> Self {
         let offer = feed.offer(&name);
@@ -212,6 +221,17 @@ impl Asset {
     /// Event time of the beginning in microseconds.
     pub(crate) fn start_us(&self) -> i64 {
         self.lock().feed.start().0
+    }
+
+    /// How far the asset and its reader are.
+    pub(crate) fn progress(&self) -> Progress {
+        let inner = self.lock();
+        Progress {
+            connected: inner.connected,
+            ended: inner.ended,
+            produced_s: inner.history.end_s(u64::MAX),
+            unread_bytes: inner.history.bytes_from(inner.cursor.piece()),
+        }
     }
 
     /// The asset in numbers.

@@ -67,6 +67,7 @@ impl Stage {
         let ended_by = tokio::select! {
             signal = stop_signal() => signal.map(|()| "signal"),
             () = stage.finished(args.linger) => Ok("end"),
+            never = stage.report() => match never {},
         };
         accepting.abort();
         stage.stopped.store(true, Ordering::Relaxed);
@@ -97,6 +98,19 @@ impl Stage {
             workers.push(std::thread::Builder::new().name(format!("feed-{worker}")).spawn(work)?);
         }
         Ok(workers)
+    }
+
+    /// Says now and then how far everything is; never returns.
+    async fn report(&self) -> std::convert::Infallible {
+        loop {
+            wait(REPORT_EVERY_S).await;
+            let progress: Vec<_> = self.assets.values().map(|asset| asset.progress()).collect();
+            let connected = progress.iter().filter(|progress| progress.connected).count();
+            let ended = progress.iter().filter(|progress| progress.ended).count();
+            let slowest_s = progress.iter().map(|progress| progress.produced_s).fold(f64::INFINITY, f64::min);
+            let unread_bytes: usize = progress.iter().map(|progress| progress.unread_bytes).sum();
+            tracing::info!(machines = progress.len(), connected, ended, slowest_s, unread_bytes, "serving");
+        }
     }
 
     async fn finished(&self, linger_s: f64) {
@@ -165,4 +179,5 @@ async fn stop_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
+const REPORT_EVERY_S: f64 = 10.0;
 const SEND_BUFFER_BYTES: u32 = 256 * 1024;
