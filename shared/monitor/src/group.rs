@@ -21,9 +21,11 @@ use crate::{
     model::Installed,
     output::Output,
     protection::Protector,
+    readings::{ClosedReadings, Reading, Readings},
     regime::{Operating, Regime},
+    samples::{Block, Closed, Samples},
     snapshot::{Reader, RestoreError, Writer},
-    window::{Block, Closed, ClosedReadings, Reading, Readings, Rows, Samples},
+    window::Rows,
 };
 
 /// Values per row of this group.

@@ -3,19 +3,18 @@
 use kilter_signal::{
     diagnose::{self, Finding},
     extract::Spectra,
-    spectrum::Amplitudes,
-    table::{Schema, at, vibration_id},
+    table::Schema,
     temperature,
 };
 use kilter_types::{
     AlarmState, Cause, Digest, Event, Evidence, FeatureRow, GroupKind, KernelId, OperatingState, Quality, Role, RowRef,
-    Score, Severity, Spectrum, State,
+    Score, Severity, State,
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     baseline::{Baseline, Verdict, Window},
-    config::{Limits, MachineConfig},
+    config::MachineConfig,
     decision::{Bench, Decision, SENSOR_FAULT, Signs},
     group::Shared,
     hysteresis::Sign,
@@ -24,7 +23,9 @@ use crate::{
     output::{Output, What},
     protection::Runs,
     regime::Regime,
+    rule::rule,
     snapshot::{Reader, RestoreError, Writer},
+    spectrum::spectrum,
 };
 
 /// What a group has learned and what it is deciding.
@@ -72,7 +73,6 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         let mut say = |what: What<'_>| {
             sink(Output { point: &group.point, group: input.group, index: row.index, at: row.end, what });
         };
-
         let trip = shared.protector.push(&row.vector, schema, &config.protection, &mut self.memory.runs);
         if let Some(trip) = trip {
             say(What::Trip(trip));
@@ -82,57 +82,23 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         let mut signs = self.signs(row, finding, schema, config);
         let words = self.words(row, regime, shared.models, shared.kernel);
         let settled = self.is_settled(row);
-        let usable = is_usable(row);
         let bin = match row.state {
-            OperatingState::Steady(bin) if usable => Some(bin),
+            OperatingState::Steady(bin) if is_usable(row) => Some(bin),
             OperatingState::Steady(_) | OperatingState::Unknown | OperatingState::Off | OperatingState::Transient => {
                 None
             }
         };
-        if self.memory.decision.is_faulty() {
-            self.baseline.distrust();
-        }
         let trusted = settled && !self.memory.decision.is_suspicious(&signs);
-        let verdict = bin.map_or_else(Verdict::default, |bin| {
-            let window = Window {
-                bin,
-                start: row.start,
-                end: row.end,
-                values: &row.vector.values,
-                valid: row.vector.valid,
-                trusted,
-            };
-            self.baseline.push(&window, schema.features())
-        });
-        self.memory.ready = bin.map_or(self.memory.ready, |bin| self.baseline.is_ready(bin));
-
-        let known = verdict.distance.is_some();
-        let leads = known && words[LEADER].as_ref().is_some_and(|word| word.knows);
+        let verdict = self.compare(row, bin, trusted, schema);
+        // Where no baseline knows the regime, nothing learned raises an alarm.
+        let leads = verdict.distance.is_some() && words[LEADER].as_ref().is_some_and(|word| word.knows);
         self.weigh(&words, &verdict, leads, settled, config, &mut signs);
-        for (slot, word) in words.iter().enumerate() {
-            let (Some(word), Some(model)) = (word, &shared.models[slot]) else { continue };
-            if slot == LEADER {
-                shared.tally.score = Some((word.anomaly, word.threshold));
-                signs.digest = Some(model.digest);
+        signs.digest = shared.models[LEADER].as_ref().map(|model| model.digest);
+        for score in scores(&words, shared.models, &verdict, leads, input).iter().flatten() {
+            if score.role == Role::Leader {
+                shared.tally.score = Some((score.anomaly, score.threshold));
             }
-            say(What::Score(&model_score(word, model.digest, ROLES[slot], input)));
-        }
-        if let Some(distance) = &verdict.distance {
-            let role = if leads { Role::Shadow } else { Role::Leader };
-            if !leads {
-                shared.tally.score = Some((distance.anomaly, distance.threshold));
-            }
-            say(What::Score(&Score {
-                input,
-                anomaly: distance.anomaly,
-                threshold: distance.threshold,
-                rul: None,
-                model: Digest::NONE,
-                kernel: KernelId::RULE,
-                role,
-                contributions: distance.contributions.clone(),
-                rest: distance.rest,
-            }));
+            say(What::Score(score));
         }
 
         let mut raised = trip.is_some();
@@ -151,42 +117,88 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
             self.memory.decision.trip(evidence, &mut bench);
         }
         self.memory.decision.step(&signs, &mut bench);
+        if let Some(bin) = bin {
+            self.tell_regime(bin, &verdict, &mut say);
+            self.tell_drift(bin, &words, &verdict, trusted, shared.models, &mut say);
+        }
+        self.tell_spectra(spectra, raised, input, config, &mut say);
+        self.tell_state(bin, &verdict, config, &mut say);
+    }
 
-        if verdict.new_regime
-            && self.baseline.regimes() > 1
-            && let Some(bin) = bin
-        {
+    /// The window against what is normal in its regime.
+    fn compare(&mut self, row: &FeatureRow, bin: Option<u8>, trusted: bool, schema: &Schema) -> Verdict {
+        if self.memory.decision.is_faulty() {
+            self.baseline.distrust();
+        }
+        let Some(bin) = bin else { return Verdict::default() };
+        let FeatureRow { start, end, .. } = *row;
+        let window = Window { bin, start, end, values: &row.vector.values, valid: row.vector.valid, trusted };
+        let verdict = self.baseline.push(&window, schema.features());
+        self.memory.ready = self.baseline.is_ready(bin);
+        verdict
+    }
+
+    fn tell_regime(&self, bin: u8, verdict: &Verdict, say: &mut dyn FnMut(What<'_>)) {
+        if verdict.new_regime && self.baseline.regimes() > 1 {
             say(What::Event(Event::NewRegime { bin }));
         }
         if let Some((from, to)) = verdict.commissioned {
             say(What::Event(Event::Commissioned { from, to }));
         }
-        if let Some(bin) = bin {
-            for (slot, word) in words.iter().enumerate() {
-                let (Some(word), Some(model)) = (word, &shared.models[slot]) else { continue };
-                let fit = &mut self.sequences[slot].fit;
-                if !known && trusted {
-                    fit.watch_commissioning(word);
-                }
-                if verdict.commissioned.is_some() {
-                    fit.commissioned(bin);
-                }
-                let normal = verdict.distance.as_ref().is_none_or(|d| d.anomaly <= d.threshold) && trusted;
-                let outside = !word.knows || word.outside >= OUTSIDE_SHARE && normal;
-                if let (Some(share), LEADER) = (fit.drift(outside), slot) {
-                    say(What::Event(Event::Drift { model: model.digest, share }));
-                }
+    }
+
+    /// How each model fits the regime, and whether the leader's input has drifted.
+    fn tell_drift<B>(
+        &mut self,
+        bin: u8,
+        words: &[Option<Word>; 2],
+        verdict: &Verdict,
+        trusted: bool,
+        models: &[Option<Installed<B>>; 2],
+        say: &mut dyn FnMut(What<'_>),
+    ) {
+        let normal = trusted && verdict.distance.as_ref().is_none_or(|d| d.anomaly <= d.threshold);
+        for (slot, (word, model)) in words.iter().zip(models).enumerate() {
+            let (Some(word), Some(model)) = (word, model) else { continue };
+            let fit = &mut self.sequences[slot].fit;
+            if verdict.distance.is_none() && trusted {
+                fit.watch_commissioning(word);
+            }
+            if verdict.commissioned.is_some() {
+                fit.commissioned(bin);
+            }
+            let outside = !word.knows || word.outside >= OUTSIDE_SHARE && normal;
+            if let (Some(share), LEADER) = (fit.drift(outside), slot) {
+                say(What::Event(Event::Drift { model: model.digest, share }));
             }
         }
+    }
 
-        self.memory.since_spectrum += 1;
+    fn tell_spectra(
+        &mut self,
+        spectra: Option<&Spectra<'_>>,
+        raised: bool,
+        input: RowRef,
+        config: &MachineConfig,
+        say: &mut dyn FnMut(What<'_>),
+    ) {
+        self.memory.since_spectrum = self.memory.since_spectrum.saturating_add(1);
         let due = config.spectrum_every > 0 && self.memory.since_spectrum >= config.spectrum_every;
         if let (Some(spectra), true) = (spectra, due || raised) {
             self.memory.since_spectrum = 0;
             say(What::Spectrum(&spectrum(&spectra.acceleration, false, input)));
             say(What::Spectrum(&spectrum(&spectra.envelope, true, input)));
         }
-        self.memory.since_state += 1;
+    }
+
+    fn tell_state(
+        &mut self,
+        bin: Option<u8>,
+        verdict: &Verdict,
+        config: &MachineConfig,
+        say: &mut dyn FnMut(What<'_>),
+    ) {
+        self.memory.since_state = self.memory.since_state.saturating_add(1);
         let due = config.state_every > 0 && self.memory.since_state >= config.state_every;
         if (verdict.commissioned.is_some() || due)
             && let Some(bytes) = bin.and_then(|bin| self.baseline.record(bin))
@@ -345,76 +357,46 @@ fn is_usable(row: &FeatureRow) -> bool {
     row.vector.valid != 0 && !row.quality.intersects(SENSOR_FAULT | Quality::CLOCK_BACK)
 }
 
-/// The worst of the fixed limits.
-fn rule(row: &FeatureRow, schema: &Schema, limits: &Limits, ratio: f32) -> Option<(Sign, Cause, Evidence)> {
-    let mut worst: Option<(Sign, Cause, Evidence)> = None;
-    let mut check = |place: usize, alarm: Option<f32>, danger: Option<f32>, cause: Cause| {
-        let (Some(value), Some(feature)) = (row.vector.get(place), schema.features().get(place)) else { return };
-        let Some(sign) = Sign::of(value, alarm, danger, ratio) else { return };
-        let limit = if sign.severity == Severity::Danger { danger } else { alarm }.or(danger).unwrap_or(0.0);
-        let new = (sign, cause, Evidence { feature: feature.id, value, limit });
-        worst = Some(match &worst {
-            Some(old) if old.0.severity >= sign.severity => (old.0.and(sign), old.1, old.2),
-            Some(old) => (old.0.and(sign), new.1, new.2),
-            None => new,
-        });
+/// The scores of a window: the models', then the statistic's, which leads where no model does.
+fn scores<B>(
+    words: &[Option<Word>; 2],
+    models: &[Option<Installed<B>>; 2],
+    verdict: &Verdict,
+    leads: bool,
+    input: RowRef,
+) -> [Option<Score>; 3] {
+    let by_model = |slot: usize| {
+        let (word, model) = (words[slot].as_ref()?, models[slot].as_ref()?);
+        Some(Score {
+            input,
+            anomaly: word.anomaly,
+            threshold: word.threshold,
+            rul: None,
+            model: model.digest,
+            kernel: word.kernel,
+            role: ROLES[slot],
+            contributions: word.ranking.contributions.clone(),
+            rest: word.ranking.rest,
+        })
     };
-    match row.kind {
-        GroupKind::Vibration => {
-            check(at::VELOCITY_RMS, limits.velocity_alarm_mm_s, limits.velocity_danger_mm_s, Cause::Severity);
-        }
-        GroupKind::Temperature => {
-            let celsius = |limit: Option<kilter_types::Celsius>| limit.map(|t| t.0);
-            let (alarm, danger) = (celsius(limits.temperature_alarm), celsius(limits.temperature_danger));
-            check(temperature::at::LEVEL, alarm, danger, Cause::Overheating);
-        }
-        GroupKind::Reading | GroupKind::Cycle => {}
-    }
-    for limit in &limits.features {
-        if let Some(place) = schema.features().iter().position(|feature| feature.id == limit.feature) {
-            check(place, Some(limit.alarm), Some(limit.danger), limit.cause);
-        }
-    }
-    worst
-}
-
-fn model_score(word: &Word, model: Digest, role: Role, input: RowRef) -> Score {
-    Score {
+    let by_statistic = verdict.distance.as_ref().map(|distance| Score {
         input,
-        anomaly: word.anomaly,
-        threshold: word.threshold,
+        anomaly: distance.anomaly,
+        threshold: distance.threshold,
         rul: None,
-        model,
-        kernel: word.kernel,
-        role,
-        contributions: word.ranking.contributions.clone(),
-        rest: word.ranking.rest,
-    }
-}
-
-/// A spectrum for display: the largest line of each of at most 256 stretches.
-fn spectrum(amplitudes: &Amplitudes<'_>, envelope: bool, input: RowRef) -> Spectrum {
-    let lines = amplitudes.lines;
-    let stretch = lines.len().div_ceil(MAX_LINES).max(1);
-    let full_scale = lines.iter().fold(0.0f32, |most, line| most.max(*line));
-    let unit = if full_scale > 0.0 { 65_535.0 / full_scale } else { 0.0 };
-    let largest = |part: &[f32]| part.iter().fold(0.0f32, |most, line| most.max(*line));
-    Spectrum {
-        group: input.group,
-        index: input.index,
-        envelope,
-        line_hz: amplitudes.spacing_hz * stretch as f32,
-        full_scale,
-        lines: lines.chunks(stretch).map(|part| libm::roundf(largest(part) * unit) as u16).collect(),
-    }
+        model: Digest::NONE,
+        kernel: KernelId::RULE,
+        role: if leads { Role::Shadow } else { Role::Leader },
+        contributions: distance.contributions.clone(),
+        rest: distance.rest,
+    });
+    [by_model(LEADER), by_model(1 - LEADER), by_statistic]
 }
 
 pub(crate) const LEADER: usize = 0;
 pub(crate) const ROLES: [Role; 2] = [Role::Leader, Role::Shadow];
-const MAX_LINES: usize = 256;
 const STATE_VERSION: u8 = 1;
 /// How fast the slow temperature follows: weight of a window.
 const SLOW: f32 = 1.0 / 30.0;
 /// A temperature nearer than this to its slow self is settled.
 const SETTLED_K: f32 = 1.0;
-const _: () = assert!(vibration_id(at::VELOCITY_RMS).0 == 37, "the rule reads the velocity");

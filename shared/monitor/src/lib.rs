@@ -19,8 +19,12 @@ mod model;
 mod monitor;
 mod output;
 mod protection;
+mod readings;
 mod regime;
+mod rule;
+mod samples;
 mod snapshot;
+mod spectrum;
 mod window;
 
 pub use config::{

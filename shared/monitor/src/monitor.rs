@@ -21,9 +21,10 @@ use crate::{
     model::{InstallError, Installed, places},
     output::{Output, Summary, What},
     protection::Protector,
+    readings::Reading,
     regime::Operating,
+    samples::Block,
     snapshot::{MAGIC, Reader, RestoreError, SnapshotError, VERSION, Writer},
-    window::{Block, Reading},
 };
 
 /// One machine. `G` groups at most; `S` values of memory per model and group (sequence length times features).

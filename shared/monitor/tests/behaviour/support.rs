@@ -142,16 +142,16 @@ impl Feeder {
         Self { machine, rate_hz, tenths: 0, block: vec![0.0; (rate_hz / 10.0) as usize] }
     }
 
-    pub(crate) fn now_s(&self) -> f64 {
-        self.tenths as f64 / 10.0
+    /// The next tenth of a second of vibration, not yet fed.
+    pub(crate) fn synthesise(&mut self) {
+        self.machine.vibration(Axis::Vertical, &mut self.block);
     }
 
-    /// One tenth of a second more, to any number of monitors.
-    pub(crate) fn step(&mut self, monitors: &mut [(&mut Heaped, &mut Vec<Said>)]) {
-        let t_s = self.now_s();
+    /// Feeds it with whatever else happens in it, to any number of monitors.
+    pub(crate) fn feed(&mut self, monitors: &mut [(&mut Heaped, &mut Vec<Said>)]) {
+        let t_s = self.tenths as f64 / 10.0;
         let t = Micros((t_s * 1e6) as i64 + T0);
         let position = self.tenths * self.block.len() as u64;
-        self.machine.vibration(Axis::Vertical, &mut self.block);
         let speed = MachineEvent::Speed(Rpm(self.machine.speed(t_s)));
         let load = MachineEvent::Load(100.0 * self.machine.load(t_s));
         let slow = self.tenths.is_multiple_of(10);
@@ -176,9 +176,10 @@ impl Feeder {
 
     pub(crate) fn run(&mut self, seconds: f64, monitor: &mut Heaped, said: &mut Vec<Said>) {
         for _ in 0..(seconds * 10.0).round() as u64 {
-            self.step(&mut [(monitor, said)]);
+            self.synthesise();
+            self.feed(&mut [(&mut *monitor, &mut *said)]);
         }
     }
 }
 
-const T0: i64 = 1_700_000_000_000_000;
+pub(crate) const T0: i64 = 1_700_000_000_000_000;
