@@ -1,1 +1,22 @@
-//! placeholder
+//! History: what was measured, asked with SQL or gathered for training. Polars lives here and nowhere else.
+//!
+//! A question reads a [`View`] of each table: a pinned version of the lake, and the journal's tail beyond it as plain columns.
+//! The seam between the two is the offset that the version carries, so that no row is missing or doubled. What goes out is
+//! plain as well: JSON for people ([`query`]), `f32` with a shape for training ([`Frame`]).
+//!
+//! Limits: an answer has a most of rows and says when it was cut; a training frame is held in memory.
+
+mod drift;
+mod error;
+mod frame;
+mod healthy;
+mod plain;
+mod query;
+mod view;
+
+pub use drift::{FeatureDrift, drift};
+pub use error::HistoryError;
+pub use frame::{Asset, Frame, Frames, Selection, asset_classes, frames};
+pub use healthy::{Exclusions, Interval, Verdict};
+pub use query::{Answer, query};
+pub use view::View;

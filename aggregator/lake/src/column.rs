@@ -109,6 +109,32 @@ impl Values {
         }
     }
 
+    /// All values of `from`, appended here. Both are of the same kind.
+    pub(crate) fn extend(&mut self, from: &Self) {
+        match (self, from) {
+            (Self::Text(to), Self::Text(from)) => {
+                let start = to.data.len();
+                to.data.push_str(&from.data);
+                to.ends.extend(from.ends.iter().map(|end| start + end));
+                to.valid.extend(&from.valid);
+            }
+            (Self::Int32(to), Self::Int32(from)) => to.extend(from),
+            (Self::Int64(to), Self::Int64(from)) => to.extend(from),
+            (Self::Float32(to), Self::Float32(from)) => to.extend(from),
+            (Self::Floats(to), Self::Floats(from)) => {
+                let start = to.data.len();
+                to.data.extend(&from.data);
+                to.ends.extend(from.ends.iter().map(|end| start + end));
+            }
+            (Self::Bytes(to), Self::Bytes(from)) => {
+                let start = to.data.len();
+                to.data.extend(&from.data);
+                to.ends.extend(from.ends.iter().map(|end| start + end));
+            }
+            (to, from) => debug_assert!(false, "columns of different kinds: {to:?} and {from:?}"),
+        }
+    }
+
     /// Value `row` of `from`, appended here. Both are of the same kind.
     pub(crate) fn copy(&mut self, from: &Self, row: usize) {
         match (self, from) {

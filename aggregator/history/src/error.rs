@@ -1,0 +1,25 @@
+//! What can go wrong with a question.
+
+use kilter_lake::TableName;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// The SQL can't be understood or names what is not there.
+    #[error("answer the query: {0}")]
+    Query(String),
+    /// The query reaches for files; only the lake's tables can be asked.
+    #[error("answer the query: {0} is not allowed, ask the tables features, scores, events, gaps and quarantine")]
+    Forbidden(&'static str),
+    /// A table can't be read.
+    #[error("read table {table}: {text}")]
+    Read {
+        /// The table.
+        table: TableName,
+        /// What Polars said.
+        text: String,
+    },
+    /// A view that the question needs was not given.
+    #[error("read table {0}: no view of it was given")]
+    Missing(TableName),
+}

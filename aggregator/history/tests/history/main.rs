@@ -1,0 +1,5 @@
+//! The crate's behaviour on real Delta tables: the seam, queries, and frames for training.
+
+mod frame;
+mod sample;
+mod seam;
