@@ -1,9 +1,9 @@
 //! Measures the monitor on simulated machines: false alarms of healthy ones, delay and cause on faulty ones, cost and memory.
 //!
 //! ```sh
-//! cargo run --release -p kilter-monitor --example fleet -- 12 900
+//! cargo run --release -p kilter-monitor --example fleet -- 12 900 4096
 //! ```
-//! Machines, then simulated seconds of each healthy one. Healthy machines change load and speed on the way; a faulty
+//! Machines, simulated seconds of each healthy one, samples per window. Healthy machines change load and speed on the way; a faulty
 //! one's defect grows within 30 s from second 60 on.
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
@@ -17,17 +17,16 @@ mod support;
 
 use support::{Feeder, Heaped, alarms, build, events, pump, raised, rows, scores};
 
-const WINDOW: u32 = 4096;
-
 fn main() {
     let mut arguments = std::env::args().skip(1).map_while(|text| text.parse::<u64>().ok());
     let machines = arguments.next().unwrap_or(12);
     let seconds = arguments.next().unwrap_or(900) as f64;
+    let window = arguments.next().unwrap_or(4096) as u32;
     memory();
-    healthy(machines, seconds);
+    healthy(machines, seconds, window);
     for kind in FaultKind::ALL {
         if kind != FaultKind::Gear && kind != FaultKind::Cavitation {
-            faulty(kind, machines);
+            faulty(kind, machines, window);
         }
     }
 }
@@ -38,16 +37,16 @@ fn memory() {
         let needed = kilter_monitor::needed(&config).expect("a good configuration");
         let monitor = build(config);
         println!(
-            "window {window}: lent {} bytes, struct {} bytes (8 groups, 1024 values per sequence) or {} (2 groups, 256), snapshot {}",
+            "window {window}: lent {} bytes, struct {} bytes (8 groups, 1024 values per sequence) or {} (1 group, 256), snapshot {}",
             needed.bytes(),
             size_of::<kilter_monitor::Monitor<support::Heap>>(),
-            size_of::<kilter_monitor::Monitor<support::Heap, 2, 256>>(),
+            size_of::<kilter_monitor::Monitor<kilter_monitor::Carve<'static>, 1, 256>>(),
             monitor.snapshot_len(),
         );
     }
 }
 
-fn healthy(machines: u64, seconds: f64) {
+fn healthy(machines: u64, seconds: f64, window: u32) {
     let (mut windows, mut wrong, mut worst) = (0u64, 0usize, 0.0f32);
     let mut spent = Duration::ZERO;
     for seed in 0..machines {
@@ -58,7 +57,7 @@ fn healthy(machines: u64, seconds: f64) {
                 [(1500.0, 0.95), (1800.0, 0.95), (1500.0, 0.7), (1350.0, 0.45), (1500.0, 0.7)][i as usize - 1];
             spec.load_changes.push(LoadChange { at_s, rpm, load, ramp_s: 2.0 });
         }
-        let mut monitor = build(pump(&spec, WINDOW));
+        let mut monitor = build(pump(&spec, window));
         let mut said = Vec::new();
         let mut feeder = Feeder::new(spec, 1000 + seed);
         spent += timed(&mut feeder, seconds, &mut monitor, &mut said);
@@ -77,18 +76,20 @@ fn healthy(machines: u64, seconds: f64) {
         "healthy: {machines} machines, {windows} windows, {wrong} false alarms, worst score {worst:.2} of its threshold"
     );
     println!(
-        "cost: {each:.0} ns per window with its share of the feeding (window of {WINDOW} at 12.8 kHz, all of set S)"
+        "cost: {each:.0} ns per window with its share of the feeding (window of {window} at 12.8 kHz, all of set S)"
     );
 }
 
-fn faulty(kind: FaultKind, machines: u64) {
+fn faulty(kind: FaultKind, machines: u64, window: u32) {
     let (mut found, mut named, mut early) = (0, 0, 0);
     let mut delays = Vec::new();
     for seed in 0..machines {
         let mut spec = MachineSpec::named("m");
         spec.thermal.time_constant_s = 60.0;
         spec.faults.push(FaultChange { kind, start_s: 60.0, growth_s: 30.0, severity: 0.9, growth: Growth::Linear });
-        let mut monitor = build(pump(&spec, WINDOW));
+        let mut config = pump(&spec, window);
+        config.commissioning_windows = (40 * 12_800 / window).max(12);
+        let mut monitor = build(config);
         let mut said = Vec::new();
         let seconds = if kind == FaultKind::Cooling { 600.0 } else { 120.0 };
         Feeder::new(spec, 2000 + seed).run(seconds, &mut monitor, &mut said);

@@ -60,6 +60,8 @@ pub(crate) struct Shared<'a, M: Memory> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Tally {
     pub(crate) windows: u64,
+    /// End of the newest window.
+    pub(crate) at: Micros,
     pub(crate) next_alarm: u32,
     pub(crate) state: OperatingState,
     pub(crate) score: Option<(f32, f32)>,

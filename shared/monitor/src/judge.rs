@@ -66,6 +66,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         shared: &mut Shared<'_, M>,
     ) {
         shared.tally.windows += 1;
+        shared.tally.at = row.end;
         let input = RowRef { group: self.place, index: row.index, seq: 0 };
         let config = shared.config;
         let Some(group) = config.groups.get(usize::from(self.place)) else { return };

@@ -1,6 +1,9 @@
 //! Memory that the caller owns: the monitor asks for it while it is built, and never again.
 //!
-//! A gateway lends `Vec`s, a microcontroller carves static arrays ([`Carve`]). [`needed`] says beforehand how much.
+//! A gateway lends `Vec`s, a microcontroller carves static arrays ([`Carve`]). [`needed`] says beforehand how much: for one
+//! accelerometer, a temperature and four regimes 23 kB with windows of 1024 samples, 82 kB with 4096, 315 kB with 16384. The
+//! monitor itself has 86 kB with the default bounds (8 groups, 1024 values of sequence each) and 9 kB with 1 and 256
+//! (`cargo run --release -p kilter-monitor --example fleet` prints them).
 
 use kilter_signal::{extract, fft};
 use kilter_types::{GroupKind, Micros};

@@ -193,7 +193,7 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             Ok(layout) => layout,
             Err(error) => {
                 if let Ok(reason) = Name::new(error.as_str()) {
-                    self.say(0, Micros(0), What::Event(Event::ModelRefused { model: digest, reason }), sink);
+                    self.say(0, self.tally.at, What::Event(Event::ModelRefused { model: digest, reason }), sink);
                 }
                 return Err(error);
             }
@@ -210,7 +210,7 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             if served {
                 let first = RowRef { group: i as u8, index: group.index(), seq: 0 };
                 let event = Event::ModelSwitched { from, to: digest, generation, first };
-                self.say(i, Micros(0), What::Event(event), sink);
+                self.say(i, self.tally.at, What::Event(event), sink);
             }
         }
         self.models[place] = Some(installed);

@@ -16,7 +16,7 @@ pub struct Output<'a> {
     pub group: u8,
     /// The window on the group's hop grid that it belongs to: with group and class, its identity.
     pub index: u64,
-    /// Time just past that window's last sample.
+    /// Time just past that window's last sample; of a model's switch or refusal, past the newest window's.
     pub at: Micros,
     /// What it says.
     pub what: What<'a>,
