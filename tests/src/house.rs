@@ -104,7 +104,7 @@ impl House {
         command
             .args(["--listen", &self.ports.sensor.to_string(), "--control", &self.ports.control.to_string()])
             .args(["--seed", &self.options.seed.to_string(), "--speed", &self.options.speed.to_string()])
-            .args(["--when-behind", "hold"])
+            .args(["--when-behind", "hold", "--linger", "600"])
             .arg("--truth")
             .arg(self.dir.join("truth.jsonl"))
             .arg("--log")
