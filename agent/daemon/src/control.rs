@@ -352,3 +352,233 @@ impl Control {
 const PAUSE_US: u64 = 15_000_000;
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(30);
 const MOST_DONE: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Receiver, sync_channel};
+
+    use super::*;
+    use crate::action::Actions;
+    use crate::machine::{Machine, Outlet, Parts};
+    use kilter_infer::{Body, Draft, Range, ResetRule, Scratch, State};
+    use kilter_monitor::{ChannelConfig, ChannelKind, ConfigError, GroupConfig, MachineConfig};
+    use kilter_signal::table::{self, at};
+    use kilter_source::{Item, Source, SourceError, Stop};
+    use kilter_types::{ChannelId, GroupKind, Hertz, Micros, ModelKey, Unit};
+    use kilter_wire::{SignedManifest, sign};
+
+    const SECRET: [u8; 32] = [9; 32];
+
+    /// A sensor that never says anything.
+    struct Silent(Stop);
+
+    impl Source for Silent {
+        fn next(&mut self) -> Result<Item<'_>, SourceError> {
+            self.0.wait(Duration::from_millis(1));
+            Ok(Item::Idle)
+        }
+    }
+
+    struct House {
+        control: Control,
+        fetches: mpsc::Receiver<Vec<u8>>,
+        recorded: Receiver<Message>,
+        stop: Stop,
+        thread: std::thread::JoinHandle<()>,
+        _dir: tempfile::TempDir,
+    }
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a good name")
+    }
+
+    fn house() -> House {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (recorder, recorded) = sync_channel(64);
+        let board = Board::new(vec![(name("pump-1"), name("pump"))]);
+        let clock = SystemClock::new(Micros::from_secs(1));
+        let stop = Stop::default();
+        let mut config = MachineConfig::new(name("pump"));
+        let kind = ChannelKind::Vibration { rate: Hertz(1024.0) };
+        config.channels.push(ChannelConfig { name: name("de"), unit: Unit::G, kind }).expect("it fits");
+        let channels = heapless::Vec::from_slice(&[ChannelId(0)]).expect("it fits");
+        let (kind, window, hop) = (GroupKind::Vibration, 1024, 1024);
+        config.groups.push(GroupConfig { kind, point: name("de"), channels, window, hop }).expect("it fits");
+        let actions = Arc::new(Actions::new(crate::config::Alarm::default(), board.clone()));
+        let (orders, taken) = sync_channel(8);
+        let outlet = Outlet { recorder: recorder.clone(), overruns: Arc::default(), board: board.clone(), actions };
+        let parts = Parts {
+            place: 0,
+            asset: name("pump-1"),
+            config,
+            checkpoint: None,
+            orders: taken,
+            outlet,
+            clock: clock.clone(),
+            checkpoint_us: 1_000_000,
+        };
+        let source = |_: &[u64]| Ok::<Box<dyn Source>, ConfigError>(Box::new(Silent(stop.clone())));
+        let (machine, _) = Machine::new(parts, Vec::new(), source).expect("a good machine");
+        let until = stop.clone();
+        let thread = std::thread::spawn(move || machine.run(&until));
+        let (outgoing, fetches) = mpsc::channel(16);
+        let control = Control {
+            store: Store::new(dir.path()),
+            machines: vec![Candidate { asset: name("pump-1"), class: name("pump") }],
+            orders: vec![orders],
+            device: DeviceId::new("edge-1").expect("a good id"),
+            key: sign::public_key(&SECRET),
+            outgoing,
+            recorder,
+            board,
+            clock,
+            fetch_bytes: 100,
+            work: Work::default(),
+        };
+        House { control, fetches, recorded, stop, thread, _dir: dir }
+    }
+
+    /// A detector on RMS and kurtosis; `threshold` tells one from another.
+    fn artifact(threshold: f32) -> Vec<u8> {
+        let features = [at::RMS, at::KURTOSIS].map(|place| table::VIBRATION[place].reference());
+        let draft = Draft {
+            group: GroupKind::Vibration,
+            features: &features,
+            mean: &[1.0, 3.0],
+            inverse_scale: &[2.0, 1.0],
+            range: &[Range { low: 0.0, high: 2.0 }, Range { low: 2.0, high: 5.0 }],
+            weight: &[0.5, 0.5],
+            regimes: &[],
+            threshold,
+            input_clip: 10.0,
+            residual_clip: 10.0,
+            sequence_len: 1,
+            reset: ResetRule::ALWAYS,
+            body: Body::Statistic { ewma: 0.5 },
+            golden: &[1.0, 3.0, 2.0, 4.0],
+        };
+        let mut bytes = vec![0; draft.size_bytes()];
+        let (mut state, mut scratch) = (State::<1024>::new(), Scratch::new());
+        draft.write(&mut bytes, &mut state, &mut scratch).expect("a good draft");
+        bytes
+    }
+
+    /// The frame of a signed plan that has this one leader.
+    fn plan(bytes: &[u8], generation: u64, expires: Micros) -> Vec<u8> {
+        let manifest = Manifest {
+            digest: Digest::of(bytes),
+            size_bytes: bytes.len() as u32,
+            name: name("anomaly"),
+            version: 1,
+            key: ModelKey { task: name("anomaly"), asset_class: name("pump"), asset: None },
+            role: Role::Leader,
+            features: heapless::Vec::new(),
+            minimum_agent: 1,
+            expires,
+            generation: Generation(generation),
+        };
+        let mut room = [0; 1024];
+        let (manifest, signature) = sign::sign_manifest(&manifest, &SECRET, &mut room).expect("it fits");
+        let device = DeviceId::new("edge-1").expect("a good id");
+        let model = SignedManifest { manifest, signature: &signature };
+        let models = heapless::Vec::from_slice(&[model]).expect("it fits");
+        let signed = sign::sign_plan(&device, Generation(generation), [&signature[..]].into_iter(), &SECRET);
+        let plan = Plan { device, generation: Generation(generation), models, signature: &signed };
+        let mut out = vec![0; 4096];
+        frame::encode(Kind::Down, &Down::Plan(plan), &mut out).expect("it fits").to_vec()
+    }
+
+    /// The aggregator answers every fetch from `bytes` under `digest` until the node asks no more.
+    async fn serve(house: &mut House, digest: Digest, bytes: &[u8]) -> usize {
+        let mut parts = 0;
+        loop {
+            house.control.advance().await;
+            let Ok(frame) = house.fetches.try_recv() else { return parts };
+            let Ok(Up::Fetch(fetch)) = frame::decode(Kind::Up, &frame) else { continue };
+            assert_eq!(fetch.digest, digest);
+            let end = bytes.len().min((fetch.offset + fetch.len) as usize);
+            let part = &bytes[fetch.offset as usize..end];
+            house.control.take_chunk(&Chunk { digest, offset: fetch.offset, total: bytes.len() as u32, bytes: part });
+            parts += 1;
+        }
+    }
+
+    /// Stops the machine and tells the events that were recorded.
+    fn events(house: House) -> Vec<Event> {
+        house.stop.set();
+        house.thread.join().expect("it ends well");
+        let event = |message| match message {
+            Message::Said(said) => Some(said.payload),
+            Message::About { payload, .. } => Some(payload),
+            Message::Checkpoint { .. } | Message::Report(_) | Message::Flush => None,
+        };
+        let payloads = house.recorded.try_iter().filter_map(event);
+        payloads.filter_map(|payload| if let Payload::Event(event) = payload { Some(event) } else { None }).collect()
+    }
+
+    #[tokio::test]
+    async fn a_signed_model_is_fetched_in_parts_installed_and_told_and_the_next_one_replaces_it() {
+        let mut house = house();
+        let (one, two) = (artifact(3.0), artifact(4.0));
+        house.control.take(&Bytes::from(plan(&one, 1, Micros(i64::MAX))));
+        let parts = serve(&mut house, Digest::of(&one), &one).await;
+        assert_eq!(parts, one.len().div_ceil(100));
+        house.control.take(&Bytes::from(plan(&two, 2, Micros(i64::MAX))));
+        serve(&mut house, Digest::of(&two), &two).await;
+        let kept = house.control.store.candidates(&name("pump-1"));
+        assert_eq!(kept.iter().map(|model| model.digest).collect::<Vec<_>>(), [Digest::of(&two), Digest::of(&one)]);
+        let shown = house.control.board.lock().machines[0].models.clone();
+        assert_eq!(shown.iter().map(|model| model.running.digest).collect::<Vec<_>>(), [Digest::of(&two)]);
+        let switches: Vec<(Digest, Digest)> = events(house)
+            .into_iter()
+            .map(|event| match event {
+                Event::ModelSwitched { from, to, .. } => (from, to),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(switches, [(Digest::NONE, Digest::of(&one)), (Digest::of(&one), Digest::of(&two))]);
+    }
+
+    #[tokio::test]
+    async fn a_tampered_an_expired_an_irreproducible_and_a_replayed_model_leave_the_one_before_running() {
+        let mut house = house();
+        let good = artifact(3.0);
+        house.control.take(&Bytes::from(plan(&good, 5, Micros(i64::MAX))));
+        serve(&mut house, Digest::of(&good), &good).await;
+
+        // Other bytes under the signed digest.
+        let wanted = artifact(4.0);
+        let mut tampered = wanted.clone();
+        tampered[40] ^= 1;
+        house.control.take(&Bytes::from(plan(&wanted, 6, Micros(i64::MAX))));
+        serve(&mut house, Digest::of(&wanted), &tampered).await;
+        // Past its date.
+        house.control.take(&Bytes::from(plan(&artifact(5.0), 7, Micros(0))));
+        serve(&mut house, Digest::NONE, &[]).await;
+        // Golden windows that this kernel does not reproduce, well signed.
+        let mut other = artifact(6.0);
+        *other.last_mut().expect("bytes") ^= 1;
+        house.control.work.paused_until_us = 0;
+        house.control.take(&Bytes::from(plan(&other, 8, Micros(i64::MAX))));
+        serve(&mut house, Digest::of(&other), &other).await;
+        // An older plan once more.
+        house.control.take(&Bytes::from(plan(&wanted, 6, Micros(i64::MAX))));
+        serve(&mut house, Digest::NONE, &[]).await;
+
+        let running = house.control.board.lock().machines[0].models[0].running.digest;
+        assert_eq!(running, Digest::of(&good));
+        assert_eq!(house.control.store.candidates(&name("pump-1"))[0].digest, Digest::of(&good));
+        let refused: Vec<String> = events(house)
+            .into_iter()
+            .filter_map(|event| match event {
+                Event::ModelRefused { reason, .. } => Some(reason.to_string()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(refused.len(), 4, "{refused:?}");
+        for word in ["digest", "expired", "not_reproducible", "old_generation"] {
+            assert!(refused.iter().any(|reason| reason == word), "{word} in {refused:?}");
+        }
+    }
+}

@@ -3,6 +3,7 @@
 //! Expected failures end with one clear message and exit code 1 (2 for a wrong command line); anything else is a bug and panics.
 
 mod action;
+mod analyze;
 mod app;
 mod board;
 mod checkpoint;
@@ -21,6 +22,7 @@ mod said;
 mod spooler;
 mod suppress;
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -55,6 +57,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Say what one recording shows, without agent or server.
+    Analyze(analyze::Analyze),
     /// Look at a journal without changing it.
     Journal {
         #[command(subcommand)]
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some(Command::Run { config, data, json }) => run(&config, data, json),
+        Some(Command::Analyze(ask)) => analyze::run(&ask),
         Some(Command::Journal { look }) => inspect::journal(&look),
         None => Ok(()),
     };
@@ -84,7 +89,9 @@ fn main() -> ExitCode {
 
 fn run(path: &std::path::Path, data: Option<PathBuf>, json: bool) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = log.with_target(false).with_ansi(colours);
     if json {
         log.json().init();
     } else {

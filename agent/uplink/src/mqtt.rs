@@ -140,6 +140,7 @@ pub async fn run<S: Spool, C: Clock>(
     let mut link: Option<Link> = None;
     let mut ending: Option<Monotonic> = None;
     let mut outgoing: Option<Vec<u8>> = None;
+    let mut tried = false;
     let (mut notes_open, mut durable_open, mut outgoing_open) = (true, true, true);
     session.handle_record_available(*ports.durable.borrow_and_update());
     loop {
@@ -148,7 +149,7 @@ pub async fn run<S: Spool, C: Clock>(
             if ending.is_some() {
                 break;
             }
-            link = Some(Link::open(&server, now));
+            link = Some(Link::open(&server, now, std::mem::replace(&mut tried, true)));
         }
         if let Some(open) = &mut link {
             let late = !open.ready && now.0.saturating_sub(open.opened.0) >= READY_US;
@@ -184,6 +185,7 @@ pub async fn run<S: Spool, C: Clock>(
                 (Some(event), Some(open)) => {
                     if open.take(event, &server, &mut session, clock.monotonic(), &ports).await {
                         backoff.reset();
+                        tried = false;
                     }
                 }
                 (_, Some(open)) => open.failed = true,
@@ -236,10 +238,10 @@ struct Link {
 }
 
 impl Link {
-    fn open(server: &Server, opened: Monotonic) -> Self {
+    fn open(server: &Server, opened: Monotonic, again: bool) -> Self {
         let (client, event_loop) = AsyncClient::builder(server.options()).capacity(QUEUE).build();
         let (sender, events) = mpsc::channel(QUEUE);
-        let driver = tokio::spawn(drive(event_loop, sender, server.host.clone()));
+        let driver = tokio::spawn(drive(event_loop, sender, server.host.clone(), again));
         Self { client, events, driver, opened, ready: false, failed: false, blocked: None }
     }
 
@@ -323,7 +325,7 @@ impl Drop for Link {
     }
 }
 
-async fn drive(mut event_loop: EventLoop, events: mpsc::Sender<Event>, host: String) {
+async fn drive(mut event_loop: EventLoop, events: mpsc::Sender<Event>, host: String, again: bool) {
     loop {
         match event_loop.poll().await {
             Ok(event) => {
@@ -337,7 +339,12 @@ async fn drive(mut event_loop: EventLoop, events: mpsc::Sender<Event>, host: Str
             }
             Err(rumqttc::ConnectionError::RequestsDone) => return,
             Err(error) => {
-                info!(server = %host, error = %error, "uplink is down");
+                // Told once per outage; the attempts that follow are for who looks closely.
+                if again {
+                    debug!(server = %host, %error, "uplink is still down");
+                } else {
+                    warn!(server = %host, %error, "uplink is down");
+                }
                 return;
             }
         }
