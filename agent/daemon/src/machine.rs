@@ -91,6 +91,8 @@ pub(crate) struct Machine {
     clock: SystemClock,
     checkpoint_us: u64,
     checkpoint_due: Monotonic,
+    /// Outputs since the last checkpoint; a long catching-up must not hang on one.
+    since_checkpoint: u32,
     board_due: Monotonic,
     said_error: String,
 }
@@ -145,6 +147,7 @@ impl Machine {
             clock,
             checkpoint_us,
             checkpoint_due: due,
+            since_checkpoint: 0,
             board_due: due,
             said_error: String::new(),
         };
@@ -190,11 +193,15 @@ impl Machine {
             *timeline = found;
         }
         let (timeline, now) = (*timeline, *newest);
+        let mut said = 0;
         let mut sink = |output: Output<'_>| {
+            said += 1;
             hand_over(&output, *place, asset, timeline, now, true, outlet, &mut self.clogged);
         };
         match item {
             Item::Started(_) => {
+                // The first inputs of a fresh machine are worth a checkpoint: a sensor may not hold them long.
+                self.checkpoint_due = Monotonic(self.clock.monotonic().0 + FIRST_CHECKPOINT_US);
                 self.said_error.clear();
                 self.outlet.board.machine(self.place, |machine| {
                     machine.connected = true;
@@ -226,6 +233,7 @@ impl Machine {
             Item::End => self.outlet.board.machine(self.place, |machine| machine.ended = true),
             Item::Idle => {}
         }
+        self.since_checkpoint += said;
     }
 
     fn obey(&mut self, order: Order) {
@@ -275,8 +283,9 @@ impl Machine {
     /// Checkpoints and the board, when it is time.
     fn keep_up(&mut self) {
         let now = self.clock.monotonic();
-        if now >= self.checkpoint_due {
+        if now >= self.checkpoint_due || self.since_checkpoint >= MOST_UNCHECKED {
             self.checkpoint();
+            self.since_checkpoint = 0;
             self.checkpoint_due = Monotonic(now.0 + self.checkpoint_us);
         }
         if now >= self.board_due {
@@ -437,6 +446,9 @@ fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// Outputs after which a checkpoint is taken whatever the time.
+const MOST_UNCHECKED: u32 = 256;
 /// Attempts of 2 ms each.
 const PATIENCE: u32 = 2500;
+const FIRST_CHECKPOINT_US: u64 = 50_000;
 const BOARD_US: u64 = 250_000;

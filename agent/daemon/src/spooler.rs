@@ -285,7 +285,7 @@ impl<F: Filesystem> Spooler<F> {
             if !std::mem::replace(&mut self.full, true) {
                 error!(
                     error = error as &dyn std::error::Error,
-                    "journal is full: alarms leave unjournaled, the rest is lost"
+                    "journal is full: alarms leave unjournaled, the rest waits in memory and is lost beyond its bound"
                 );
             }
             return;
