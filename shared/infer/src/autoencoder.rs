@@ -4,7 +4,7 @@
 //! nothing before them.
 
 use crate::{
-    Artifact, ScoreOf, Scratch,
+    Artifact, Family, ScoreOf, Scratch, State,
     kernel::{affine, sigmoid, tanh},
     score::Scored,
 };
@@ -12,47 +12,21 @@ use crate::{
 impl Artifact<'_> {
     /// Scores the ring of normalised rows whose oldest is number `oldest`.
     pub(crate) fn score_sequence<'s>(&self, ring: &[f32], oldest: usize, scratch: &'s mut Scratch) -> Scored<'s> {
-        let (n, length, clip) = (self.inputs(), self.sequence_len(), self.layout().input_clip);
-        let row = |age: usize| {
-            let start = (oldest + age) % length * n;
-            &ring[start..start + n]
-        };
-        let hidden = self.hidden();
-        let [encoder, bottleneck, decoder, output] = self.matrices();
-        let Scratch { gates, hidden: h, cell: c, code, row: x, contributions } = scratch;
-        let (gates, h, c) = (&mut gates[..4 * hidden], &mut h[..hidden], &mut c[..hidden]);
-        let (code, x, contributions) = (&mut code[..self.layout().code], &mut x[..n], &mut contributions[..n]);
-
-        h.fill(0.0);
-        c.fill(0.0);
-        for age in 0..length {
-            for (x, value) in x.iter_mut().zip(row(age)) {
-                *x = value.clamp(-clip, clip);
-            }
-            affine(encoder, x, h, gates);
-            step(gates, c, h);
-        }
-        affine(bottleneck, h, &[], code);
-        code.iter_mut().for_each(|value| *value = tanh(*value));
-
-        h.fill(0.0);
-        c.fill(0.0);
-        contributions.fill(0.0);
+        let (n, length) = (self.inputs(), self.sequence_len());
         let score_of = self.score_of();
         let steps = if score_of == ScoreOf::LastRow { 1 } else { length };
-        for back in 0..steps {
-            affine(decoder, code, h, gates);
-            step(gates, c, h);
-            affine(output, h, &[], x);
-            for ((sum, value), rebuilt) in contributions.iter_mut().zip(row(length - 1 - back)).zip(&*x) {
+        scratch.contributions.fill(0.0);
+        self.rebuild(ring, oldest, steps, scratch, |back, rebuilt, contributions| {
+            let row = ring_row(ring, oldest + length - 1 - back, length, n);
+            for ((sum, value), rebuilt) in contributions.iter_mut().zip(row).zip(rebuilt) {
                 let residual = value - rebuilt;
                 *sum += match score_of {
                     ScoreOf::LastRow | ScoreOf::Sequence => residual * residual,
                     ScoreOf::MeanResidual => residual,
                 };
             }
-        }
-        for (i, part) in contributions.iter_mut().enumerate() {
+        });
+        for (i, part) in scratch.contributions[..n].iter_mut().enumerate() {
             let mean = *part / steps as f32;
             *part = self.weight(i)
                 * match score_of {
@@ -62,6 +36,67 @@ impl Artifact<'_> {
         }
         scratch.scored(n)
     }
+
+    /// What the network makes of the rows in the state, normalised, newest row first, for as many rows as `out` has room.
+    ///
+    /// Nothing for a statistic, or while the sequence is not full. Export compares this with the trainer's own output (P3).
+    pub fn reconstruct<const FLOATS: usize>(
+        &self,
+        state: &State<FLOATS>,
+        scratch: &mut Scratch,
+        out: &mut [f32],
+    ) -> Option<()> {
+        let full = state.rows() == self.sequence_len() && self.state_floats() <= FLOATS;
+        if self.family() != Family::LstmAutoencoder || !full {
+            return None;
+        }
+        let steps = (out.len() / self.inputs()).min(self.sequence_len());
+        self.rebuild(&state.values, usize::from(state.next), steps, scratch, |back, rebuilt, _| {
+            out[back * rebuilt.len()..][..rebuilt.len()].copy_from_slice(rebuilt);
+        });
+        Some(())
+    }
+
+    /// Encodes the ring and decodes `steps` rows, newest first; `visit` gets each with the contributions so far.
+    fn rebuild(
+        &self,
+        ring: &[f32],
+        oldest: usize,
+        steps: usize,
+        scratch: &mut Scratch,
+        mut visit: impl FnMut(usize, &[f32], &mut [f32]),
+    ) {
+        let (n, length, clip) = (self.inputs(), self.sequence_len(), self.layout().input_clip);
+        let hidden = self.hidden();
+        let [encoder, bottleneck, decoder, output] = self.matrices();
+        let Scratch { gates, hidden: h, cell: c, code, row: x, contributions } = scratch;
+        let (gates, h, c) = (&mut gates[..4 * hidden], &mut h[..hidden], &mut c[..hidden]);
+        let (code, x, contributions) = (&mut code[..self.layout().code], &mut x[..n], &mut contributions[..n]);
+        h.fill(0.0);
+        c.fill(0.0);
+        for age in 0..length {
+            for (x, value) in x.iter_mut().zip(ring_row(ring, oldest + age, length, n)) {
+                *x = value.clamp(-clip, clip);
+            }
+            affine(encoder, x, h, gates);
+            step(gates, c, h);
+        }
+        affine(bottleneck, h, &[], code);
+        code.iter_mut().for_each(|value| *value = tanh(*value));
+        h.fill(0.0);
+        c.fill(0.0);
+        for back in 0..steps {
+            affine(decoder, code, h, gates);
+            step(gates, c, h);
+            affine(output, h, &[], x);
+            visit(back, x, contributions);
+        }
+    }
+}
+
+fn ring_row(ring: &[f32], number: usize, length: usize, inputs: usize) -> &[f32] {
+    let start = number % length * inputs;
+    &ring[start..start + inputs]
 }
 
 /// One step of an LSTM whose four gates were summed: input, forget, cell, output.
@@ -70,8 +105,9 @@ fn step(gates: &[f32], cell: &mut [f32], hidden: &mut [f32]) {
     let (input, rest) = gates.split_at(size);
     let (forget, rest) = rest.split_at(size);
     let (candidate, output) = rest.split_at(size);
-    for i in 0..size {
-        cell[i] = sigmoid(forget[i]) * cell[i] + sigmoid(input[i]) * tanh(candidate[i]);
-        hidden[i] = sigmoid(output[i]) * tanh(cell[i]);
+    let gates = input.iter().zip(forget).zip(candidate.iter().zip(output));
+    for ((cell, hidden), ((input, forget), (candidate, output))) in cell.iter_mut().zip(hidden).zip(gates) {
+        *cell = sigmoid(*forget) * *cell + sigmoid(*input) * tanh(*candidate);
+        *hidden = sigmoid(*output) * tanh(*cell);
     }
 }

@@ -4,7 +4,6 @@ use kilter_types::{FeatureRef, GroupKind};
 
 use crate::{
     Artifact, DraftError, Family, Layout, Range, Regime, ResetRule, ScoreOf, Scratch, State, format::HEADER_BYTES,
-    kernel::LANES,
 };
 
 /// Everything an artifact says; the golden bits are added by [`Draft::write`].
@@ -204,22 +203,16 @@ impl Draft<'_> {
     }
 }
 
-/// Panels of eight outputs, padded with zeros, then the biases; returns the bytes taken.
+/// One row of weights per input, then the biases; returns the bytes taken.
 fn write_matrix(out: &mut [u8], first: &[f32], second: &[f32], bias: &[f32]) -> usize {
     let outputs = bias.len();
-    let columns = |part: &[f32]| part.len() / outputs.max(1);
-    let (split, inputs) = (columns(first), columns(first) + columns(second));
-    let padded = outputs.div_ceil(LANES) * LANES;
-    let weight = |output: usize, k: usize| match (output < outputs, k < split) {
-        (false, _) => &0.0,
-        (true, true) => &first[output * split + k],
-        (true, false) => &second[output * (inputs - split) + k - split],
+    let by_input = |part: &'_ [f32]| {
+        let inputs = part.len() / outputs.max(1);
+        (0..inputs).flat_map(move |k| (0..outputs).map(move |output| output * inputs + k))
     };
-    let panels = (0..padded / LANES)
-        .flat_map(|panel| (0..inputs).flat_map(move |k| (0..LANES).map(move |lane| (panel * LANES + lane, k))));
-    let biases = (0..padded).map(|output| bias.get(output).unwrap_or(&0.0));
-    write_floats(out, panels.map(|(output, k)| weight(output, k)).chain(biases));
-    padded * (inputs + 1) * 4
+    let rows = by_input(first).map(|at| &first[at]).chain(by_input(second).map(|at| &second[at]));
+    write_floats(out, rows.chain(bias));
+    4 * (first.len() + second.len() + outputs)
 }
 
 fn write_floats<'f>(out: &mut [u8], values: impl IntoIterator<Item = &'f f32>) {

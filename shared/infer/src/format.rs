@@ -34,7 +34,7 @@
 //!         g windows T*n f32 rows, the anomaly's bits u32, n contributions' bits u32
 //!
 //! body of a statistic: empty
-//! body of an LSTM autoencoder, m(out, in) being ceil(out/8) panels of in x 8 weights, then ceil(out/8)*8 biases:
+//! body of an LSTM autoencoder, m(out, in) being one row of `out` weights for each of `in` inputs, then `out` biases:
 //!         m(4h, n+h)  encoder, gates in the order input, forget, cell, output; row first, then hidden
 //!         m(c, h)     code = tanh(...)
 //!         m(4h, c+h)  decoder, fed the code at every step, reconstructs the last row first

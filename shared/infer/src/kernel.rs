@@ -1,7 +1,7 @@
 //! The arithmetic of `KernelId::PORTABLE_F32`: additions, multiplications and divisions in a fixed order, nothing else.
 //!
-//! Each of eight lanes adds its own products one after the other and no multiply-add is fused, so the bits do not depend on
-//! how wide the target's registers are. `tanh` and the logistic function are one rational approximation, because a
+//! A sum of values runs in eight lanes; every output of a matrix adds its own products one after the other; no multiply-add is
+//! fused. So the bits do not depend on how wide the target's registers are. `tanh` and the logistic function are one rational approximation, because a
 //! target's own `exp` differs in the last bits. Changing any bit here means a new kernel id.
 
 /// How many sums run side by side.
@@ -20,6 +20,7 @@ pub fn sum(values: &[f32]) -> f32 {
 }
 
 /// The hyperbolic tangent within 4e-7 of the true value; never outside [-1, 1].
+#[inline]
 pub fn tanh(x: f32) -> f32 {
     let x = x.clamp(-9.0, 9.0);
     let u = x * x;
@@ -29,65 +30,52 @@ pub fn tanh(x: f32) -> f32 {
 }
 
 /// The logistic function within 2e-7 of the true value; never outside [0, 1].
+#[inline]
 pub fn sigmoid(x: f32) -> f32 {
     0.5 * tanh(0.5 * x) + 0.5
 }
 
 /// How many bytes a matrix with its biases takes in an artifact.
 pub(crate) fn matrix_bytes(outputs: usize, inputs: usize) -> usize {
-    outputs.div_ceil(LANES) * LANES * (inputs + 1) * 4
+    outputs * (inputs + 1) * 4
 }
 
-/// `out = bias + matrix * [first, second]`, the matrix as panels of eight outputs; padding outputs are dropped.
+/// `out = bias + matrix * [first, second]`; one row of the matrix per input, then the biases.
+///
+/// Every output adds its own products in the order of the inputs.
 pub(crate) fn affine(matrix: &[u8], first: &[f32], second: &[f32], out: &mut [f32]) {
-    let inputs = first.len() + second.len();
-    let panels = out.len().div_ceil(LANES);
-    let (weights, biases) = matrix.split_at(panels * inputs * PANEL_BYTES);
-    let biases = biases.as_chunks::<PANEL_BYTES>().0;
-    let mut panel = 0;
-    // Several panels side by side hide the latency of an addition; every lane's own order stays.
-    while panel + 4 <= panels {
-        rows::<4>(weights, biases, panel, first, second, out);
-        panel += 4;
+    let (numbers, _) = matrix.as_chunks::<4>();
+    let (first_rows, rest) = numbers.split_at(first.len() * out.len());
+    let (second_rows, biases) = rest.split_at(second.len() * out.len());
+    for (out, bias) in out.iter_mut().zip(biases) {
+        *out = f32::from_le_bytes(*bias);
     }
-    while panel < panels {
-        rows::<1>(weights, biases, panel, first, second, out);
-        panel += 1;
-    }
+    add_rows(first_rows, first, out);
+    add_rows(second_rows, second, out);
 }
 
-fn rows<const N: usize>(
-    weights: &[u8],
-    biases: &[[u8; PANEL_BYTES]],
-    panel: usize,
-    first: &[f32],
-    second: &[f32],
-    out: &mut [f32],
-) {
-    let inputs = first.len() + second.len();
-    let weights = weights.as_chunks::<PANEL_BYTES>().0;
-    let columns: [&[[u8; PANEL_BYTES]]; N] =
-        core::array::from_fn(|i| &weights[(panel + i) * inputs..(panel + i + 1) * inputs]);
-    let mut sums: [[f32; LANES]; N] = core::array::from_fn(|i| lanes(&biases[panel + i]));
-    for (k, value) in first.iter().chain(second).enumerate() {
-        for (sum, column) in sums.iter_mut().zip(&columns) {
-            let weight = lanes(&column[k]);
-            for lane in 0..LANES {
-                sum[lane] += weight[lane] * value;
-            }
+/// Four rows at a time, so that a sum is loaded and stored once for four products; their order stays.
+fn add_rows(rows: &[[u8; 4]], inputs: &[f32], out: &mut [f32]) {
+    let size = out.len();
+    let (fours, last) = inputs.as_chunks::<4>();
+    let (four_rows, last_rows) = rows.split_at(fours.len() * 4 * size);
+    for ([a, b, c, d], rows) in fours.iter().zip(four_rows.chunks_exact(4 * size)) {
+        let (row_a, rows) = rows.split_at(size);
+        let (row_b, rows) = rows.split_at(size);
+        let (row_c, row_d) = rows.split_at(size);
+        for ((out, (wa, wb)), (wc, wd)) in out.iter_mut().zip(row_a.iter().zip(row_b)).zip(row_c.iter().zip(row_d)) {
+            let sum = *out + f32::from_le_bytes(*wa) * a;
+            let sum = sum + f32::from_le_bytes(*wb) * b;
+            let sum = sum + f32::from_le_bytes(*wc) * c;
+            *out = sum + f32::from_le_bytes(*wd) * d;
         }
     }
-    for (out, sum) in out[panel * LANES..].chunks_mut(LANES).zip(&sums) {
-        out.copy_from_slice(&sum[..out.len()]);
+    for (value, row) in last.iter().zip(last_rows.chunks_exact(size)) {
+        for (out, weight) in out.iter_mut().zip(row) {
+            *out += f32::from_le_bytes(*weight) * value;
+        }
     }
 }
-
-fn lanes(bytes: &[u8; PANEL_BYTES]) -> [f32; LANES] {
-    let (numbers, _) = bytes.as_chunks::<4>();
-    core::array::from_fn(|lane| f32::from_le_bytes(numbers[lane]))
-}
-
-const PANEL_BYTES: usize = LANES * 4;
 
 // tanh(x) / x = P(x^2) / Q(x^2) on [-9, 9]; a weighted least-squares fit, iterated until the largest relative error was even.
 const P: [f32; 5] = [1.0, 0.133_810_2, 0.003_495_583, 2.060_9e-5, 1.335_455_2e-8];
@@ -130,28 +118,21 @@ mod tests {
     }
 
     #[test]
-    fn blocks_of_panels_do_not_change_a_bit() {
-        for outputs in [1usize, 7, 8, 20, 32, 33, 64] {
-            let (first, second) = ([0.3f32, -1.7, 2.5], [0.01f32, 9.0]);
-            let padded = outputs.div_ceil(8) * 8;
+    fn blocks_of_rows_do_not_change_a_bit() {
+        for outputs in [1usize, 7, 8, 20, 33, 64] {
+            let (first, second) = ([0.3f32, -1.7, 2.5, 0.7, -0.2], [0.01f32, 9.0, 1.1, -3.0]);
             let weight = |out: usize, k: usize| ((out * 31 + k * 17) % 23) as f32 * 0.137 - 1.1;
             let mut bytes = std::vec::Vec::new();
-            for panel in 0..padded / 8 {
-                for k in 0..5 {
-                    for lane in 0..8 {
-                        bytes.extend(weight(panel * 8 + lane, k).to_le_bytes());
-                    }
-                }
+            for k in 0..9 {
+                bytes.extend((0..outputs).flat_map(|out| weight(out, k).to_le_bytes()));
             }
-            for out in 0..padded {
-                bytes.extend((out as f32 * 0.5).to_le_bytes());
-            }
-            assert_eq!(bytes.len(), matrix_bytes(outputs, 5));
+            bytes.extend((0..outputs).flat_map(|out| (out as f32 * 0.5).to_le_bytes()));
+            assert_eq!(bytes.len(), matrix_bytes(outputs, 9));
             let mut out = std::vec![0.0f32; outputs];
             affine(&bytes, &first, &second, &mut out);
+            let x: std::vec::Vec<f32> = first.iter().chain(&second).copied().collect();
             for (o, value) in out.iter().enumerate() {
-                let x = [first[0], first[1], first[2], second[0], second[1]];
-                let expected = (0..5).fold(o as f32 * 0.5, |sum, k| sum + weight(o, k) * x[k]);
+                let expected = (0..9).fold(o as f32 * 0.5, |sum, k| sum + weight(o, k) * x[k]);
                 assert_eq!(value.to_bits(), expected.to_bits());
             }
         }
