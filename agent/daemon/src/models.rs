@@ -42,6 +42,9 @@ struct Pair {
     active: Option<usize>,
     /// The last generation installed here; only ever rises (R5).
     generation: Generation,
+    /// The model of that generation: it may come again when its slot was damaged or emptied.
+    #[serde(default)]
+    confirmed: Option<String>,
     slots: [Option<Kept>; 2],
 }
 
@@ -208,7 +211,8 @@ impl Store {
         if active.is_some_and(|kept| kept.digest == manifest.digest.to_string()) {
             return Ok(false);
         }
-        if manifest.generation <= pair.generation {
+        let again = manifest.generation == pair.generation && pair.confirmed == Some(manifest.digest.to_string());
+        if manifest.generation <= pair.generation && !again {
             return Err(Refusal::Generation { found: manifest.generation.0, last: pair.generation.0 });
         }
         Ok(true)
@@ -236,6 +240,7 @@ impl Store {
         });
         pair.active = Some(slot);
         pair.generation = pair.generation.max(manifest.generation);
+        pair.confirmed = Some(manifest.digest.to_string());
         self.save(asset, &slots)
     }
 
@@ -404,6 +409,8 @@ mod tests {
         let two = store.candidates(&asset).remove(0);
         assert!(store.fell_back(&asset, &two).expect("the disk works"));
         assert!(!store.fell_back(&asset, &two).expect("the disk works"));
+        let six = manifest(b"six", 3, Role::Leader, None);
+        assert_eq!(store.may_follow(&asset, &six), Ok(true), "what was damaged may be fetched again");
     }
 
     #[test]

@@ -217,6 +217,7 @@ impl Session {
         if self.journal != Some(ack.journal_id) {
             if self.retired.contains(&ack.journal_id) {
                 ack.classes.iter().for_each(|class| self.marks.apply_committed(ack.epoch, class));
+                self.settle_flights();
                 return;
             }
             if let Some(lost) = self.journal.replace(ack.journal_id) {

@@ -271,7 +271,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn d1_d2_d4_any_loss_and_reordering_ends_with_everything_committed_and_released(
@@ -328,4 +328,25 @@ fn a_link_that_acks_nothing_is_called_stalled_and_an_idle_one_is_not() {
     assert!(!world.session.is_stalled(world.now), "just sent");
     world.step(Step::Wait(61_000_000));
     assert!(world.session.is_stalled(world.now));
+}
+
+#[test]
+fn a_late_word_of_a_lost_journal_that_records_are_committed_takes_them_out_of_the_retries() {
+    let mut world = World::new();
+    world.step(Step::Append([5; 5].to_vec()));
+    world.step(Step::Connect);
+    let ack = |journal: u64, to: u64| {
+        let class = ClassAck { class: Class::Feature, accepted_to: to, beyond: heapless::Vec::new(), committed_to: to };
+        let classes = heapless::Vec::from_slice(&[class]).expect("one fits");
+        Ack { journal_id: JournalId(journal), epoch: Epoch(100), classes, credit_bytes: 100_000 }
+    };
+    world.session.handle_ack(&ack(1, 0), world.now);
+    world.session.handle_ack(&ack(2, 0), world.now);
+    world.step(Step::Send(vec![0; 4]));
+    world.step(Step::Wait(11_000_000));
+    world.aggregator.committed.extend(world.log.entries.iter().copied());
+    world.session.handle_ack(&ack(1, 5), world.now);
+    world.release();
+    assert_eq!(world.log.released, world.log.end());
+    world.step(Step::Send(vec![1; 4]));
 }
