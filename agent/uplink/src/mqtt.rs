@@ -162,7 +162,9 @@ pub async fn run<S: Spool, C: Clock>(
         }
         release(&mut session, &mut spool, &ports);
         ports.status.send_replace(session.status(now));
-        if ending.is_some_and(|deadline| now >= deadline || session.is_drained()) {
+        // Without a link nothing can be delivered any more: it is in the journal.
+        let linked = link.as_ref().is_some_and(|open| open.ready && !open.failed);
+        if ending.is_some_and(|deadline| now >= deadline || session.is_drained() || !linked) {
             break;
         }
         if link.as_ref().is_some_and(|open| open.failed) {
@@ -218,7 +220,7 @@ pub async fn run<S: Spool, C: Clock>(
             }
         }
     }
-    if let Some(open) = link {
+    if let Some(open) = link.filter(|open| open.ready) {
         open.close().await;
     }
     ports.status.send_replace(Status { connected: false, ..session.status(clock.monotonic()) });
