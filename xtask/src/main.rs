@@ -1,6 +1,7 @@
 //! `cargo xt`: every check a developer can run, and the demo. `cargo xt --help` lists them.
 
 mod arm64;
+mod bench;
 mod build;
 mod check;
 mod ci;
@@ -46,6 +47,8 @@ enum Task {
     Rules,
     /// What takes longer than CI allows; results go to docs/.
     Proof,
+    /// What an agent costs and how soon a window can be asked for (docs/BENCHMARKS.md).
+    Bench,
     /// The demonstration: a plant of 8 machines, from the first baseline to the retrained model.
     Demo(demo::Options),
 }
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Task::Arm64 => arm64::run(),
         Task::Rules => check::rules(),
         Task::Proof => ci::proof(),
+        Task::Bench => bench::run(),
         Task::Demo(options) => demo::run(&options),
     };
     match done {

@@ -7,8 +7,13 @@ use anyhow::{Context, bail};
 use crate::step::{self, cargo, exists, root, target};
 
 /// Programs that Debian packages bring.
-const DEBIAN: &[(&str, &str)] =
-    &[("mosquitto", "mosquitto"), ("chromium", "chromium"), ("cc", "gcc"), ("python3", "python3-venv")];
+const DEBIAN: &[(&str, &str)] = &[
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_pub", "mosquitto-clients"),
+    ("chromium", "chromium"),
+    ("cc", "gcc"),
+    ("python3", "python3-venv"),
+];
 
 /// Installs, or says what is missing.
 pub(crate) fn run() -> anyhow::Result<()> {
