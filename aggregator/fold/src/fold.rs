@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kilter_types::{Class, DeviceId, Epoch, JournalId, Micros, Payload, Record};
+use kilter_types::{Class, DeviceId, Epoch, Gap, JournalId, Micros, Payload, Record};
 use kilter_wire::{Batch, BatchRecord, ClassAck, decode_record};
 use serde::{Deserialize, Serialize};
 
@@ -162,6 +162,11 @@ impl Fold {
         let Some(class) = Class::from_u8(raw.class) else {
             return quarantine(device, received, offset, "class", raw.bytes, sink);
         };
+        let gap = if class == Class::Gap { gap_in(raw.bytes) } else { None };
+        if gap.is_some_and(|gap| !self.marks.has_room(device, &gap)) {
+            self.refused += 1;
+            return;
+        }
         match self.marks.take(device, epoch, class, raw.seq) {
             Taken::New => {}
             Taken::Duplicate => {
@@ -180,6 +185,9 @@ impl Fold {
         if let Err(reason) = check(&record, epoch, class, raw.seq) {
             return quarantine(device, received, offset, reason, raw.bytes, sink);
         }
+        if let Some(gap) = gap {
+            self.marks.cover(device, &gap);
+        }
         let anchor = self.anchors.get(device).filter(|(known, _)| *known == epoch).map(|(_, anchor)| *anchor);
         let solved = solve(&record, anchor, received);
         sink(Output::Row(Box::new(Row {
@@ -190,6 +198,13 @@ impl Fold {
             event_bound: solved.bound,
             record,
         })));
+    }
+}
+
+fn gap_in(bytes: &[u8]) -> Option<Gap> {
+    match decode_record(bytes).ok()?.payload {
+        Payload::Gap(gap) => Some(gap),
+        _ => None,
     }
 }
 

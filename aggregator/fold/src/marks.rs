@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use kilter_types::{Class, DeviceId, Epoch};
+use kilter_types::{Class, DeviceId, Epoch, Gap, GapReason};
 use kilter_wire::{ClassAck, SeqRange};
 use serde::{Deserialize, Serialize};
 
@@ -52,6 +52,26 @@ impl Marks {
     /// Takes a seq, once.
     pub fn take(&mut self, device: &DeviceId, epoch: Epoch, class: Class, seq: u64) -> Taken {
         self.mark(device, epoch, class).take(seq)
+    }
+
+    /// Can a gap be counted without one range too many? If not, its record is not taken, and the device sends it again.
+    pub fn has_room(&mut self, device: &DeviceId, gap: &Gap) -> bool {
+        let mark = self.mark(device, gap.epoch, gap.class);
+        let joins = gap.first_seq <= mark.to || mark.touching(gap.first_seq, gap.last_seq).next().is_some();
+        joins || mark.beyond.len() < MAX_RANGES
+    }
+
+    /// Counts what will never come as held: a hole that nothing fills would keep the device from ever releasing what follows.
+    pub fn cover(&mut self, device: &DeviceId, gap: &Gap) {
+        match gap.reason {
+            // No seq was given to what a source did not say.
+            GapReason::SourceSilent => {}
+            GapReason::Evicted
+            | GapReason::DiskFailed
+            | GapReason::TornTail
+            | GapReason::Quarantined
+            | GapReason::Overrun => self.mark(device, gap.epoch, gap.class).cover(gap.first_seq, gap.last_seq),
+        }
     }
 
     /// Sets a mark as an earlier journal left it.
@@ -128,6 +148,10 @@ impl Mark {
         if seq < self.to {
             return Taken::Duplicate;
         }
+        if seq == u64::MAX {
+            // No mark could stand behind it.
+            return Taken::TooFar;
+        }
         if seq == self.to {
             self.to += 1;
             while let Some(last) = self.beyond.remove(&self.to) {
@@ -160,6 +184,29 @@ impl Mark {
         }
         Taken::New
     }
+
+    /// Ranges that overlap these seqs or border on them.
+    fn touching(&self, first: u64, last: u64) -> impl Iterator<Item = (u64, u64)> {
+        let within = self.beyond.range(..=last.saturating_add(1));
+        within.filter(move |(_, held)| **held + 1 >= first).map(|(from, held)| (*from, *held))
+    }
+
+    fn cover(&mut self, first: u64, last: u64) {
+        let (mut first, mut last) = (first.max(self.to), last.min(u64::MAX - 1));
+        if first > last {
+            return;
+        }
+        let touching: Vec<(u64, u64)> = self.touching(first, last).collect();
+        for (from, held) in touching {
+            self.beyond.remove(&from);
+            (first, last) = (first.min(from), last.max(held));
+        }
+        if first == self.to {
+            self.to = last + 1;
+        } else {
+            self.beyond.insert(first, last);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -171,6 +218,28 @@ mod tests {
     use super::*;
 
     proptest! {
+        #[test]
+        fn what_a_gap_covers_counts_as_held_and_nothing_else_does(
+            steps in proptest::collection::vec((0u64..60, 0u64..12, any::<bool>()), 0..60),
+        ) {
+            let device = DeviceId::new("a").expect("a good name");
+            let (mut marks, mut model) = (Marks::default(), BTreeSet::new());
+            for (first_seq, more, is_gap) in steps {
+                let (epoch, class, last_seq) = (Epoch(1), Class::Feature, first_seq + more);
+                if is_gap {
+                    marks.cover(&device, &Gap { class, epoch, first_seq, last_seq, reason: GapReason::Evicted });
+                    model.extend(first_seq..=last_seq);
+                } else {
+                    let expected = if model.insert(first_seq) { Taken::New } else { Taken::Duplicate };
+                    prop_assert_eq!(marks.take(&device, epoch, class, first_seq), expected);
+                }
+                let mark = &marks.mark(&device, epoch, class).clone();
+                let held = (0..mark.to).chain(mark.beyond.iter().flat_map(|(first, last)| *first..=*last));
+                prop_assert_eq!(held.collect::<Vec<_>>(), model.iter().copied().collect::<Vec<_>>());
+                prop_assert!(mark.beyond.keys().all(|first| *first > mark.to));
+            }
+        }
+
         #[test]
         fn d2_marks_take_each_seq_once_in_any_order(seqs in proptest::collection::vec(0u64..200, 0..400)) {
             let device = DeviceId::new("a").expect("a good name");
@@ -185,6 +254,21 @@ mod tests {
             marks.all().iter().for_each(|state| copy.set(state));
             prop_assert_eq!(copy, marks);
         }
+    }
+
+    #[test]
+    fn the_last_number_there_is_and_a_gap_up_to_it_are_survived() {
+        let device = DeviceId::new("a").expect("a good name");
+        let (epoch, class) = (Epoch(1), Class::Feature);
+        let mut marks = Marks::default();
+        assert_eq!(marks.take(&device, epoch, class, u64::MAX), Taken::TooFar);
+        let gap = Gap { class, epoch, first_seq: 0, last_seq: u64::MAX, reason: GapReason::Evicted };
+        marks.cover(&device, &gap);
+        assert_eq!(marks.take(&device, epoch, class, u64::MAX - 1), Taken::Duplicate);
+        assert_eq!(marks.take(&device, epoch, class, u64::MAX), Taken::TooFar);
+        let silent = Gap { first_seq: 0, last_seq: 9, class: Class::Score, reason: GapReason::SourceSilent, ..gap };
+        marks.cover(&device, &silent);
+        assert_eq!(marks.take(&device, epoch, Class::Score, 0), Taken::New);
     }
 
     #[test]
