@@ -1,0 +1,66 @@
+//! The aggregator's cold half: follows the journal through the production fold into the lake, one atomic commit at a time.
+
+use std::path::Path;
+
+use kilter_fold::{Entry, Fold, Output};
+use kilter_journal::model::MemoryFilesystem;
+use kilter_journal::{Offset, Reader, follow};
+use kilter_types::JournalId;
+
+use super::truth::{Broken, Commit, broken};
+use super::{Context, Plant, server};
+
+/// The lab while it runs; what it has read and not committed dies with it.
+pub(crate) struct Lab {
+    reader: Reader<MemoryFilesystem>,
+    journal_id: JournalId,
+    fold: Fold,
+    pending: Vec<(usize, Output)>,
+}
+
+impl Lab {
+    /// Goes on where the lake's last commit ends, if that speaks of this journal, else from the journal's beginning.
+    pub(crate) fn start(disk: &MemoryFilesystem, journal_id: JournalId, world: &Context) -> Result<Self, Broken> {
+        let commit = world.lake.commit.as_ref().filter(|commit| commit.journal_id == journal_id);
+        let (offset, fold) = match commit {
+            Some(commit) => (commit.offset, Fold::restore(&commit.fold).or_else(|e| broken("L1", e.to_string()))?),
+            None => (0, Fold::new()),
+        };
+        let reader = follow(disk.clone(), Path::new(server::DIR), Offset(offset));
+        Ok(Self { reader: reader.or_else(|e| broken("L1", e.to_string()))?, journal_id, fold, pending: Vec::new() })
+    }
+
+    /// Reads what is durable and commits it with its offset (L1); `false` when there was nothing.
+    pub(crate) fn turn(&mut self, world: &mut Context) -> Result<bool, Broken> {
+        let mut before_last = None;
+        let mut read = false;
+        while let Some(stored) = self.reader.next_durable().or_else(|error| broken("L1", error.to_string()))? {
+            if world.plant == Some(Plant::SeamOffByOne) {
+                before_last = Some((stored.offset.0, self.fold.snapshot()));
+            }
+            read = true;
+            let entry = Entry::decode(&stored.bytes).or_else(|error| broken("J2", error.to_string()))?;
+            let pending = &mut self.pending;
+            self.fold.apply(stored.offset.0, entry, &mut |output| pending.push((agent_of(&output), output)));
+        }
+        if !self.reader.take_skipped().is_empty() && self.fold.journal_id().is_none() {
+            return broken("L1", "the journal's beginning was released before the lab had read it");
+        }
+        if !read {
+            return Ok(false);
+        }
+        let (offset, fold) = before_last.unwrap_or_else(|| (self.reader.offset().0, self.fold.snapshot()));
+        let commit = Commit { journal_id: self.journal_id, offset, fold, marks: self.fold.marks() };
+        let Context { lake, truth, .. } = world;
+        lake.append(std::mem::take(&mut self.pending), commit, truth)?;
+        Ok(true)
+    }
+}
+
+fn agent_of(output: &Output) -> usize {
+    let device = match output {
+        Output::Row(row) => &row.device,
+        Output::Quarantine { device, .. } => device,
+    };
+    device.as_str().strip_prefix("edge-").and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,304 @@
+//! The aggregator's hot half: production admission, journal and fold behind a shell that does what `kilter-aggregator` does.
+//!
+//! Entries are appended as they come, synced together, folded and only then answered. A snapshot of the fold is kept with its
+//! offset; the journal is released behind snapshot and lab.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use kilter_fold::{Entry, Fold, MarkState};
+use kilter_ingest::{Admission, Admit, Intake, Principal};
+use kilter_journal::model::MemoryFilesystem;
+use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key as Outer, Offset};
+use kilter_types::{Class, DeviceId, Epoch, JournalId};
+use kilter_wire::frame::{self, Kind};
+use kilter_wire::{Ack, Batch, ClassAck, Down, TimeReply};
+
+use super::agent::BATCH_BYTES;
+use super::record::name;
+use super::truth::{Broken, broken};
+use super::{CREDIT_BYTES, Context, Plant};
+use crate::VirtualClock;
+
+/// The server while it runs.
+pub(crate) struct Server {
+    journal: Journal<MemoryFilesystem>,
+    admission: Admission,
+    fold: Fold,
+    folded_to: u64,
+    seq: u64,
+    waiting: Vec<Waiting>,
+    epochs: BTreeMap<usize, BTreeSet<Epoch>>,
+    committed: BTreeMap<(DeviceId, Epoch), BTreeMap<Class, u64>>,
+    /// Messages down: to whom, and what.
+    pub(crate) outbox: Vec<(usize, Vec<u8>)>,
+}
+
+/// What the server's data folder keeps beside the journal.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Kept {
+    /// The fold's snapshot with its offset and its journal.
+    pub(crate) snapshot: Option<(JournalId, u64, Vec<u8>)>,
+    /// `committed.json`: what the lab has told.
+    pub(crate) committed: Option<(JournalId, u64, Vec<MarkState>)>,
+}
+
+/// A batch that is appended and not yet durable.
+struct Waiting {
+    agent: usize,
+    epoch: Epoch,
+    records: Vec<u8>,
+    offset: u64,
+    entry: Entry,
+    with_alarm: bool,
+}
+
+impl Server {
+    /// Opens the journal and folds it up. A new one begins with the marks of the lake.
+    pub(crate) fn start(
+        disk: &MemoryFilesystem,
+        config: &Config,
+        kept: &Kept,
+        fresh_id: u64,
+        world: &Context,
+    ) -> Result<Self, Broken> {
+        let failed =
+            |error: kilter_journal::JournalError| Broken { invariant: "J2", detail: format!("server: {error}") };
+        let (mut journal, recovery) =
+            Journal::open(disk.clone(), Path::new(DIR), config.clone(), fresh_id).map_err(failed)?;
+        let journal_id = JournalId(journal.id());
+        if recovery.created {
+            let at = VirtualClock::true_wall(world.now_us());
+            let entry = Entry::Opened { journal_id, at, marks: first_marks(kept, world) };
+            append(&mut journal, &entry, 0).map_err(failed)?;
+            journal.sync().map_err(failed)?;
+        }
+        let snapshot = kept.snapshot.as_ref().filter(|(id, _, _)| *id == journal_id);
+        let restored = snapshot.and_then(|(_, offset, bytes)| Some((*offset, Fold::restore(bytes).ok()?)));
+        let (from, mut fold) = restored.unwrap_or_else(|| (journal.first_offset().0, Fold::new()));
+        let mut reader = journal.reader(Offset(from));
+        while let Some(stored) = reader.next().map_err(failed)? {
+            let entry = Entry::decode(&stored.bytes).or_else(|error| broken("J2", error.to_string()))?;
+            fold.apply(stored.offset.0, entry, &mut drop);
+        }
+        let folded_to = journal.next_offset().0;
+        let mut server = Self {
+            journal,
+            admission: Admission::new(CREDIT_BYTES),
+            fold,
+            folded_to,
+            seq: 1,
+            waiting: Vec::new(),
+            epochs: BTreeMap::new(),
+            committed: BTreeMap::new(),
+            outbox: Vec::new(),
+        };
+        server.take_committed(kept);
+        Ok(server)
+    }
+
+    /// Takes a payload of an agent; `true` when something waits for a sync.
+    pub(crate) fn handle(&mut self, agent: usize, payload: &[u8], world: &Context) -> Result<bool, Broken> {
+        let principal = principal(agent);
+        let near_cap = self.journal.room_bytes(false) < self.journal.config().max_bytes / 10;
+        self.admission.set_intake(if near_cap { Intake::AlarmsOnly } else { Intake::Open });
+        let received = VirtualClock::true_wall(world.now_us());
+        let device = principal.device.clone();
+        match self.admission.admit(&principal, payload) {
+            Admit::Hello(hello) => {
+                let epochs: BTreeSet<Epoch> = hello.held.iter().copied().chain([hello.epoch]).collect();
+                self.epochs.entry(agent).or_default().extend(&epochs);
+                epochs.into_iter().for_each(|epoch| self.send_ack(agent, epoch));
+            }
+            Admit::Batch(batch) => {
+                self.epochs.entry(agent).or_default().insert(batch.epoch);
+                let (epoch, records) = (batch.epoch, batch.records.to_vec());
+                let with_alarm = has_alarm(&batch);
+                let entry = Entry::Batch { device, received, epoch, records: records.clone() };
+                match append(&mut self.journal, &entry, self.seq) {
+                    Ok(offset) => {
+                        self.seq += 1;
+                        self.waiting.push(Waiting { agent, epoch, records, offset: offset.0, entry, with_alarm });
+                        self.check_waiting(agent)?;
+                        if world.plant == Some(Plant::AggregatorAcksBeforeSync) {
+                            self.answer();
+                        }
+                    }
+                    Err(error) if error.is_full() => {
+                        self.settle(agent, epoch, &records);
+                        self.send_ack(agent, epoch);
+                    }
+                    Err(error) => return broken("J1", format!("server: {error}")),
+                }
+            }
+            Admit::TimeRequest { epoch, request } => {
+                let (id, sent) = (request.id, request.sent);
+                self.send(agent, &Down::TimeReply(TimeReply { id, sent, received, replied: received }));
+                if let (Some(epoch), true) = (epoch, request.last_round_trip_us > 0) {
+                    let (monotonic, round_trip_us) = (sent, request.last_round_trip_us);
+                    self.note(Entry::Exchange { device, epoch, received, monotonic, round_trip_us })?;
+                }
+            }
+            Admit::Refuse(_) => {
+                let epochs = self.epochs.get(&agent).cloned().unwrap_or_default();
+                epochs.into_iter().for_each(|epoch| self.send_ack(agent, epoch));
+            }
+            Admit::Quarantine { reason, .. } => {
+                return broken("D1", format!("a good payload was quarantined: {reason}"));
+            }
+            Admit::Fetch(_) | Admit::CommandResult(_) => {}
+        }
+        Ok(!self.waiting.is_empty() || self.journal.sync_due_us().is_some())
+    }
+
+    /// The fold's clock.
+    pub(crate) fn tick(&mut self, world: &Context) -> Result<(), Broken> {
+        self.note(Entry::Tick { now: VirtualClock::true_wall(world.now_us()) })
+    }
+
+    /// One sync for all that waits; then it is folded and answered (J1).
+    pub(crate) fn sync(&mut self) -> Result<(), Broken> {
+        self.journal.sync().or_else(|error| broken("J1", format!("server: {error}")))?;
+        self.answer();
+        Ok(())
+    }
+
+    /// Snapshots the fold and releases what it and the lab have passed.
+    pub(crate) fn snapshot(&mut self, kept: &mut Kept) -> Result<(), Broken> {
+        self.sync()?;
+        let id = self.id();
+        kept.snapshot = Some((id, self.folded_to, self.fold.snapshot()));
+        let lab = kept.committed.as_ref().filter(|(journal, _, _)| *journal == id).map_or(0, |(_, offset, _)| *offset);
+        let upto = Offset(lab.min(self.folded_to));
+        self.journal.release(upto).or_else(|error| broken("J1", error.to_string()))?;
+        Ok(())
+    }
+
+    /// The lab has told what is committed: every device hears of it.
+    pub(crate) fn committed(&mut self, kept: &Kept) {
+        self.take_committed(kept);
+        let known: Vec<(usize, Epoch)> =
+            self.epochs.iter().flat_map(|(agent, epochs)| epochs.iter().map(|epoch| (*agent, *epoch))).collect();
+        known.into_iter().for_each(|(agent, epoch)| self.send_ack(agent, epoch));
+    }
+
+    pub(crate) fn id(&self) -> JournalId {
+        JournalId(self.journal.id())
+    }
+
+    pub(crate) fn duplicates(&self) -> u64 {
+        self.fold.duplicates()
+    }
+
+    fn answer(&mut self) {
+        let mut told = BTreeSet::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            self.fold.apply(waiting.offset, waiting.entry, &mut drop);
+            self.settle(waiting.agent, waiting.epoch, &waiting.records);
+            told.insert((waiting.agent, waiting.epoch));
+        }
+        self.folded_to = self.journal.next_offset().0;
+        told.into_iter().for_each(|(agent, epoch)| self.send_ack(agent, epoch));
+    }
+
+    fn note(&mut self, entry: Entry) -> Result<(), Broken> {
+        match append(&mut self.journal, &entry, self.seq) {
+            Ok(_) => self.seq += 1,
+            Err(error) if error.is_full() => return Ok(()),
+            Err(error) => return broken("J1", format!("server: {error}")),
+        }
+        self.sync()
+    }
+
+    fn settle(&mut self, agent: usize, epoch: Epoch, records: &[u8]) {
+        self.admission.settle(&principal(agent), &Batch { epoch, count: 0, records });
+    }
+
+    /// D3: what an agent can make the server hold is its credit, or one batch; alarms stand beside it.
+    fn check_waiting(&self, agent: usize) -> Result<(), Broken> {
+        let mine = self.waiting.iter().filter(|waiting| waiting.agent == agent && !waiting.with_alarm);
+        let bytes: usize = mine.map(|waiting| waiting.records.len()).sum();
+        if bytes > (CREDIT_BYTES as usize).max(BATCH_BYTES) {
+            return broken("D3", format!("{bytes} bytes of agent {agent} wait for the journal"));
+        }
+        Ok(())
+    }
+
+    fn take_committed(&mut self, kept: &Kept) {
+        let Some((_, _, marks)) = &kept.committed else { return };
+        self.committed.clear();
+        for mark in marks {
+            self.committed.entry((mark.device.clone(), mark.epoch)).or_default().insert(mark.class, mark.to);
+        }
+    }
+
+    fn send_ack(&mut self, agent: usize, epoch: Epoch) {
+        let device = principal(agent).device;
+        let mut classes: BTreeMap<Class, ClassAck> =
+            self.fold.acks(&device, epoch).into_iter().map(|ack| (ack.class, ack)).collect();
+        for (class, to) in self.committed.get(&(device, epoch)).into_iter().flatten() {
+            let fresh =
+                || ClassAck { class: *class, accepted_to: *to, beyond: heapless::Vec::new(), committed_to: *to };
+            classes.entry(*class).or_insert_with(fresh).committed_to = *to;
+        }
+        let credit_bytes = self.admission.credit_bytes(&principal(agent));
+        let classes = classes.into_values().collect();
+        self.send(agent, &Down::Ack(Ack { journal_id: self.id(), epoch, classes, credit_bytes }));
+    }
+
+    fn send(&mut self, agent: usize, down: &Down<'_>) {
+        let mut room = [0; 4096];
+        let bytes = frame::encode(Kind::Down, down, &mut room).expect("acks and replies are short");
+        self.outbox.push((agent, bytes.to_vec()));
+    }
+}
+
+/// What a new journal begins with: what the lake has, and nothing that only the lost journal had.
+fn first_marks(kept: &Kept, world: &Context) -> Vec<MarkState> {
+    let mut marks = match world.plant {
+        Some(Plant::StaleMarks) => kept.committed.as_ref().map(|(_, _, marks)| marks.clone()).unwrap_or_default(),
+        Some(Plant::MarksOutliveJournal) => {
+            let fold = kept.snapshot.as_ref().and_then(|(_, _, bytes)| Fold::restore(bytes).ok());
+            fold.map(|fold| fold.marks()).unwrap_or_default()
+        }
+        _ => world.lake.marks(),
+    };
+    if world.plant == Some(Plant::DedupOffByOne) {
+        marks.iter_mut().for_each(|mark| mark.to += 1);
+    }
+    marks
+}
+
+fn append(
+    journal: &mut Journal<MemoryFilesystem>,
+    entry: &Entry,
+    seq: u64,
+) -> Result<Offset, kilter_journal::JournalError> {
+    let urgent = match entry {
+        Entry::Batch { epoch, records, .. } => has_alarm(&Batch { epoch: *epoch, count: 0, records }),
+        _ => false,
+    };
+    let key = Outer { class: entry.kind(), epoch: journal.id(), seq };
+    journal.append(key, &entry.encode(), urgent)
+}
+
+fn has_alarm(batch: &Batch<'_>) -> bool {
+    batch.iter().map_while(Result::ok).any(|record| record.class == Class::Alarm as u8)
+}
+
+fn principal(agent: usize) -> Principal {
+    Principal { tenant: name("world"), device: DeviceId(name(&format!("edge-{agent}"))) }
+}
+
+/// The journal of the aggregator: it never drops, and at the cap only alarms come in.
+pub(crate) fn config(max_bytes: u64) -> Config {
+    Config {
+        segment_bytes: 32 * 1024,
+        max_bytes,
+        fsync: FsyncPolicy::Group { interval_us: 2_000 },
+        reserve_bytes: 32 * 1024,
+        drop_policy: Drop::Never,
+    }
+}
+
+pub(crate) const DIR: &str = "/aggregator/journal";

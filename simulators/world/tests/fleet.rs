@@ -1,0 +1,100 @@
+//! Fleets of production cores under faults, in virtual time: what is promised holds, and mistakes planted around them are found.
+
+use kilter_world::{Fleet, FleetConfig, Outcome, Plant, shrink};
+
+const HOUR_US: u64 = 3_600_000_000;
+
+fn config(plant: Option<Plant>) -> FleetConfig {
+    FleetConfig { agents: 5, weather_us: 2 * HOUR_US, record_interval_us: 20_000_000, plant }
+}
+
+/// How many seeds; `KILTER_SEEDS` asks for another number, `KILTER_FIRST_SEED` for other ones.
+fn seeds() -> std::ops::Range<u64> {
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
+    let first = number("KILTER_FIRST_SEED").unwrap_or(0);
+    first..first + number("KILTER_SEEDS").unwrap_or(50)
+}
+
+#[test]
+fn j1_j3_d1_d2_d3_d4_l1_hold_for_every_seed() {
+    let mut sum = Outcome::default();
+    let mut broken = Vec::new();
+    for seed in seeds() {
+        match Fleet::new(seed, config(None)).run() {
+            Ok(outcome) => {
+                sum.events += outcome.events;
+                sum.acknowledged += outcome.acknowledged;
+                sum.rows += outcome.rows;
+                sum.gaps += outcome.gaps;
+                sum.duplicates += outcome.duplicates;
+                sum.agent_ends += outcome.agent_ends;
+                sum.aggregator_ends += outcome.aggregator_ends;
+                sum.journals_lost += outcome.journals_lost;
+                sum.commits += outcome.commits;
+                sum.partitions += outcome.partitions;
+                sum.full += outcome.full;
+                sum.misdated += outcome.misdated;
+                sum.settled_us = sum.settled_us.max(outcome.settled_us);
+            }
+            Err(violation) => broken.push(violation.to_string()),
+        }
+    }
+    println!("{sum:?}");
+    assert!(broken.is_empty(), "{} seeds: {broken:#?}", broken.len());
+    // The faults did happen.
+    assert!(sum.gaps > 0 && sum.duplicates > 0 && sum.journals_lost > 0 && sum.agent_ends > 0 && sum.partitions > 0);
+}
+
+#[test]
+fn the_same_seed_ends_the_same_way_and_another_one_does_not() {
+    let run = |seed| Fleet::new(seed, FleetConfig { weather_us: HOUR_US / 2, ..config(None) }).run();
+    let one = run(3);
+    assert_eq!(one, run(3));
+    assert_ne!(one.map(|outcome| outcome.hash), run(4).map(|outcome| outcome.hash));
+}
+
+/// The first of 50 seeds that notices the mistake, and the smallest fleet in which it still does.
+fn found(plant: Plant, invariants: &[&str]) {
+    let config = FleetConfig { weather_us: HOUR_US, ..config(Some(plant)) };
+    let violation = (0..50).find_map(|seed| Fleet::new(seed, config.clone()).run().err());
+    let violation = violation.unwrap_or_else(|| panic!("50 seeds and nobody noticed {plant:?}"));
+    println!("{plant:?}: {violation}");
+    assert!(invariants.iter().any(|id| violation.invariant.contains(id)), "{violation}");
+    let (smaller, again) = shrink(violation.seed, &config).expect("the same seed breaks it again");
+    println!("  shrunk to {} agents and {} s: {again}", smaller.agents, smaller.weather_us / 1_000_000);
+}
+
+#[test]
+fn an_agent_that_acknowledges_before_its_sync_is_found() {
+    found(Plant::AgentAcksBeforeSync, &["J1"]);
+}
+
+#[test]
+fn an_aggregator_that_accepts_before_its_sync_is_found() {
+    found(Plant::AggregatorAcksBeforeSync, &["D1", "D4"]);
+}
+
+#[test]
+fn an_agent_that_releases_what_is_only_accepted_is_found() {
+    found(Plant::ReleaseOnAccepted, &["D4"]);
+}
+
+#[test]
+fn dedup_that_is_off_by_one_is_found() {
+    found(Plant::DedupOffByOne, &["J1", "D1", "D4"]);
+}
+
+#[test]
+fn a_seam_that_is_off_by_one_is_found() {
+    found(Plant::SeamOffByOne, &["L1"]);
+}
+
+#[test]
+fn marks_that_outlive_their_journal_are_found() {
+    found(Plant::MarksOutliveJournal, &["J1", "D1", "D4"]);
+}
+
+#[test]
+fn marks_that_lag_behind_the_lake_are_found() {
+    found(Plant::StaleMarks, &["L1"]);
+}
