@@ -220,6 +220,7 @@ pub async fn run<S: Spool, C: Clock>(
             }
         }
     }
+    info!(delivered = session.is_drained(), in_flight = session.status(clock.monotonic()).in_flight, "uplink ends");
     if let Some(open) = link.filter(|open| open.ready) {
         open.close().await;
     }
