@@ -94,6 +94,16 @@ impl House {
         })
     }
 
+    /// Sets a key of the aggregator's configuration, for its next start.
+    pub fn set(&self, section: &str, key: &str, value: impl Into<toml::Value>) -> anyhow::Result<()> {
+        let path = self.dir.join("aggregator.toml");
+        let text = fs::read_to_string(&path).context("read the aggregator's config")?;
+        let mut config: toml::Table = toml::from_str(&text).context("parse the aggregator's config")?;
+        let section = config.entry(section).or_insert_with(|| toml::Table::new().into());
+        section.as_table_mut().context("find the section")?.insert(key.to_owned(), value.into());
+        fs::write(&path, toml::to_string(&config).context("print the config")?).context("write the aggregator's config")
+    }
+
     /// Starts the simulated plant.
     pub fn start_plant(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(self.bins.path("kilter-sim")?);
@@ -115,6 +125,23 @@ impl House {
         })
     }
 
+    /// Starts the replay of a data set in place of a plant; `arguments` as `kilter-sim replay` knows them.
+    pub fn start_replay(&mut self, data: &Path, set: &str, arguments: &[&str]) -> anyhow::Result<()> {
+        let mut command = Command::new(self.bins.path("kilter-sim")?);
+        command
+            .args(["replay", "--set", set, "--listen", &self.ports.sensor.to_string(), "--linger", "600"])
+            .args(["--speed", "max"])
+            .arg("--data")
+            .arg(data)
+            .arg("--log")
+            .arg(self.dir.join("expected.jsonl"))
+            .args(arguments);
+        self.plant = Some(Process::start("replay", &mut command, &self.dir.join("plant.log"))?);
+        self.wait_for("the replay's sensors", Duration::from_secs(20), |house| {
+            std::net::TcpStream::connect(house.ports.sensor).ok().map(drop)
+        })
+    }
+
     /// Enrols every agent of the plant and writes its configuration, as a technician would.
     pub fn install_agents(&self) -> anyhow::Result<Vec<String>> {
         let mut names: Vec<_> = self.machines.iter().map(|machine| machine.agent.clone()).collect();
@@ -126,13 +153,17 @@ impl House {
                 0 => String::new(),
                 first => format!("127.0.0.1:{}", usize::from(first) + i),
             };
-            let dir = self.agent_dir(name);
-            fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
-            let text = agent_config(&mine, self.ports.sensor, &http, &self.options.tuning);
-            fs::write(dir.join("agent.toml"), text).context("write an agent's config")?;
-            self.enrol(name, &dir.join("bundle.toml"))?;
+            self.install_agent(name, &agent_config(&mine, self.ports.sensor, &http, &self.options.tuning))?;
         }
         Ok(names)
+    }
+
+    /// Enrols one agent and writes this configuration.
+    pub fn install_agent(&self, name: &str, config: &str) -> anyhow::Result<()> {
+        let dir = self.agent_dir(name);
+        fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
+        fs::write(dir.join("agent.toml"), config).context("write an agent's config")?;
+        self.enrol(name, &dir.join("bundle.toml"))
     }
 
     /// Enrols one device.
@@ -170,6 +201,12 @@ impl House {
     pub fn kill_aggregator(&mut self) -> anyhow::Result<()> {
         self.aggregator.take().context("kill the aggregator: it does not run")?.kill();
         Ok(())
+    }
+
+    /// Ends the aggregator as its service manager would.
+    pub fn stop_aggregator(&mut self) -> anyhow::Result<()> {
+        let aggregator = self.aggregator.take().context("stop the aggregator: it does not run")?;
+        aggregator.stop(Duration::from_secs(20)).map(drop)
     }
 
     /// The aggregator's process.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
@@ -88,9 +88,14 @@ impl Process {
     }
 
     /// SIGTERM, and the exit status once it has ended; an error when it does not end in time.
-    #[expect(clippy::disallowed_methods, reason = "a shell waits for a process")]
-    pub fn stop(mut self, patience: Duration) -> anyhow::Result<std::process::ExitStatus> {
+    pub fn stop(mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
         self.signal("TERM");
+        self.wait(patience)
+    }
+
+    /// The exit status once it has ended by itself; an error when it does not end in time.
+    #[expect(clippy::disallowed_methods, reason = "a shell waits for a process")]
+    pub fn wait(&mut self, patience: Duration) -> anyhow::Result<ExitStatus> {
         let begin = Instant::now();
         while begin.elapsed() < patience {
             if let Some(status) = self.child.try_wait().context("wait for a process")? {
@@ -98,12 +103,17 @@ impl Process {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-        anyhow::bail!("{} did not end within {patience:?} of SIGTERM; its log is {}", self.name, self.log.display())
+        anyhow::bail!("{} did not end within {patience:?}; its log says\n{}", self.name, self.log_tail())
+    }
+
+    /// Its whole log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// The end of its log.
     pub fn log_tail(&self) -> String {
-        let text = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.log();
         let lines: Vec<_> = text.lines().collect();
         lines[lines.len().saturating_sub(15)..].join("\n")
     }
