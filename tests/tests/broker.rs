@@ -1,0 +1,233 @@
+//! The same plant behind an external broker, Debian's mosquitto, which is killed in between: every window arrives exactly once.
+//!
+//! The broker asks for the credentials of the agents' bundles and keeps each device to its own two topics, as an installation
+//! would. Its configuration here is the one that docs/BROKER.md shows.
+
+mod accepted;
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use accepted::{Accepted, counted};
+use anyhow::{Context, ensure};
+use kilter_tests::{Bins, House, Options, Ports, Process, Tuning, expected};
+
+const TUNING: Tuning =
+    Tuning { commissioning_windows: 20, window: 2048, temperature_window: 5, period_secs: 1.0, report_secs: 1.0 };
+
+/// Two machines on two agents, so that the broker has to tell two devices apart.
+const PLANT: &str = r#"
+[[machine]]
+agent = "edge-1"
+class = "pump"
+axes = ["vertical"]
+[machine.spec]
+name = "pump-1"
+rate_hz = 6400
+nominal_rpm = 1480
+bearing = { resonance_hz = 2200 }
+
+[[machine]]
+agent = "edge-2"
+class = "fan"
+axes = ["horizontal"]
+[machine.spec]
+name = "fan-1"
+rate_hz = 3200
+nominal_rpm = 980
+bearing = { resonance_hz = 1100 }
+"#;
+
+#[test]
+fn a_broker_between_that_is_killed_loses_and_doubles_nothing() {
+    let (Some(mosquitto), Some(passwords)) = (find("mosquitto"), find("mosquitto_passwd")) else {
+        println!("not run: 1 (mosquitto is not installed)");
+        return;
+    };
+    let bins = Bins::find();
+    if !["kilter-agent", "kilter-aggregator", "kilter-sim"].iter().all(|name| bins.has(name)) {
+        assert!(std::env::var_os("CI").is_none(), "CI builds the programs first");
+        println!("not run: 1 (the programs are not built; `cargo xt journeys` does it)");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    if let Err(error) = tell(bins, dir.path(), &mosquitto, &passwords) {
+        let kept = dir.keep();
+        panic!("{error:#}\nlogs and data are kept in {}", kept.display());
+    }
+}
+
+fn tell(bins: Bins, dir: &Path, mosquitto: &Path, passwords: &Path) -> anyhow::Result<()> {
+    let spec = dir.join("plant.toml");
+    std::fs::write(&spec, PLANT)?;
+    let ports = Ports::free()?;
+    let options = Options {
+        seed: 7,
+        speed: 10.0,
+        spec: Some(spec),
+        tuning: TUNING,
+        probation_secs: 1,
+        lab_arguments: Vec::new(),
+        broker: ports.mqtt.to_string(),
+    };
+    let mut house = House::new(bins, &dir.join("house"), ports, options)?;
+    house.set("lab", "enabled", false)?;
+    let server_password = dir.join("server.password");
+    std::fs::write(&server_password, "a-secret-of-the-server\n")?;
+    house.set("mqtt", "broker_user", "kilter-aggregator")?;
+    house.set("mqtt", "broker_password_file", server_password.display().to_string())?;
+
+    // Enrolment writes each device's credential into its bundle; the broker learns them from there.
+    let agents = house.install_agents()?;
+    let mut credentials = vec![("kilter-aggregator".to_owned(), "a-secret-of-the-server".to_owned())];
+    for agent in &agents {
+        let bundle: toml::Table =
+            toml::from_str(&std::fs::read_to_string(house.agent_dir(agent).join("bundle.toml"))?)?;
+        let field = |name: &str| bundle[name].as_str().map(str::to_owned).with_context(|| format!("read {name}"));
+        ensure!(field("server")? == house.ports.mqtt.to_string(), "the bundle names the broker");
+        credentials.push((field("device")?, field("credential")?));
+    }
+    let config = configure(dir, house.ports.mqtt, passwords, &credentials)?;
+    let broker = start_broker(&mut house, mosquitto, &config)?;
+    house.start_aggregator()?;
+    house.start_plant()?;
+    for agent in &agents {
+        house.start_agent(agent)?;
+    }
+    let some = arrived(&mut house, 20)?;
+    broker.kill();
+    println!("kill -9 mosquitto after {some} windows");
+    // The plant runs on and the agents keep what they can't deliver.
+    let before = produced(&house)?;
+    house.wait_for("more windows while the broker is away", PATIENCE, |house| {
+        (produced(house).ok()? >= before + 20).then_some(())
+    })?;
+    let broker = start_broker(&mut house, mosquitto, &config)?;
+    let more = arrived(&mut house, some + 40)?;
+    broker.kill();
+    println!("kill -9 mosquitto again after {more} windows");
+    let broker = start_broker(&mut house, mosquitto, &config)?;
+    arrived(&mut house, more + 10)?;
+
+    house.control("/end", &serde_json::json!({}))?;
+    let last = std::cell::Cell::new((0, None));
+    let done = house.wait_for("every window", PATIENCE, |house| {
+        let wanted = wanted(house).ok()?.values().sum::<u64>();
+        last.set((wanted, counted(house)));
+        (last.get().1? >= wanted).then_some(())
+    });
+    done.with_context(|| format!("expected and counted: {:?}", last.get()))?;
+    let wanted = wanted(&house)?;
+    Accepted::read(&house.data_dir())?.check(&wanted)?;
+    println!("{} series, {} windows, each exactly once", wanted.len(), wanted.values().sum::<u64>());
+    strangers_are_kept_out(&house, &credentials)?;
+    house.stop()?;
+    broker.stop(Duration::from_secs(10)).map(drop)
+}
+
+/// What the broker's access list is for: a device can't write where another one does.
+fn strangers_are_kept_out(house: &House, credentials: &[(String, String)]) -> anyhow::Result<()> {
+    let Some(publisher) = find("mosquitto_pub") else { return Ok(()) };
+    let before = counted_quarantined(house)?;
+    let (device, credential) = &credentials[1];
+    let other = &credentials[2].0;
+    let port = house.ports.mqtt.port().to_string();
+    for (user, password, topic) in [
+        (device.as_str(), "guessed", format!("kilter/v1/default/{device}/up")),
+        (device.as_str(), credential.as_str(), format!("kilter/v1/default/{other}/up")),
+    ] {
+        // The id is another than the agent's own, whose connection would end.
+        let status = Command::new(&publisher)
+            .args(["-h", "127.0.0.1", "-p", &port, "-V", "mqttv5", "-q", "1", "-i", "stranger"])
+            .args(["-u", user, "-P", password, "-t", &topic, "-m", "nonsense"])
+            .output()?;
+        let said = format!("{}{}", String::from_utf8_lossy(&status.stderr), String::from_utf8_lossy(&status.stdout));
+        ensure!(!status.status.success() || said.to_lowercase().contains("not authori"), "{topic} was let in: {said}");
+    }
+    ensure!(counted_quarantined(house)? == before, "a stranger's message reached the aggregator");
+    Ok(())
+}
+
+fn counted_quarantined(house: &House) -> anyhow::Result<u64> {
+    house.fleet()?["quarantined"].as_u64().context("read the quarantine's count")
+}
+
+/// Waits for so many windows at the aggregator.
+fn arrived(house: &mut House, least: u64) -> anyhow::Result<u64> {
+    house.wait_for("windows at the aggregator", PATIENCE, |house| counted(house).filter(|count| *count >= least))
+}
+
+fn produced(house: &House) -> anyhow::Result<u64> {
+    Ok(wanted(house)?.values().sum())
+}
+
+/// The windows that the plant's own log makes expect.
+fn wanted(house: &House) -> anyhow::Result<BTreeMap<(String, String), u64>> {
+    let produced = expected::produced(&house.dir.join("expected.jsonl"))?;
+    let mut wanted = BTreeMap::new();
+    for machine in &house.machines {
+        for (channel, _, rate) in &machine.channels {
+            let (point, window) = match (rate, channel.as_str()) {
+                (Some(_), _) => (channel.clone(), TUNING.window),
+                (None, "temperature") => ("housing".to_owned(), TUNING.temperature_window),
+                (None, _) => continue,
+            };
+            let samples = produced.get(&(machine.asset.clone(), channel.clone())).copied().unwrap_or_default();
+            let windows = expected::windows(samples, window.into(), window.into());
+            wanted.insert((machine.asset.clone(), point), windows);
+        }
+    }
+    Ok(wanted)
+}
+
+/// Passwords, access list and configuration, as docs/BROKER.md shows them.
+fn configure(
+    dir: &Path,
+    address: SocketAddr,
+    passwords: &Path,
+    credentials: &[(String, String)],
+) -> anyhow::Result<PathBuf> {
+    let (users, list, config) = (dir.join("users"), dir.join("access"), dir.join("mosquitto.conf"));
+    let mut text = String::new();
+    for (user, password) in credentials {
+        let _ = writeln!(text, "{user}:{password}");
+    }
+    std::fs::write(&users, text)?;
+    // Hashes the passwords in place.
+    let output = Command::new(passwords).arg("-U").arg(&users).output()?;
+    ensure!(output.status.success(), "mosquitto_passwd: {}", String::from_utf8_lossy(&output.stderr));
+    let access = "user kilter-aggregator\ntopic read kilter/v1/+/+/up\ntopic write kilter/v1/+/+/down\n\n\
+                  pattern write kilter/v1/+/%u/up\npattern read kilter/v1/+/%u/down\n";
+    std::fs::write(&list, access)?;
+    let text = format!(
+        "listener {} 127.0.0.1\nallow_anonymous false\npassword_file {}\nacl_file {}\npersistence false\nlog_dest stderr\n",
+        address.port(),
+        users.display(),
+        list.display()
+    );
+    std::fs::write(&config, text)?;
+    Ok(config)
+}
+
+/// Starts the broker and waits until it listens.
+fn start_broker(house: &mut House, mosquitto: &Path, config: &Path) -> anyhow::Result<Process> {
+    let mut broker =
+        Process::start("mosquitto", Command::new(mosquitto).arg("-c").arg(config), &house.dir.join("mosquitto.log"))?;
+    let address = house.ports.mqtt;
+    house.wait_for("the broker", Duration::from_secs(10), |_| TcpStream::connect(address).ok().map(drop))?;
+    ensure!(!broker.has_ended(), "the broker has ended:\n{}", broker.log_tail());
+    Ok(broker)
+}
+
+/// A program on the path or where Debian puts its servers.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+const PATIENCE: Duration = Duration::from_secs(60);
