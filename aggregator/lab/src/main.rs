@@ -1,2 +1,126 @@
-//! placeholder
-fn main() {}
+//! `kilter-lab`: the cold half of the aggregator.
+//!
+//! Follows the aggregator's journal into the lake, answers questions about the past and trains models. The server starts and
+//! supervises it; killing it touches neither ingest nor alarms. The other commands ask a running lab through its socket; `query`
+//! and `reproduce` also work without one.
+
+mod app;
+mod client;
+mod clock;
+mod commit;
+mod completeness;
+mod config;
+mod files;
+mod lab;
+mod socket;
+mod state;
+mod trainer;
+mod training;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+/// The cold half of the aggregator: lake, history and training.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Follow the journal, commit to the lake, answer and train until stopped.
+    Serve {
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Ask the lake and the journal's tail with SQL.
+    Query {
+        /// For example: SELECT asset, COUNT(*) AS n FROM features GROUP BY asset
+        sql: String,
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Print JSON instead of a table.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Train models now.
+    Train {
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// One kind of machine only.
+        #[arg(long, value_name = "CLASS")]
+        class: Option<String>,
+        /// All random choices follow from it.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Show how far the lab is.
+    Status {
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Tell whether all records of a measuring point are there, and each hole with its cause.
+    Completeness {
+        /// tenant/site/asset/point
+        point: String,
+        /// Begin, microseconds since 1970.
+        #[arg(long, default_value_t = 0)]
+        from: i64,
+        /// End, microseconds since 1970.
+        #[arg(long, default_value_t = i64::MAX)]
+        to: i64,
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Make a model again from its card and compare the digests; the lab must not be running.
+    Reproduce {
+        /// The model's card, a JSON file.
+        card: PathBuf,
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let filter = EnvFilter::try_from_env("KILTER_LOG").unwrap_or_else(|_| {
+        EnvFilter::new("info,deltalake=warn,deltalake_core=warn,delta_kernel=warn,buoyant_kernel=warn")
+    });
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let done = match Cli::parse().command {
+        Command::Serve { data } => app::serve(&data).await,
+        Command::Query { sql, data, json } => client::query(&data, &sql, json).await,
+        Command::Train { data, class, seed } => client::train(&data, class, seed).await,
+        Command::Status { data } => client::status(&data).await,
+        Command::Completeness { point, from, to, data } => client::completeness(&data, &point, from, to).await,
+        Command::Reproduce { card, data } => client::reproduce(&data, &card).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("kilter-lab: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+const EXAMPLES: &str = "Examples:
+  kilter-lab serve --data /var/lib/kilter
+  kilter-lab query 'SELECT asset, COUNT(*) AS n FROM features GROUP BY asset' --data /var/lib/kilter
+  kilter-lab query 'SELECT event_time_us, cause, severity FROM events WHERE kind = '\\''alarm'\\''' --data /var/lib/kilter --json
+  kilter-lab train --class pump --seed 7 --data /var/lib/kilter
+  kilter-lab completeness acme/north/pump-1/drive-end --data /var/lib/kilter
+  kilter-lab reproduce model.card.json --data /var/lib/kilter
+
+Tables: features, scores, events, gaps, quarantine. \"group\", \"values\" and \"schema\" are words of SQL: quote them.";

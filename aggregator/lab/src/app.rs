@@ -1,0 +1,111 @@
+//! `kilter-lab serve`: the journal's reader, the committer, the socket and the watch for drift, wired.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use kilter_journal::Reader;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+
+use crate::clock;
+use crate::commit::{Committer, Shared, Status, lock};
+use crate::config::Config;
+use crate::lab::{Lab, Wait, read_on};
+use crate::socket::{self, Desk};
+use crate::trainer::Trainer;
+
+/// Serves until it is told to stop, or the journal can't be followed any more.
+pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
+    let config = Config::load(data)?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let lab = tokio::select! {
+        lab = Lab::open(data, Wait::ForJournal) => lab?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
+    let Lab { files, journal_id, reader, tables, state, lock: held } = lab;
+    let state: Shared = Arc::new(Mutex::new(state));
+    let status = Arc::new(Mutex::new(Status::default()));
+    let (flush, flushes) = mpsc::channel(16);
+    let committer = Committer {
+        state: state.clone(),
+        tables,
+        files: files.clone(),
+        journal_id,
+        config: config.commit.clone(),
+        status: status.clone(),
+    };
+    let trainer = Trainer::new(state.clone(), flush.clone(), files, config.clone());
+    let path = data.join("lab.sock");
+    let desk = Desk {
+        state: state.clone(),
+        status: status.clone(),
+        trainer: trainer.clone(),
+        max_rows: config.query.max_rows,
+    };
+    let listener = socket::listen(&path)?;
+    let (failed, mut fails) = mpsc::channel(1);
+    let hold_bytes = config.commit.hold_bytes;
+    let reading = state.clone();
+    std::thread::Builder::new().name("journal".into()).spawn(move || {
+        let error = follow(reader, &reading, hold_bytes);
+        // Only a lab that is ending does not hear it.
+        let _ = failed.blocking_send(error);
+    })?;
+    let (stop, stopped) = mpsc::channel(16);
+    let committing = tokio::spawn(committer.run(stopped));
+    let relay = tokio::spawn(relay(flushes, stop));
+    let serving = tokio::spawn(socket::serve(listener, desk));
+    let watching = tokio::spawn(trainer.watch(status));
+    info!(socket = %path.display(), "lab serves");
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        error = fails.recv() => Err(error.unwrap_or_else(|| anyhow::anyhow!("the journal's reader ended"))),
+    };
+    serving.abort();
+    watching.abort();
+    // What was folded is committed once more on the way out.
+    relay.abort();
+    if let Err(error) = committing.await {
+        error!(%error, "the last commit failed; it is made up for at the next start");
+    }
+    let _ = std::fs::remove_file(&path);
+    drop(held);
+    info!("lab ended");
+    ended
+}
+
+/// Hands flush requests on; when it is aborted, the committer's channel closes and it ends.
+async fn relay(mut flushes: mpsc::Receiver<crate::commit::Flush>, stop: mpsc::Sender<crate::commit::Flush>) {
+    while let Some(flush) = flushes.recv().await {
+        if stop.send(flush).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads the journal for ever; returns why it can't go on.
+fn follow(mut reader: Reader, state: &Shared, hold_bytes: usize) -> anyhow::Error {
+    loop {
+        let more = {
+            let mut state = lock(state);
+            if state.waiting_bytes() >= hold_bytes {
+                Ok(false)
+            } else {
+                read_on(&mut reader, &mut state, ENTRIES_PER_LOCK)
+            }
+        };
+        match more {
+            Ok(true) => {}
+            Ok(false) => clock::block(IDLE_MS),
+            Err(error) => return error,
+        }
+    }
+}
+
+/// Questions get their turn between so many entries.
+const ENTRIES_PER_LOCK: usize = 64;
+const IDLE_MS: u64 = 20;

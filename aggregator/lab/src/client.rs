@@ -1,0 +1,163 @@
+//! The commands that ask: through the socket of a running lab, or by opening the data folder when none runs.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use kilter_history::{Answer, View};
+use kilter_lake::TableName;
+use kilter_train::Card;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::UnixStream;
+
+use crate::config::Config;
+use crate::lab::{Lab, Wait, read_on};
+use crate::training;
+
+/// Asks with SQL.
+pub(crate) async fn query(data: &Path, sql: &str, as_json: bool) -> anyhow::Result<()> {
+    let answer: Answer = match ask(data, &json!({ "op": "query", "sql": sql })).await? {
+        Some(answer) => serde_json::from_value(answer).context("failed to read the lab's answer")?,
+        None => {
+            let config = Config::load(data)?;
+            let mut lab = Lab::open(data, Wait::No).await?;
+            while read_on(&mut lab.reader, &mut lab.state, usize::MAX)? {}
+            let (views, sql) = (lab.state.views(), sql.to_owned());
+            tokio::task::spawn_blocking(move || kilter_history::query(&sql, &views, config.query.max_rows)).await??
+        }
+    };
+    if as_json {
+        println!("{}", serde_json::to_string(&answer)?);
+    } else {
+        print_table(&answer);
+    }
+    Ok(())
+}
+
+/// Trains.
+pub(crate) async fn train(data: &Path, class: Option<String>, seed: Option<u64>) -> anyhow::Result<()> {
+    let request = json!({ "op": "train", "reason": "command", "asset_class": class, "seed": seed });
+    let done = ask(data, &request).await?.context("failed to train: no lab runs on this data")?;
+    for model in done["models"].as_array().into_iter().flatten() {
+        println!(
+            "{}  {}  {}  {}",
+            text(&model["digest"]),
+            text(&model["name"]),
+            text(&model["role"]),
+            text(&model["why"])
+        );
+    }
+    for skipped in done["skipped"].as_array().into_iter().flatten() {
+        println!("skipped {}: {}", text(&skipped["asset_class"]), text(&skipped["why"]));
+    }
+    Ok(())
+}
+
+/// Shows how far the lab is.
+pub(crate) async fn status(data: &Path) -> anyhow::Result<()> {
+    let status = ask(data, &json!({ "op": "status" })).await?.context("no lab runs on this data")?;
+    println!("{}", serde_json::to_string_pretty(&status)?);
+    Ok(())
+}
+
+/// Tells whether everything is there.
+pub(crate) async fn completeness(data: &Path, point: &str, from: i64, to: i64) -> anyhow::Result<()> {
+    let request = json!({ "op": "completeness", "point": point, "from": from, "to": to });
+    let told = ask(data, &request).await?.context("no lab runs on this data")?;
+    println!(
+        "{}: {}, {} rows",
+        point,
+        if told["complete"] == true { "complete" } else { "not complete" },
+        told["rows"]
+    );
+    for hole in told["holes"].as_array().into_iter().flatten() {
+        println!(
+            "  {} {} {}..={}: {}",
+            text(&hole["device"]),
+            text(&hole["class"]),
+            hole["first"],
+            hole["last"],
+            text(&hole["cause"])
+        );
+    }
+    Ok(())
+}
+
+/// Makes a model again.
+pub(crate) async fn reproduce(data: &Path, path: &Path) -> anyhow::Result<()> {
+    let card = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
+    let card: Card =
+        serde_json::from_slice(&card).with_context(|| format!("failed to read the card {}", path.display()))?;
+    let lab = Lab::open(data, Wait::No).await?;
+    let mut views = Vec::new();
+    for table in [TableName::Features, TableName::Events] {
+        let version = training::version_of(&card, table)?;
+        let snapshot = lab.tables[&table].snapshot_as_of(version).await?;
+        views.push(View { snapshot, tail: Vec::new() });
+    }
+    let wanted = card.digest.clone();
+    let trained = tokio::task::spawn_blocking(move || training::again(&views, &card, &mut show)).await??;
+    match trained.models.iter().find(|model| model.card.digest == wanted) {
+        Some(_) => println!("reproduced {wanted}"),
+        None => {
+            let made: Vec<_> = trained.models.iter().map(|model| model.card.digest.as_str()).collect();
+            bail!("the card says {wanted}, made were {}", made.join(" and "));
+        }
+    }
+    Ok(())
+}
+
+/// One request to a running lab; `None` when none runs.
+async fn ask(data: &Path, request: &Value) -> anyhow::Result<Option<Value>> {
+    let Ok(mut stream) = UnixStream::connect(data.join("lab.sock")).await else { return Ok(None) };
+    stream.write_all(format!("{request}\n").as_bytes()).await.context("failed to ask the lab")?;
+    let mut lines = BufReader::new(stream).lines();
+    while let Some(line) = lines.next_line().await.context("failed to read the lab's answer")? {
+        let mut answer: Value = serde_json::from_str(&line).context("failed to read the lab's answer")?;
+        if let Some(ok) = answer.get_mut("ok") {
+            return Ok(Some(ok.take()));
+        }
+        if let Some(error) = answer.get("error") {
+            bail!("{}", text(error));
+        }
+        show(answer);
+    }
+    bail!("the lab ended before it answered")
+}
+
+fn show(step: Value) {
+    let step = &step["progress"];
+    match step["step"].as_u64() {
+        Some(at) => eprintln!(
+            "{} {}/{}  loss {:.4}  about {:.0} s left",
+            text(&step["asset_class"]),
+            at,
+            step["steps"],
+            step["held_out_loss"].as_f64().unwrap_or(f64::NAN),
+            step["eta_secs"].as_f64().unwrap_or(f64::NAN)
+        ),
+        None => eprintln!("{} {}", text(&step["asset_class"]), text(&step["stage"])),
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn print_table(answer: &Answer) {
+    let rows: Vec<Vec<String>> = answer.rows.iter().map(|row| row.iter().map(text).collect()).collect();
+    let width = |column: usize| {
+        let cells = rows.iter().map(|row| row[column].chars().count());
+        cells.chain([answer.columns[column].chars().count()]).max().unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..answer.columns.len()).map(width).collect();
+    let line = |cells: &[String]| {
+        let cells = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        println!("{}", cells.collect::<Vec<_>>().join("  ").trim_end());
+    };
+    line(&answer.columns);
+    rows.iter().for_each(|row| line(row));
+    if answer.truncated {
+        println!("… cut at {} rows", rows.len());
+    }
+}

@@ -1,0 +1,108 @@
+//! The lab's configuration: `default.toml` is its documentation and equals [`Config::default`].
+
+use std::path::Path;
+
+use anyhow::Context;
+use serde::Deserialize;
+
+/// Everything that can be set.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    pub(crate) commit: Commit,
+    pub(crate) query: Query,
+    pub(crate) training: Training,
+    pub(crate) drift: Drift,
+}
+
+/// When rows are committed.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Commit {
+    pub(crate) max_bytes: usize,
+    pub(crate) max_wait_ms: u64,
+    pub(crate) hold_bytes: usize,
+}
+
+/// How much an answer may hold.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Query {
+    pub(crate) max_rows: usize,
+}
+
+/// What is learned from.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Training {
+    pub(crate) margin_windows: u32,
+    pub(crate) max_steps: usize,
+    pub(crate) least_windows: usize,
+}
+
+/// When drift starts a training.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Drift {
+    pub(crate) enabled: bool,
+    pub(crate) settle_secs: u32,
+    pub(crate) cooldown_secs: u32,
+    pub(crate) check_commits: u32,
+    pub(crate) recent_secs: u32,
+    pub(crate) moved_share: f32,
+}
+
+impl Config {
+    /// Reads `<data>/lab.toml`; without one the defaults hold.
+    pub(crate) fn load(data: &Path) -> anyhow::Result<Self> {
+        let path = data.join("lab.toml");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).with_context(|| format!("failed to read the config {}", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("failed to read the config {}", path.display())),
+        }
+    }
+}
+
+impl Default for Commit {
+    fn default() -> Self {
+        Self { max_bytes: 64 << 20, max_wait_ms: 2_000, hold_bytes: 256 << 20 }
+    }
+}
+
+impl Default for Query {
+    fn default() -> Self {
+        Self { max_rows: 10_000 }
+    }
+}
+
+impl Default for Training {
+    fn default() -> Self {
+        Self { margin_windows: 10, max_steps: 800, least_windows: 120 }
+    }
+}
+
+impl Default for Drift {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            settle_secs: 20,
+            cooldown_secs: 60,
+            check_commits: 60,
+            recent_secs: 600,
+            moved_share: 0.5,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documented_file_is_the_default_and_an_unknown_key_is_refused() {
+        let documented: Config = toml::from_str(include_str!("default.toml")).expect("the documented file can be read");
+        assert_eq!(documented, Config::default());
+        assert!(toml::from_str::<Config>("[commit]\nmax_byte = 1").is_err());
+    }
+}

@@ -1,0 +1,408 @@
+//! The real lab on a real journal: rows are seen at once, committed once, and survive kills.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use kilter_fold::{Entry, MarkState};
+use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key, RealFilesystem};
+use kilter_types::{
+    DeviceId, Digest, Epoch, Event, FeatureRow, FeatureVector, GroupKind, JournalId, Micros, Monotonic, Name,
+    OperatingState, Payload, Point, Quality, Record, Report, Rpm, SchemaHash, Timeline,
+};
+use kilter_wire::{Batch, BatchRecord, encode_record};
+use serde_json::{Value, json};
+
+/// What the server does to a journal, without the server.
+struct Server {
+    journal: Journal,
+    seq: u64,
+    received: Micros,
+}
+
+impl Server {
+    fn open(data: &Path, journal_id: u64, marks: Vec<MarkState>) -> Self {
+        let config = Config {
+            segment_bytes: 1 << 20,
+            max_bytes: 1 << 30,
+            fsync: FsyncPolicy::Always,
+            reserve_bytes: 0,
+            drop_policy: Drop::Never,
+        };
+        let (journal, _) = Journal::open(RealFilesystem, &data.join("journal"), config, journal_id).expect("a journal");
+        let mut server = Self { journal, seq: 0, received: Micros::from_secs(100) };
+        server.append(Entry::Opened { journal_id: JournalId(journal_id), at: Micros(1), marks });
+        server
+    }
+
+    fn append(&mut self, entry: Entry) {
+        let key = Key { class: entry.kind(), epoch: self.journal.id(), seq: self.seq };
+        self.seq += 1;
+        self.journal.append(key, &entry.encode(), false).expect("room");
+        self.journal.sync().expect("a healthy disk");
+    }
+
+    /// A batch of feature rows with these seqs from one device.
+    fn features(&mut self, device: &str, seqs: std::ops::Range<u64>) {
+        self.records(device, seqs.map(|seq| (seq, features(seq))));
+    }
+
+    fn records(&mut self, device: &str, payloads: impl Iterator<Item = (u64, Payload)>) {
+        let (mut bytes, mut used) = (vec![0; 200_000], 0);
+        for (seq, payload) in payloads {
+            let record = record(seq, payload);
+            let mut room = [0; 4096];
+            let encoded = encode_record(&record, &mut room).expect("a record fits");
+            let part = BatchRecord { class: record.class() as u8, seq, bytes: encoded };
+            assert!(Batch::push(&mut bytes, &mut used, part), "a batch fits");
+        }
+        bytes.truncate(used);
+        let device = DeviceId::new(device).expect("a good name");
+        self.append(Entry::Batch { device, received: self.received, epoch: Epoch(5), records: bytes });
+    }
+}
+
+fn record(seq: u64, payload: Payload) -> Record {
+    Record {
+        point: Point::parse("acme/north/press/drive-end").expect("a good address"),
+        epoch: Epoch(5),
+        seq,
+        monotonic: Monotonic(seq),
+        timeline: Timeline::Source,
+        wall: Some(Micros::from_secs(seq as i64)),
+        uncertainty: Micros(0),
+        payload,
+    }
+}
+
+fn features(index: u64) -> Payload {
+    let values = [index as f32, 1.0].into_iter().collect();
+    Payload::Features(FeatureRow {
+        group: 0,
+        kind: GroupKind::Vibration,
+        index,
+        start: Micros(0),
+        end: Micros(1),
+        state: OperatingState::Steady(0),
+        rpm: Rpm(1_500.0),
+        quality: Quality::GOOD,
+        vector: FeatureVector { schema: SchemaHash(7), values, valid: 3 },
+    })
+}
+
+/// A running `kilter-lab serve`, killed when dropped.
+struct Lab(Child);
+
+impl Lab {
+    fn start(data: &Path) -> Self {
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(data.join("lab.log")).expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_kilter-lab"))
+            .args(["serve", "--data"])
+            .arg(data)
+            .stderr(log)
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("the lab starts");
+        Self(child)
+    }
+
+    fn kill(mut self) {
+        self.0.kill().expect("it runs");
+        self.0.wait().expect("it ends");
+    }
+
+    fn terminate(mut self) {
+        let id = self.0.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &id]).status().expect("kill runs").success());
+        assert!(self.0.wait().expect("it ends").success());
+    }
+}
+
+impl std::ops::Drop for Lab {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Asks until the lab is there; what it answers.
+fn ask(data: &Path, request: &Value) -> Result<Value, String> {
+    let mut stream = within(60, || UnixStream::connect(data.join("lab.sock")).ok());
+    stream.write_all(format!("{request}\n").as_bytes()).map_err(|error| error.to_string())?;
+    for line in BufReader::new(stream).lines() {
+        let mut answer: Value = serde_json::from_str(&line.map_err(|error| error.to_string())?).expect("JSON");
+        if let Some(ok) = answer.get_mut("ok") {
+            return Ok(ok.take());
+        }
+        if let Some(error) = answer["error"].as_str() {
+            return Err(error.into());
+        }
+    }
+    Err("the lab went away".into())
+}
+
+fn seqs(data: &Path) -> Vec<u64> {
+    let answer =
+        ask(data, &json!({ "op": "query", "sql": "SELECT seq FROM features ORDER BY seq" })).expect("an answer");
+    answer["rows"].as_array().expect("rows").iter().map(|row| row[0].as_u64().expect("a seq")).collect()
+}
+
+/// Polls for what other processes do.
+#[expect(clippy::disallowed_methods, reason = "other processes are waited for, in real time")]
+fn within<T>(secs: u64, mut poll: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + Duration::from_secs(secs);
+    loop {
+        if let Some(found) = poll() {
+            return found;
+        }
+        assert!(Instant::now() < end, "not within {secs} s");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn committed(data: &Path) -> Option<Value> {
+    serde_json::from_slice(&std::fs::read(data.join("lab/committed.json")).ok()?).ok()
+}
+
+fn config(data: &Path, text: &str) {
+    std::fs::write(data.join("lab.toml"), text).expect("a folder that can be written");
+}
+
+#[test]
+fn a_row_is_seen_before_its_commit_and_the_offset_is_published_after() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    config(data, "[commit]\nmax_wait_ms = 600000\n");
+    let mut server = Server::open(data, 9, Vec::new());
+    server.features("press", 0..10);
+    let lab = Lab::start(data);
+    within(60, || (seqs(data) == (0..10).collect::<Vec<_>>()).then_some(()));
+    assert_eq!(committed(data), None, "nothing is committed yet");
+    let status = ask(data, &json!({ "op": "status" })).expect("a status");
+    assert_eq!((&status["rows_waiting"], &status["tables"]["features"]["offset"]), (&json!(10), &Value::Null));
+    // The way out commits.
+    lab.terminate();
+    let published = committed(data).expect("published on the way out");
+    assert_eq!(published["offset"], server.journal.next_offset().get());
+    let marks: Vec<MarkState> = serde_json::from_value(published["marks"].clone()).expect("marks");
+    assert_eq!((marks.len(), marks[0].to), (1, 10));
+    // Without a running lab the same question reads lake and journal itself.
+    server.features("press", 10..12);
+    let output = Command::new(env!("CARGO_BIN_EXE_kilter-lab"))
+        .args(["query", "SELECT COUNT(*) AS n, MAX(seq) AS last FROM features", "--json", "--data"])
+        .arg(data)
+        .output()
+        .expect("it runs");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&answer["rows"], &answer["lake_version"]["features"]), (&json!([[12, 11]]), &json!(1)));
+}
+
+#[test]
+fn l1_kills_at_any_moment_leave_every_row_once_and_queries_never_see_one_twice() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    config(data, "[commit]\nmax_wait_ms = 50\n");
+    let mut server = Server::open(data, 9, Vec::new());
+    let mut next = 0;
+    for round in 0..6_u64 {
+        let lab = Lab::start(data);
+        for step in 0..12 {
+            server.features("press", next..next + 7);
+            // Sent again, as devices do.
+            server.features("press", next.saturating_sub(3)..next + 2);
+            next += 7;
+            let seen = seqs(data);
+            let unique: BTreeSet<_> = seen.iter().copied().collect();
+            assert_eq!(seen.len(), unique.len(), "a row twice in round {round}");
+            assert_eq!(unique, (0..seen.len() as u64).collect(), "a row missing in round {round}");
+            if step as u64 == 4 + round {
+                break;
+            }
+        }
+        // The moment within a commit differs from round to round.
+        lab.kill();
+    }
+    let lab = Lab::start(data);
+    within(60, || (seqs(data).len() as u64 >= next).then_some(()));
+    assert_eq!(seqs(data), (0..next).collect::<Vec<_>>());
+    within(60, || {
+        let published = committed(data)?;
+        (published["offset"] == server.journal.next_offset().get()).then_some(())
+    });
+    lab.terminate();
+}
+
+#[test]
+fn a_new_journal_after_a_loss_doubles_nothing_that_the_lake_already_held() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    config(data, "[commit]\nmax_wait_ms = 50\n");
+    let mut server = Server::open(data, 9, Vec::new());
+    server.features("press", 0..20);
+    let lab = Lab::start(data);
+    within(60, || committed(data).filter(|published| published["offset"] == server.journal.next_offset().get()));
+    let before = std::fs::read(data.join("lab/committed.json")).expect("published");
+    server.features("press", 20..30);
+    within(60, || committed(data).filter(|published| published["offset"] == server.journal.next_offset().get()));
+    lab.kill();
+    // As if power had gone between the lake's commit and the publication; and the journal is lost.
+    std::fs::write(data.join("lab/committed.json"), &before).expect("written");
+    std::fs::remove_dir_all(data.join("journal")).expect("removed");
+    let marks: Vec<MarkState> =
+        serde_json::from_value(committed(data).expect("published")["marks"].clone()).expect("marks");
+    let mut server = Server::open(data, 10, marks);
+    // The device sends everything that was not acknowledged as committed.
+    server.features("press", 20..40);
+    let lab = Lab::start(data);
+    within(60, || committed(data).filter(|published| published["offset"] == server.journal.next_offset().get()));
+    assert_eq!(seqs(data), (0..40).collect::<Vec<_>>());
+    lab.terminate();
+}
+
+#[test]
+fn questions_are_answered_clearly_and_a_second_lab_is_refused() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    let mut server = Server::open(data, 9, Vec::new());
+    server.features("press", 0..3);
+    server.features("press", 5..9);
+    let lab = Lab::start(data);
+    within(60, || (seqs(data).len() == 7).then_some(()));
+    let request = json!({ "op": "completeness", "point": "acme/north/press/drive-end", "from": 0, "to": i64::MAX });
+    let told = ask(data, &request).expect("an account");
+    assert_eq!((&told["complete"], &told["rows"]), (&json!(false), &json!(7)));
+    assert_eq!(told["holes"][0]["first"], 3);
+    assert_eq!((&told["holes"][0]["last"], &told["holes"][0]["cause"]), (&json!(4), &json!("unexplained")));
+    assert!(ask(data, &json!({ "op": "completeness", "point": "press", "from": 0, "to": 1 })).is_err());
+    assert!(ask(data, &json!({ "op": "query", "sql": "SELECT x FROM features" })).expect_err("no x").contains("x"));
+    assert!(ask(data, &json!({ "op": "dance" })).expect_err("no dance").contains("request"));
+    let no_class = ask(data, &json!({ "op": "train", "asset_class": "pump" })).expect_err("nobody reported");
+    assert!(no_class.contains("pump"), "{no_class}");
+    let second =
+        Command::new(env!("CARGO_BIN_EXE_kilter-lab")).args(["serve", "--data"]).arg(data).output().expect("it runs");
+    assert!(!second.status.success());
+    assert!(
+        String::from_utf8_lossy(&second.stderr).contains("another lab"),
+        "{}",
+        String::from_utf8_lossy(&second.stderr)
+    );
+    lab.terminate();
+}
+
+#[test]
+fn a_failing_disk_stops_commits_and_nothing_else_and_they_go_on_when_it_works_again() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    config(data, "[commit]\nmax_wait_ms = 50\n");
+    let mut server = Server::open(data, 9, Vec::new());
+    server.features("press", 0..5);
+    let lab = Lab::start(data);
+    within(60, || committed(data).filter(|published| published["offset"] == server.journal.next_offset().get()));
+    let before = committed(data);
+    // A file where the next log entry belongs fails the commit as a disk error does.
+    let folder = data.join("lake/features");
+    let log = folder.join("_delta_log");
+    let hidden = folder.join("hidden");
+    std::fs::rename(&log, &hidden).expect("renamed");
+    std::fs::write(&log, b"in the way").expect("written");
+    server.features("press", 5..9);
+    within(60, || ask(data, &json!({ "op": "status" })).ok()?["error"].as_str().map(str::to_owned));
+    assert_eq!(committed(data), before, "nothing is published");
+    assert_eq!(seqs(data), (0..9).collect::<Vec<_>>(), "and everything is still seen");
+    std::fs::remove_file(&log).expect("removed");
+    std::fs::rename(&hidden, &log).expect("renamed");
+    within(60, || committed(data).filter(|published| published["offset"] == server.journal.next_offset().get()));
+    assert_eq!(seqs(data), (0..9).collect::<Vec<_>>());
+    lab.terminate();
+}
+
+/// Windows of a machine that a model can learn from, as a device of class `press` would send them.
+fn plant(server: &mut Server, windows: std::ops::Range<u64>, level: f32) {
+    let schema = kilter_signal::table::Schema::of(GroupKind::Vibration, 1);
+    let width = schema.features().len();
+    let noise = |i: u64, k: u64| ((i * 2_654_435_761 + k * 40_503) % 1_000) as f32 / 1_000.0;
+    for start in windows.clone().step_by(50) {
+        let rows = (start..(start + 50).min(windows.end)).map(|i| {
+            let Payload::Features(mut row) = features(i) else { unreachable!("features are features") };
+            let values: Vec<f32> = (0..width as u64).map(|k| level + k as f32 + noise(i, k)).collect();
+            row.vector = schema.vector(&values, kilter_signal::table::mask(width));
+            (i, Payload::Features(row))
+        });
+        server.records("press", rows);
+    }
+}
+
+fn report() -> Payload {
+    Payload::Report(Report {
+        version: Name::new("1").expect("a good name"),
+        asset_class: Name::new("press").expect("a good name"),
+        generation: kilter_types::Generation(0),
+        models: Default::default(),
+        journal_bytes: 0,
+        dropped: 0,
+        resident_bytes: 0,
+        journal_dead: false,
+    })
+}
+
+#[test]
+fn training_by_command_and_by_drift_hands_out_two_models_that_can_be_made_again() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    let quick = "[training]\nmax_steps = 40\n[drift]\nsettle_secs = 0\ncooldown_secs = 1\ncheck_commits = 0\n";
+    config(data, quick);
+    let mut server = Server::open(data, 9, Vec::new());
+    server.records("press", [(0, report())].into_iter());
+    plant(&mut server, 0..600, 0.0);
+    let lab = Lab::start(data);
+    within(60, || (seqs(data).len() == 600).then_some(()));
+    let done = ask(data, &json!({ "op": "train", "asset_class": "press", "seed": 3 })).expect("two models");
+    let models = done["models"].as_array().expect("models").clone();
+    assert_eq!(models.len(), 2);
+    assert_eq!((&models[0]["role"], &models[1]["role"]), (&json!("leader"), &json!("shadow")));
+    for model in &models {
+        let digest = model["digest"].as_str().expect("a digest");
+        let artifact = std::fs::read(data.join(format!("lab/outbox/{digest}.kltm"))).expect("the artifact");
+        assert_eq!(Digest::of(&artifact).to_string(), digest);
+        let card = std::fs::read(data.join(format!("lab/outbox/{digest}.card.json"))).expect("the card");
+        assert_eq!(&serde_json::from_slice::<Value>(&card).expect("JSON"), model);
+        assert_eq!((&model["rows"], &model["reason"]), (&json!(600), &json!("command")));
+        assert_eq!(model["snapshot"]["features_version"], 1);
+    }
+    // A device reports drift after that: training starts by itself, once.
+    plant(&mut server, 600..1_000, 2.0);
+    let trained_at = models[0]["trained_at_us"].as_i64().expect("a time");
+    let drift = Payload::Event(Event::Drift { model: Digest::of(b"leader"), share: 0.8 });
+    server.received = Micros(trained_at + 1);
+    server.records("press", [(0, drift)].into_iter());
+    within(120, || (cards(data, "drift") == 2).then_some(()));
+    within(60, || ask(data, &json!({ "op": "status" })).ok()?["training"]["running"].is_null().then_some(()));
+    let trained =
+        ask(data, &json!({ "op": "status" })).expect("a status")["training"]["trained_at_us"]["press"].as_i64();
+    assert!(trained.expect("a time") > trained_at);
+    lab.terminate();
+    assert_eq!((cards(data, "command"), cards(data, "drift")), (2, 2));
+
+    let digest = models[0]["digest"].as_str().expect("a digest");
+    let card = data.join(format!("lab/outbox/{digest}.card.json"));
+    let made =
+        Command::new(env!("CARGO_BIN_EXE_kilter-lab")).arg("reproduce").arg(card).arg("--data").arg(data).output();
+    let made = made.expect("it runs");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    assert_eq!(String::from_utf8_lossy(&made.stdout).trim(), format!("reproduced {digest}"));
+}
+
+/// How many cards in the outbox name this reason.
+fn cards(data: &Path, reason: &str) -> usize {
+    let paths =
+        std::fs::read_dir(data.join("lab/outbox")).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let cards = paths.filter(|path| path.to_string_lossy().ends_with(".card.json"));
+    let of = |path: &std::path::PathBuf| {
+        let card: Value = serde_json::from_slice(&std::fs::read(path).expect("a card")).expect("JSON");
+        card["reason"] == reason
+    };
+    cards.filter(of).count()
+}
