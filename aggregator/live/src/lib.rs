@@ -16,6 +16,6 @@ pub use live::{Change, Live, SnapshotError};
 pub use machine::{AssetKey, GroupState, Machine, ModelState, PointState, ScorePoint};
 pub use trend::{Bucket, RollUp, Sample};
 pub use view::{
-    AlarmView, ContributionView, DeviceView, EvidenceView, FleetRow, FleetView, MachineView, ModelView, SpectrumView,
-    TrendView,
+    AlarmView, ContributionView, DeviceView, EvidenceView, FleetRow, FleetView, LatestView, MachineView, ModelView,
+    SpectrumView, TrendView,
 };

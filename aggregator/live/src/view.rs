@@ -179,8 +179,29 @@ pub struct MachineView {
     pub rpm: f32,
     /// What is wrong with the last window.
     pub quality: Vec<&'static str>,
+    /// The last row of each group: what every point showed last.
+    pub latest: Vec<LatestView>,
     /// Its alarms.
     pub alarms: Vec<AlarmView>,
+}
+
+/// The last row of one group.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LatestView {
+    /// Where.
+    pub point: String,
+    /// What it is computed from.
+    pub kind: GroupKind,
+    /// Event time of its window.
+    pub t_us: i64,
+    /// What the machine was doing.
+    pub operating_state: String,
+    /// Shaft speed; 0 when not known.
+    pub rpm: f32,
+    /// What is wrong with the window.
+    pub quality: Vec<&'static str>,
+    /// The features by name, with unit.
+    pub features: Vec<(String, &'static str, Option<f32>)>,
 }
 
 /// One series.
@@ -272,6 +293,7 @@ impl Live {
             operating_state: latest.map_or_else(|| "unknown".into(), |(_, row)| operating_state(row.state)),
             rpm: latest.map_or(0.0, |(_, row)| row.rpm.0),
             quality: latest.map(|(_, row)| Quality::names(row.quality).collect()).unwrap_or_default(),
+            latest: latest_rows(machine),
             alarms,
             row,
         })
@@ -424,11 +446,14 @@ fn spectra(machine: &Machine) -> Vec<SpectrumView> {
 }
 
 fn spark(machine: &Machine) -> Vec<(i64, f32)> {
-    let leading = |point: &&crate::ScorePoint| point.score.role == Role::Leader;
-    let Some(scores) = machine.points.values().map(|point| &point.scores).max_by_key(|scores| scores.len()) else {
-        return Vec::new();
-    };
-    let values: Vec<_> = scores.iter().filter(leading).map(|point| (point.t.0, ratio(&point.score))).collect();
+    // A week once there is some of it, the last scores until then.
+    let mut values: Vec<_> = machine.health.iter().map(|(t, bucket)| (t.0, bucket.max)).collect();
+    if values.len() < WEEK_FROM {
+        let leading = |point: &&crate::ScorePoint| point.score.role == Role::Leader;
+        let scores = machine.points.values().map(|point| &point.scores).max_by_key(|scores| scores.len());
+        let scores = scores.into_iter().flatten().filter(leading);
+        values = scores.map(|point| (point.t.0, ratio(&point.score))).collect();
+    }
     let step = values.len().div_ceil(SPARK).max(1);
     values.chunks(step).filter_map(|chunk| chunk.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))).collect()
 }
@@ -440,6 +465,22 @@ fn velocity(machine: &Machine) -> Option<f32> {
         .filter_map(|group| group.rows.back())
         .filter_map(|(_, row)| row.vector.get(kilter_signal::table::at::VELOCITY_RMS))
         .max_by(f32::total_cmp)
+}
+
+fn latest_rows(machine: &Machine) -> Vec<LatestView> {
+    let groups =
+        machine.points.iter().flat_map(|(point, state)| state.groups.values().map(move |group| (point, group)));
+    let rows = groups.filter_map(|(point, group)| group.rows.back().map(|(t, row)| (point, t, row)));
+    rows.map(|(point, t, row)| LatestView {
+        point: point.to_string(),
+        kind: row.kind,
+        t_us: t.0,
+        operating_state: operating_state(row.state),
+        rpm: row.rpm.0,
+        quality: Quality::names(row.quality).collect(),
+        features: named(row),
+    })
+    .collect()
 }
 
 fn named(row: &kilter_types::FeatureRow) -> Vec<(String, &'static str, Option<f32>)> {
@@ -525,6 +566,9 @@ const STATES: [&str; 6] = ["danger", "alarm", "watch", "silent", "unknown", "hea
 
 /// A machine is called silent after five windows, but not before this.
 const SILENT_AFTER: Micros = Micros::from_secs(15);
+
+/// The ten-minute buckets (six hours) from which a sparkline shows the week.
+const WEEK_FROM: usize = 36;
 
 /// The most points of a sparkline.
 const SPARK: usize = 60;
