@@ -151,6 +151,10 @@ impl Live {
         let point = &row.record.point.point;
         match &row.record.payload {
             Payload::Features(features) => {
+                // A node's first report carries the node's clock; the machine's own times may be another's, a recording's for one.
+                if machine.points.values().all(|point| point.groups.is_empty()) {
+                    (machine.first_event, machine.last_event) = (t, t);
+                }
                 machine.last_event = machine.last_event.max(t);
                 machine.features(point, t, features);
             }

@@ -3,8 +3,9 @@
 use kilter_fold::{Output, Row};
 use kilter_live::{AssetKey, Live};
 use kilter_types::{
-    Alarm, AlarmSource, AlarmState, Cause, DeviceId, Digest, Epoch, FeatureRow, FeatureVector, GroupKind, Micros,
-    Monotonic, OperatingState, Payload, Point, Quality, Record, RowRef, Rpm, SchemaHash, Severity, Timeline,
+    Alarm, AlarmSource, AlarmState, Cause, DeviceId, Digest, Epoch, FeatureRow, FeatureVector, Generation, GroupKind,
+    Micros, Monotonic, Name, OperatingState, Payload, Point, Quality, Record, Report, RowRef, Rpm, SchemaHash,
+    Severity, Timeline,
 };
 
 const SECOND: i64 = 1_000_000;
@@ -81,6 +82,27 @@ fn latest_is_by_event_time_even_when_history_comes_late() {
     assert_eq!(rms.2, Some(3.0));
     let trend = view.trends.iter().find(|trend| trend.name == "rms").expect("rms has a trend");
     assert_eq!(trend.values.iter().map(|(_, v)| *v).collect::<Vec<_>>(), [1.0, 2.0, 3.0]);
+}
+
+#[test]
+fn times_of_a_machine_are_those_of_its_data_whatever_clock_its_node_reports_by() {
+    let mut live = Live::new();
+    let report = Report {
+        version: Name::new("1").expect("a good name"),
+        asset_class: Name::new("pump").expect("a good name"),
+        generation: Generation(0),
+        models: heapless::Vec::new(),
+        journal_bytes: 0,
+        dropped: 0,
+        resident_bytes: 0,
+        journal_dead: false,
+    };
+    live.apply(&output(1_000_000, Payload::Report(report.clone())));
+    live.apply(&features(10, 1.0));
+    live.apply(&features(20, 2.0));
+    live.apply(&output(1_000_001, Payload::Report(report)));
+    let fleet = live.fleet(Micros(101 * SECOND));
+    assert_eq!((fleet.machines[0].last_event_us, fleet.machines[0].since_us), (20 * SECOND, 10 * SECOND));
 }
 
 #[test]
