@@ -1,0 +1,10 @@
+//! Bad input, with real processes: each gets a clear error, and nothing that is good is lost.
+
+mod agent_start;
+mod aggregator_start;
+mod full_disk;
+mod kept;
+mod models;
+mod mqtt;
+mod samples;
+mod stage;

@@ -1,0 +1,233 @@
+//! Models and plans that an agent must refuse, while it goes on with the one before.
+
+use std::path::Path;
+
+use anyhow::{Context, ensure};
+use kilter_infer::{Body, Draft, Range, Regime, ResetRule, Scratch, State};
+use kilter_signal::table::Schema;
+use kilter_tests::{House, get, story};
+use kilter_types::{Digest, FeatureRef, GroupKind};
+use serde_json::{Value, json};
+
+use crate::kept::Kept;
+use crate::stage::{self, PATIENCE, nothing_is_lost};
+
+#[test]
+fn a_tampered_a_strange_and_an_expired_model_are_refused_and_the_one_before_goes_on() {
+    stage::journey(4.0, |house| {
+        stage::open(house)?;
+        let good = Finished::new(1e6, false);
+        good.offer(house, good.digest)?;
+        running(house, good.digest)?;
+        println!("{} runs", good.digest);
+
+        let mislabelled = Finished::new(2e6, false);
+        mislabelled.offer(house, good.digest)?;
+        house.wait_for("the mislabelled model set aside", PATIENCE, |house| {
+            mislabelled.outbox(house, "card.json.refused").exists().then_some(())
+        })?;
+
+        let tampered = Finished::new(3e6, false);
+        pause(house, "STOP");
+        tampered.offer(house, tampered.digest)?;
+        let kept = house.data_dir().join("models").join(format!("{}.kltm", tampered.digest));
+        house.wait_for("the registered model", PATIENCE, |_| kept.exists().then_some(()))?;
+        let mut bytes = std::fs::read(&kept).context("read an artifact")?;
+        bytes[60] ^= 1;
+        std::fs::write(&kept, bytes).context("write an artifact")?;
+        pause(house, "CONT");
+        is_refused(house, &tampered, "another digest than was signed")?;
+        still_scored_by(house, good.digest)?;
+
+        let strange = Finished::new(4e6, true);
+        strange.offer(house, strange.digest)?;
+        is_refused(house, &strange, "by a definition that this agent does not have")?;
+        still_scored_by(house, good.digest)?;
+
+        house.stop_aggregator()?;
+        house.set("rollout", "expires_days", 0)?;
+        house.start_aggregator()?;
+        time_is_known(house)?;
+        let expired = Finished::new(5e6, false);
+        pause(house, "STOP");
+        expired.offer(house, expired.digest)?;
+        house.wait_for("an expiry surely in the past", PATIENCE, |house| {
+            let rollout = rollout_of(house, expired.digest)?;
+            (house.fleet().ok()?["now_us"].as_i64()? > rollout["started"].as_i64()? + 2_000_000).then_some(())
+        })?;
+        pause(house, "CONT");
+        is_refused(house, &expired, "the model expired")?;
+        still_scored_by(house, good.digest)?;
+
+        let kept = Kept::read(house)?;
+        for refused in [&mislabelled, &tampered, &strange, &expired] {
+            ensure!(kept.scores_of(refused.digest) == 0, "{} has scored", refused.digest);
+        }
+        nothing_is_lost(house)
+    });
+}
+
+#[test]
+fn an_older_plan_replayed_is_refused_and_the_newer_model_goes_on() {
+    stage::journey(4.0, |house| {
+        stage::open(house)?;
+        let first = Finished::new(1e6, false);
+        first.offer(house, first.digest)?;
+        running(house, first.digest)?;
+        house.stop_aggregator()?;
+        let old = house.dir.join("old");
+        copy_catalogue(&house.data_dir(), &old)?;
+        house.start_aggregator()?;
+        let second = Finished::new(2e6, false);
+        second.offer(house, second.digest)?;
+        running(house, second.digest)?;
+        house.stop_aggregator()?;
+        copy_catalogue(&old, &house.data_dir())?;
+        house.start_aggregator()?;
+        for agent in house.agent_names() {
+            house.wait_for("the refusal of the older plan", PATIENCE, |house| {
+                let log = house.agent(&agent)?.log();
+                (log.contains("plan refused") && log.contains("the last one seen")).then_some(())
+            })?;
+        }
+        for at in 0..2 {
+            let page = std::net::SocketAddr::from(([127, 0, 0, 1], house.ports.agents + at));
+            let status = get(page, "/status")?;
+            ensure!(status["plans_refused"].as_u64() > Some(0), "no plan was refused: {status}");
+        }
+        still_scored_by(house, second.digest)?;
+        running(house, second.digest)?;
+        nothing_is_lost(house)
+    });
+}
+
+/// A model as the lab would leave it.
+struct Finished {
+    bytes: Vec<u8>,
+    digest: Digest,
+    features: Vec<FeatureRef>,
+}
+
+impl Finished {
+    /// A statistic over the first features of a vibration row; a strange one asks for a feature that nobody computes.
+    fn new(threshold: f32, strange: bool) -> Self {
+        let mut features = Schema::of(GroupKind::Vibration, 1).features()[..8].to_vec();
+        if strange {
+            features[3].hash ^= 1;
+        }
+        let n = features.len();
+        let draft = Draft {
+            group: GroupKind::Vibration,
+            features: &features,
+            mean: &vec![0.0; n],
+            inverse_scale: &vec![1.0; n],
+            range: &vec![Range::ANY; n],
+            weight: &vec![1.0 / n as f32; n],
+            regimes: &[Regime { rpm: Range::ANY, load: Range::ANY }],
+            threshold,
+            input_clip: 8.0,
+            residual_clip: 1_000.0,
+            sequence_len: 3,
+            reset: ResetRule::ALWAYS,
+            body: Body::Statistic { ewma: 0.25 },
+            golden: &vec![0.5; 3 * n],
+        };
+        let mut bytes = vec![0; draft.size_bytes()];
+        draft.write(&mut bytes, &mut State::<4096>::new(), &mut Scratch::new()).expect("the draft is well formed");
+        Self { digest: Digest::of(&bytes), bytes, features }
+    }
+
+    /// Puts it into the outbox, the card last and whole.
+    fn offer(&self, house: &House, labelled: Digest) -> anyhow::Result<()> {
+        let features: Vec<_> = self.features.iter().map(|f| json!({ "id": f.id.0, "hash": f.hash })).collect();
+        let card = json!({
+            "digest": labelled.to_string(), "name": "statistic", "family": "statistic", "role": "leader", "pair": null,
+            "key": { "task": "anomaly", "asset_class": "pump", "asset": null }, "features": features, "reason": "command",
+        });
+        let path = self.outbox(house, "card.json");
+        std::fs::create_dir_all(path.parent().context("the outbox")?).context("create the outbox")?;
+        std::fs::write(self.outbox(house, "kltm"), &self.bytes).context("write an artifact")?;
+        std::fs::write(self.outbox(house, "new"), card.to_string()).context("write a card")?;
+        std::fs::rename(self.outbox(house, "new"), path).context("finish a card")
+    }
+
+    fn outbox(&self, house: &House, end: &str) -> std::path::PathBuf {
+        house.data_dir().join("lab").join("outbox").join(format!("{}.{end}", self.digest))
+    }
+}
+
+/// Waits until every machine reports that this model leads.
+fn running(house: &mut House, model: Digest) -> anyhow::Result<()> {
+    let model = model.to_string();
+    house.wait_for("the model on every machine", PATIENCE, |house| {
+        let fleet = house.fleet().ok()?;
+        let rows = fleet["machines"].as_array()?;
+        let all = rows.iter().all(|row| story::running(row, "leader").as_deref() == Some(&model));
+        (rows.len() == 2 && all).then_some(())
+    })
+}
+
+/// Waits until a canary has said why it refuses, and the rollout is taken back.
+fn is_refused(house: &mut House, model: &Finished, why: &str) -> anyhow::Result<()> {
+    house.wait_for("the end of the rollout", PATIENCE, |house| {
+        let rollout = rollout_of(house, model.digest)?;
+        rollout["stage"].to_string().to_lowercase().replace('_', "").contains("rolledback").then_some(())
+    })?;
+    let logs: Vec<_> = house.agent_names().iter().filter_map(|agent| Some(house.agent(agent)?.log())).collect();
+    let digest = model.digest.to_string();
+    let said = logs.iter().flat_map(|log| log.lines()).any(|line| line.contains(&digest) && line.contains(why));
+    ensure!(said, "no agent says {why:?} of {digest}:\n{}", logs.join("\n---\n"));
+    println!("{digest}: {why}");
+    Ok(())
+}
+
+/// Waits for new scores of every kind: this model goes on, on both machines.
+fn still_scored_by(house: &mut House, model: Digest) -> anyhow::Result<()> {
+    let before = Kept::read(house)?.scores_of(model);
+    ensure!(before > 0, "{model} has never scored");
+    house.wait_for("more scores of the model before", PATIENCE, |house| {
+        (Kept::read(house).ok()?.scores_of(model) >= before + 20).then_some(())
+    })?;
+    running(house, model)
+}
+
+/// Waits until both agents know the server's time well.
+fn time_is_known(house: &mut House) -> anyhow::Result<()> {
+    let first = house.ports.agents;
+    house.wait_for("the agents' clocks", PATIENCE, |_| {
+        let known = |port: u16| -> Option<bool> {
+            let status = get(std::net::SocketAddr::from(([127, 0, 0, 1], port)), "/status").ok()?;
+            let online = status["uplink"]["connected"] == true;
+            Some(online && status["clock_uncertainty_us"].as_i64()? < 500_000)
+        };
+        (known(first)? && known(first + 1)?).then_some(())
+    })
+}
+
+fn rollout_of(house: &House, leader: Digest) -> Option<Value> {
+    let models = house.models().ok()?;
+    let wanted: Vec<_> = leader.0.iter().map(|byte| Value::from(*byte)).collect();
+    let rollouts = models["rollouts"].as_array()?;
+    rollouts.iter().find(|rollout| rollout["pair"]["leader"].as_array() == Some(&wanted)).cloned()
+}
+
+fn pause(house: &House, signal: &str) {
+    for agent in house.agent_names() {
+        if let Some(process) = house.agent(&agent) {
+            process.signal(signal);
+        }
+    }
+}
+
+/// The database with what belongs to it; what lies in the other folder gives way.
+fn copy_catalogue(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to).context("create a folder")?;
+    for end in ["", "-wal", "-shm"] {
+        let name = format!("catalogue.sqlite{end}");
+        let _ = std::fs::remove_file(to.join(&name));
+        if from.join(&name).exists() {
+            std::fs::copy(from.join(&name), to.join(&name)).with_context(|| format!("copy {name}"))?;
+        }
+    }
+    Ok(())
+}
