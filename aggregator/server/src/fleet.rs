@@ -114,14 +114,7 @@ impl FleetHandle {
         let observed = observe(store, link, principals);
         let before = self.read().clone();
         let mut after = before.clone();
-        let cards = match self.import(&mut after, now) {
-            Ok(cards) => cards,
-            Err(error) => {
-                warn!(error = %format!("{error:#}"), "model not imported");
-                after = before.clone();
-                Vec::new()
-            }
-        };
+        let cards = self.import(&mut after, now);
         let changes = after.planner.step(&self.policy, &observed, now);
         if after == before {
             return Vec::new();
@@ -163,9 +156,11 @@ impl FleetHandle {
     }
 
     /// Takes finished models from the lab's outbox and starts the rollout of those that lead; returns the cards taken.
-    fn import(&self, fleet: &mut Fleet, now: Micros) -> anyhow::Result<Vec<PathBuf>> {
+    ///
+    /// What can't be taken is set aside with its artifact, so that it neither holds up the others nor is tried for ever.
+    fn import(&self, fleet: &mut Fleet, now: Micros) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(&self.outbox) else {
-            return Ok(Vec::new());
+            return Vec::new();
         };
         let mut cards: Vec<_> = entries
             .filter_map(Result::ok)
@@ -173,31 +168,45 @@ impl FleetHandle {
             .filter(|path| path.to_string_lossy().ends_with(CARD))
             .collect();
         cards.sort();
-        let mut leaders = Vec::new();
-        for path in &cards {
-            let import = || -> anyhow::Result<_> {
-                let card: serde_json::Value = serde_json::from_slice(&std::fs::read(path)?)?;
-                let artifact = std::fs::read(artifact_beside(path))?;
-                let digest = Digest::of(&artifact);
-                crate::disk::replace(&self.models.join(format!("{digest}.kltm")), &artifact)?;
-                Ok((card, artifact))
-            };
-            let (card, artifact) = import().with_context(|| format!("failed to import {}", path.display()))?;
-            let model = fleet
-                .registry
-                .import(&artifact, &card, now)
-                .with_context(|| format!("failed to import {}", path.display()))?;
-            info!(model = %model.digest, name = %model.name, version = model.version, role = ?model.role, "model registered");
-            if model.role == Role::Leader {
-                let reason = card.get("reason").and_then(serde_json::Value::as_str).unwrap_or("trained");
-                leaders.push((model.digest, reason.to_owned()));
+        let (mut taken, mut leaders) = (Vec::new(), Vec::new());
+        for path in cards {
+            match self.import_one(fleet, &path, now) {
+                Ok(Imported::Model { leader }) => {
+                    leaders.extend(leader);
+                    taken.push(path);
+                }
+                Ok(Imported::Later) => {}
+                Err(error) => {
+                    warn!(card = %path.display(), error = %format!("{error:#}"), "model not imported: set aside");
+                    set_aside(&path);
+                }
             }
         }
         for (digest, reason) in leaders {
-            let generation = fleet.planner.start(digest, &reason, &fleet.registry, now)?;
-            info!(model = %digest, generation = generation.0, "rollout started");
+            match fleet.planner.start(digest, &reason, &fleet.registry, now) {
+                Ok(generation) => info!(model = %digest, generation = generation.0, "rollout started"),
+                Err(error) => warn!(model = %digest, %error, "rollout not started"),
+            }
         }
-        Ok(cards)
+        taken
+    }
+
+    /// Registers one model; an error means that it can never be taken.
+    fn import_one(&self, fleet: &mut Fleet, card: &Path, now: Micros) -> anyhow::Result<Imported> {
+        let text = std::fs::read(card).context("failed to read the card")?;
+        let described: serde_json::Value = serde_json::from_slice(&text).context("failed to read the card")?;
+        let artifact = std::fs::read(artifact_beside(card)).context("failed to read the artifact beside the card")?;
+        let mut registry = fleet.registry.clone();
+        let model = registry.import(&artifact, &described, now)?;
+        if let Err(error) = crate::disk::replace(&self.models.join(format!("{}.kltm", model.digest)), &artifact) {
+            warn!(model = %model.digest, error = %format!("{error:#}"), "model not kept: tried again");
+            return Ok(Imported::Later);
+        }
+        info!(model = %model.digest, name = %model.name, version = model.version, role = ?model.role, "model registered");
+        let reason = described.get("reason").and_then(serde_json::Value::as_str).unwrap_or("trained");
+        let leader = (model.role == Role::Leader).then(|| (model.digest, reason.to_owned()));
+        fleet.registry = registry;
+        Ok(Imported::Model { leader })
     }
 
     fn sign(&self, fleet: &Fleet, assignment: &Assignment) -> Option<(Vec<u8>, [u8; 64])> {
@@ -234,6 +243,25 @@ impl FleetHandle {
 
     fn read(&self) -> std::sync::RwLockReadGuard<'_, Fleet> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What became of a finished model in the outbox.
+enum Imported {
+    /// It is in the registry; a leader comes with its digest and the reason for which it was trained.
+    Model { leader: Option<(Digest, String)> },
+    /// Our disk did not take it.
+    Later,
+}
+
+/// Renames card and artifact, the card first: without it the artifact is nothing.
+fn set_aside(card: &Path) {
+    for path in [card.to_owned(), artifact_beside(card)] {
+        let mut aside = path.clone().into_os_string();
+        aside.push(".refused");
+        if let Err(error) = std::fs::rename(&path, aside) {
+            warn!(path = %path.display(), %error, "not set aside");
+        }
     }
 }
 
