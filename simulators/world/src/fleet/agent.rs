@@ -54,6 +54,7 @@ pub(crate) struct Run {
     epoch: Epoch,
     seqs: [u64; Class::ALL.len()],
     lost: Vec<Gap>,
+    full: bool,
     wake_us: u64,
 }
 
@@ -76,7 +77,7 @@ impl Agent {
             segment_bytes: 4096,
             max_bytes: journal_bytes,
             fsync: FsyncPolicy::Group { interval_us: 200_000 },
-            reserve_bytes: journal_bytes / 8,
+            reserve_bytes: journal_bytes / 4,
             drop_policy: Drop::OldestOfClass(order),
         };
         Self {
@@ -122,7 +123,7 @@ impl Agent {
             }
             found.insert(entry.offset.0, key);
         }
-        self.check_kept(&found)?;
+        self.check_kept(&found, world)?;
         let epoch = Epoch(self.random.next_u64());
         let predecessor = epochs.last().map(|epoch| Predecessor {
             epoch: *epoch,
@@ -145,7 +146,7 @@ impl Agent {
             world.truth.acknowledge(self.index, *key);
         }
         let (connected, wake_us) = (false, u64::MAX);
-        self.run = Some(Run { journal, session, connected, spool, epoch, seqs: [0; 9], lost, wake_us });
+        self.run = Some(Run { journal, session, connected, spool, epoch, seqs: [0; 9], lost, full: false, wake_us });
         self.put(Payload::Opening(opening), world)?;
         self.sync_later(world);
         let delay_us = self.random.below(2_000_000);
@@ -328,9 +329,15 @@ impl Agent {
         let bytes = encode_record(&record, &mut room).or_else(|error| broken("T1", error.to_string()))?;
         let (key, urgent) = (Key { epoch, class, seq }, class == Class::Alarm);
         let outer = Outer { class: class as u8, epoch: epoch.0, seq };
-        match run.journal.append(outer, bytes, urgent) {
+        let mut appended = run.journal.append(outer, bytes, urgent);
+        if gap.is_some() && appended.as_ref().is_err_and(JournalError::is_full) {
+            // With the next sync the journal takes the loss for told, so its record may use the reserve.
+            appended = run.journal.append(outer, bytes, true);
+        }
+        match appended {
             Ok(offset) => {
                 run.seqs[class as usize] += 1;
+                run.full = false;
                 world.truth.make(self.index, key, bytes, world.schedule.now_us());
                 self.held.insert(offset.0, key);
                 self.take_dropped();
@@ -346,6 +353,8 @@ impl Agent {
             Err(error) if error.is_full() => {
                 world.full += 1;
                 run.lost.extend(gap);
+                run.full = true;
+                self.take_dropped();
                 Ok(false)
             }
             Err(error @ JournalError::TooLarge { .. }) => broken("J1", error.to_string()),
@@ -379,14 +388,17 @@ impl Agent {
         }
         let Some(run) = &self.run else { return };
         if run.journal.sync_due_us().is_some() || !run.lost.is_empty() {
-            world.push_in(self.random.between(1_000, 250_000), Event::Sync(self.index, self.boot));
+            // A full journal is tried again now and then, as a full disk is.
+            let longest_us = if run.full { 10_000_000 } else { 250_000 };
+            world.push_in(self.random.between(1_000, longest_us), Event::Sync(self.index, self.boot));
         }
     }
 
-    fn check_kept(&self, found: &BTreeMap<u64, Key>) -> Result<(), Broken> {
+    /// J1: what was acknowledged is found again, unless it was dropped and told, or released because the lake has it.
+    fn check_kept(&self, found: &BTreeMap<u64, Key>, world: &Context) -> Result<(), Broken> {
         let keys: BTreeSet<Key> = found.values().copied().collect();
         for (_, key) in self.held.range(..self.acknowledged_to) {
-            if !keys.contains(key) && !self.told.contains(*key) {
+            if !keys.contains(key) && !self.told.contains(*key) && !world.lake.accounts_for(self.index, *key) {
                 return broken("J1", format!("{} of agent {} was acknowledged and is gone", named(*key), self.index));
             }
         }

@@ -30,6 +30,8 @@ pub struct FleetConfig {
     pub weather_us: u64,
     /// Between two bursts of records of one agent, on average.
     pub record_interval_us: u64,
+    /// Frames may be lost or doubled, but each takes the same time on its way.
+    pub steady_links: bool,
     /// A mistake in the shells, to show that it is noticed.
     pub plant: Option<Plant>,
 }
@@ -177,9 +179,12 @@ impl Fleet {
     /// A fleet before its first event.
     pub fn new(seed: u64, config: FleetConfig) -> Self {
         let mut random = Random::new(seed, 1);
-        let weather = Weather::draw(&mut random);
+        let mut weather = Weather::draw(&mut random);
+        if config.steady_links {
+            (weather.link.jitter_us, weather.link.reorder_ppm) = (0, 0);
+        }
         let schedule = Scheduler::new();
-        let journal_bytes = [16 * 1024, 64 * 1024, 512 * 1024][random.below(3) as usize];
+        let journal_bytes = [24 * 1024, 64 * 1024, 512 * 1024][random.below(3) as usize];
         let agents = (0..config.agents).map(|index| {
             let mut clock = VirtualClock::new(schedule.time(), random.between(0, 200) as i32 - 100);
             if random.below(2) == 0 {
@@ -338,7 +343,7 @@ impl Fleet {
                 self.world.push_in(delay_us, Event::ServerSync(self.boot));
             }
             if !self.clear && self.random.chance_ppm(self.weather.end_server_ppm) {
-                let delay_us = self.random.below(60_000);
+                let delay_us = self.random.below(30_000);
                 self.world.push_in(delay_us, Event::EndServer(self.boot));
             }
         }
@@ -516,7 +521,7 @@ impl Weather {
             link,
             end_agent_ppm: 4_000 + often(25_000),
             partition_ppm: often(20_000),
-            end_server_ppm: 500 + often(3_000),
+            end_server_ppm: 1_000 + often(3_000),
             lose_journal_ppm: 100_000 + often(500_000),
             end_lab_ppm: often(100_000),
             lab_interval_us: 5_000_000 + u64::from(often(60_000_000)),
