@@ -268,40 +268,39 @@ impl Planner {
         self.last_generation
     }
 
-    /// Champion for all, except canaries, who get what is on trial. A node's generation moves only when its models do.
+    /// Champion for all, except canaries, who get what is on trial. A node's generation moves only when its models do, and
+    /// whatever is new on a node is signed in that new generation: so it is above all that the node has seen (R5), also
+    /// when it goes back to an older model because a trial ended.
     fn derive(&mut self, fleet: &BTreeMap<DeviceId, Observed>) {
         for (device, observed) in fleet {
+            let known = self.desired.get(device).map_or(&[][..], |desired| &desired.models);
+            let next = Generation(self.last_generation.0 + 1);
             let mut models = Vec::new();
             for class in &observed.classes {
                 let trial = self.rollouts.iter().rev().find(|rollout| {
                     rollout.asset_class == *class
                         && matches!(&rollout.stage, Stage::Canary { devices, .. } if devices.contains(device))
                 });
-                let (pair, generation) = match (trial, self.champions.get(class)) {
-                    (Some(rollout), _) => (rollout.pair, rollout.generation),
-                    (None, Some(pair)) => (*pair, self.generation_of(class, *pair)),
-                    (None, None) => continue,
+                let Some(pair) = trial.map(|rollout| rollout.pair).or_else(|| self.champions.get(class).copied())
+                else {
+                    continue;
                 };
                 let roles = [(Some(pair.leader), Role::Leader), (pair.shadow, Role::Shadow)];
                 for (digest, role) in roles {
-                    if let Some(digest) = digest {
-                        models.push(Assignment { asset_class: class.clone(), digest, role, generation });
-                    }
+                    let Some(digest) = digest else { continue };
+                    let same = |model: &&Assignment| {
+                        model.asset_class == *class && model.digest == digest && model.role == role
+                    };
+                    let generation = known.iter().find(same).map_or(next, |model| model.generation);
+                    models.push(Assignment { asset_class: class.clone(), digest, role, generation });
                 }
             }
             models.truncate(MAX_MODELS);
-            let known = self.desired.get(device).map_or(&[][..], |desired| &desired.models);
             if known != models {
-                self.last_generation = Generation(self.last_generation.0 + 1);
-                let desired = Desired { generation: self.last_generation, models };
-                self.desired.insert(device.clone(), desired);
+                self.last_generation = next;
+                self.desired.insert(device.clone(), Desired { generation: next, models });
             }
         }
-    }
-
-    fn generation_of(&self, class: &Name, pair: Pair) -> Generation {
-        let rollout = self.rollouts.iter().rev().find(|rollout| rollout.asset_class == *class && rollout.pair == pair);
-        rollout.map_or(Generation(0), |rollout| rollout.generation)
     }
 }
 

@@ -111,6 +111,28 @@ fn r5_a_rollback_is_a_new_generation_that_names_the_older_model() {
     }
 }
 
+#[test]
+fn r5_a_canary_that_goes_back_gets_the_old_model_in_a_new_generation() {
+    let (registry, digests) = registry(2);
+    let mut fleet = fleet(2);
+    let mut planner = Planner::default();
+    planner.start(digests[0], "first", &registry, Micros(0)).expect("a leader");
+    for second in 0..20 {
+        planner.step(&POLICY, &fleet, Micros::from_secs(second));
+        obey(&planner, &mut fleet);
+    }
+    planner.start(digests[1], "second", &registry, Micros::from_secs(20)).expect("a leader");
+    planner.step(&POLICY, &fleet, Micros::from_secs(21));
+    let canary = DeviceId::new("edge-0").expect("a good name");
+    let on_trial = planner.desired(&canary).expect("it has a plan").clone();
+    assert_eq!(on_trial.models[0].digest, digests[1]);
+    planner.roll_back(&name("pump"), "not wanted", Micros::from_secs(22)).expect("an older model is known");
+    planner.step(&POLICY, &fleet, Micros::from_secs(23));
+    let back = planner.desired(&canary).expect("it has a plan");
+    assert_eq!(back.models[0].digest, digests[0]);
+    assert!(back.models[0].generation > on_trial.models[0].generation);
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Start(u8),

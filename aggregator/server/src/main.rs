@@ -191,7 +191,17 @@ async fn enrol(config: &Config, device: DeviceId, out: &std::path::Path, server:
     let catalogue = open_catalogue(config).await?;
     let keys = keys::Keys::load(&config.data.join("keys"), &config.tls.names)?;
     let server = server.unwrap_or_else(|| config.mqtt.listen.to_string());
-    let local = server.starts_with("127.") || server.starts_with("localhost:") || server.starts_with("[::1]");
+    let loopback = server.starts_with("127.") || server.starts_with("localhost:") || server.starts_with("[::1]");
+    // Off loopback the listener speaks TLS to everybody, local clients included.
+    let local = loopback && !keys::is_open(config.mqtt.listen);
+    let host = server.rsplit_once(':').map_or(server.as_str(), |(host, _)| host).trim_matches(['[', ']']);
+    if !local && config.mqtt.broker.is_empty() && !config.tls.names.iter().any(|name| name == host) {
+        anyhow::bail!(
+            "failed to enrol {device}: the server's certificate does not hold {host:?}; add it to `tls.names` and remove {} \
+             and server.key beside it, so that a new certificate is made",
+            config.data.join("keys").join("server.pem").display()
+        );
+    }
     let bundle = Bundle {
         version: BUNDLE_VERSION,
         tenant: config.tenant.clone(),
