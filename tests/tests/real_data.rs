@@ -93,7 +93,7 @@ fn skab_readings_arrive_with_every_hole_in_their_time() {
     let run = replay(&data, "skab", &arguments, &config, &windows);
     for (name, file) in files {
         let times = times(&data.join(file), ';', 0);
-        let holes = run.compare_with_times(name, "rig", &times, 30, 10, |step| step > 3, Quality::GAP);
+        let holes = run.compare_with_times((name, "rig"), &times, (30, 10), |step| step > 3, Quality::GAP);
         println!(
             "{name}: {} readings, {} windows, {holes} of them with a hole{}",
             times.len(),
@@ -117,7 +117,7 @@ fn the_ims_trend_arrives_whole() {
     let run = replay(&data, "ims", &[], &config, &windows);
     let times = times(&data.join("ims_test2_meanabs.csv"), ',', 1);
     for (channel, _) in channels {
-        run.compare_with_times(name, channel, &times, 6, 3, |step| step > 1800, Quality::GAP);
+        run.compare_with_times((name, channel), &times, (6, 3), |step| step > 1800, Quality::GAP);
     }
     println!("{} readings of 4 bearings, {} windows{}", times.len(), run.count(name), run.story(name));
 }
@@ -136,7 +136,7 @@ fn nab_goes_on_when_its_clock_goes_back() {
     let windows = BTreeMap::from([((file.to_owned(), "machine".to_owned()), grid)]);
     let run = replay(&data, "nab", &[], &config, &windows);
     let times = times(&data.join(format!("{file}.csv")), ',', 0);
-    let back = run.compare_with_times(file, "machine", &times, 12, 12, |step| step < 0, Quality::CLOCK_BACK);
+    let back = run.compare_with_times((file, "machine"), &times, (12, 12), |step| step < 0, Quality::CLOCK_BACK);
     assert!(back > 0, "the clock goes back somewhere in this file");
     println!(
         "{} readings, {} windows, {back} in which the clock goes back{}",
@@ -243,11 +243,9 @@ impl Run {
     /// The windows begin at the times of the file, and exactly those with such a step inside carry the flag and no value. Says how many.
     fn compare_with_times(
         &self,
-        asset: &str,
-        point: &str,
+        (asset, point): (&str, &str),
         times: &[i64],
-        window: usize,
-        hop: usize,
+        (window, hop): (usize, usize),
         broken: impl Fn(i64) -> bool,
         flag: Quality,
     ) -> usize {
