@@ -2,7 +2,7 @@
 
 use kilter_signal::table::{Schema, describe};
 use kilter_types::{
-    AlarmState, DeviceId, FeatureId, GroupKind, MAX_FEATURES, Micros, OperatingState, Quality, Role, Severity,
+    AlarmState, Cause, DeviceId, FeatureId, GroupKind, MAX_FEATURES, Micros, OperatingState, Quality, Role, Severity,
 };
 use serde::Serialize;
 
@@ -315,7 +315,7 @@ impl Live {
             .open()
             .filter(|(_, entry)| AssetKey::of(&entry.point) == *key)
             .map(|(_, entry)| entry)
-            .max_by_key(|entry| (entry.alarm.severity, entry.raised));
+            .max_by_key(|entry| (entry.alarm.severity, entry.alarm.cause != Cause::Unclear, entry.raised));
         let silent_after = ((machine.interval_us * 5.0) as i64).max(SILENT_AFTER.0);
         let stale = (now - machine.last_received).0 > silent_after;
         let (state, since) = match worst {
@@ -534,7 +534,9 @@ fn severity_word(severity: Severity) -> &'static str {
 }
 
 fn sentence(row: &FleetRow, alarms: &[AlarmView]) -> String {
-    let open = alarms.iter().find(|alarm| alarm.open);
+    // A cause with a name says more than one without, when both are as bad.
+    let open = alarms.iter().filter(|alarm| alarm.open);
+    let open = open.max_by_key(|alarm| (alarm.severity, alarm.cause != Cause::Unclear.as_str(), alarm.raised_us));
     match (row.state, open) {
         ("silent", _) => "Nothing has come in for much longer than usual.".into(),
         (_, Some(alarm)) => {
@@ -552,11 +554,18 @@ fn sentence(row: &FleetRow, alarms: &[AlarmView]) -> String {
                 "sensor" => "A faulty sensor",
                 _ => "Unusual behaviour without a clear cause",
             };
-            let lines = alarm.evidence.len();
-            let plural = if lines == 1 { "line" } else { "lines" };
-            format!("{what} at {}; {lines} {plural} of evidence.", alarm.point)
+            let proof = match (alarm.evidence.len(), alarm.contributions.first()) {
+                (0, None) => "no line of evidence".into(),
+                (0, Some(part)) => format!("{} deviates most", part.feature.replace('_', " ")),
+                (1, _) => "1 line of evidence".into(),
+                (lines, _) => format!("{lines} lines of evidence"),
+            };
+            format!("{what} at {}; {proof}.", alarm.point)
         }
         ("unknown", None) => "Learning what is normal here; fixed limits watch already.".into(),
+        (_, None) if row.score.is_some_and(|score| score > 1.0) => {
+            "The score is above its threshold; not long enough for an alarm.".into()
+        }
         (_, None) => "Runs as it did when it was commissioned.".into(),
     }
 }

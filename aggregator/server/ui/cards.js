@@ -30,11 +30,18 @@ function card(model) {
     h(
       "dl.facts",
       {},
-      facts.filter(([, value]) => value !== null && value !== undefined && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))),
+      facts
+        .filter(([, value]) => value !== null && value !== undefined && value !== "")
+        .map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))),
       h("div", {}, h("dt", {}, "Trained"), h("dd", {}, time(told.trained_at_us ?? model.imported))),
     ),
-    h("details", {}, h("summary", {}, "Figures and how to make it again"), figures(told), h("pre", { tabindex: "0" }, JSON.stringify({ reproduce: told.reproduce, features: told.features?.map((one) => one.name) }, null, 1))),
+    h("details", {}, h("summary", {}, "Figures and how to make it again"), figures(told), recipe(told)),
   );
+}
+
+function recipe(told) {
+  const text = JSON.stringify({ reproduce: told.reproduce, features: told.features?.map((one) => one.name) }, null, 1);
+  return h("pre", { tabindex: "0" }, text);
 }
 
 const versions = (snapshot) => Object.entries(snapshot ?? {}).map(([table, version]) => `${table.replace("_version", "")} ${version}`).join(", ");

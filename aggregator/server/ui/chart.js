@@ -14,10 +14,12 @@ export class Chart {
     this.drag = null;
     this.canvas = h("canvas", { tabindex: "0", role: "img" });
     this.readout = h("output.readout", { "aria-live": "off" });
+    const whole = { type: "button", hidden: true, title: "Show the whole range again (0)", onclick: () => options.onzoom?.(null, null) };
+    this.reset = h("button.small", whole, "Whole range");
     const tools = h(
       "span.tools",
       {},
-      (this.reset = h("button.small", { type: "button", hidden: true, title: "Show the whole range again (0)", onclick: () => options.onzoom?.(null, null) }, "Whole range")),
+      this.reset,
       h("button.small", { type: "button", title: "Save as picture", onclick: () => this.savePng() }, "PNG"),
       h("button.small", { type: "button", title: "Save the values shown", onclick: () => this.saveCsv() }, "CSV"),
     );
@@ -109,7 +111,7 @@ export class Chart {
     const parts = found.map(([line], place) => ({ text: texts[place], colour: series.length > 1 ? line.colour : null }));
     if (where) parts.push({ text: `${this.at === null ? "highest at " : "at "}${where}`, colour: null });
     const key = parts.map((part) => part.colour).join();
-    refill(this.readout, `${key}${parts.length}`, () => parts.map((part) => h("span", {}, part.colour && swatch(part.colour), h("span"))));
+    refill(this.readout, `${key}${parts.length}`, () => parts.map((part) => [" ", h("span", {}, part.colour && swatch(part.colour), h("span"))]));
     parts.forEach((part, place) => say(this.readout.children[place].lastChild, part.text));
     this.canvas.setAttribute("aria-label", `${this.options.title}: ${texts.length ? `${texts.join(", ")} ${where}` : "no values"}`);
   }

@@ -174,7 +174,13 @@ function featureTables(view, before) {
       h(
         "details",
         { open: first ? at === 0 : open.has(row.point), "data-point": row.point },
-        h("summary", {}, row.point, h("span.quiet", {}, ` ${row.features.length} values, `, time(row.t_us)), row.quality.length > 0 && h("span.tag.warn", {}, row.quality.join(", "))),
+        h(
+          "summary",
+          {},
+          row.point,
+          h("span.quiet", {}, ` ${row.features.length} values, `, time(row.t_us)),
+          row.quality.length > 0 && h("span.tag.warn", {}, row.quality.join(", ")),
+        ),
         h(
           "table",
           {},
@@ -183,7 +189,13 @@ function featureTables(view, before) {
             "tbody",
             {},
             row.features.map(([name, unit, value]) =>
-              h("tr", { title: value === null ? "not valid in this window" : measured(value, unit) }, h("th", { scope: "row" }, feature(name)), h("td", {}, number(value)), h("td.unit", {}, units(unit))),
+              h(
+                "tr",
+                { title: value === null ? "not valid in this window" : measured(value, unit) },
+                h("th", { scope: "row" }, feature(name)),
+                h("td", {}, number(value)),
+                h("td.unit", {}, units(unit)),
+              ),
             ),
           ),
         ),

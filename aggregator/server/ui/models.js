@@ -21,9 +21,12 @@ export function models(root) {
     const { models: view } = store;
     if (view === null) return;
     const machines = [...store.machines.values()];
-    const classes = [...new Set([...view.models.map((model) => model.key.asset_class), ...view.rollouts.map((rollout) => rollout.asset_class), ...machines.map((row) => row.asset_class)])]
-      .filter(Boolean)
-      .sort();
+    const named = [
+      ...view.models.map((model) => model.key.asset_class),
+      ...view.rollouts.map((rollout) => rollout.asset_class),
+      ...machines.map((row) => row.asset_class),
+    ];
+    const classes = [...new Set(named.filter(Boolean))].sort();
     const runs = (row) => [pathOf(row), row.device, row.models.map((model) => hex(model.digest) + model.role)];
     const items = classes.map((name) => {
       const mine = machines.filter((row) => row.asset_class === name);
@@ -78,7 +81,13 @@ function section(name, { models: mine, rollouts }, champion, machines) {
     comes.length > 0 && [h("h3", {}, "Coming"), cards(comes)],
     runs.length > 0 && [h("h3", {}, comes.length ? "Until then" : "In charge"), cards(runs)],
     older.length > 0 && h("details", {}, h("summary", {}, plural(older.length, "older model")), cards(older, false)),
-    rollouts.length > 1 && h("details", {}, h("summary", {}, plural(rollouts.length - 1, "earlier rollout")), h("ol.past", {}, rollouts.slice(1, 30).map((rollout) => past(rollout)))),
+    rollouts.length > 1 &&
+      h(
+        "details",
+        {},
+        h("summary", {}, plural(rollouts.length - 1, "earlier rollout")),
+        h("ol.past", {}, rollouts.slice(1, 30).map((rollout) => past(rollout))),
+      ),
   );
 }
 
@@ -99,7 +108,12 @@ function stages(rollout, machines) {
       `div.lane.${kind}`,
       {},
       h("h4", {}, `${title} `, h("b", {}, String(list.length))),
-      h("ul", {}, list.slice(0, 24).map((device) => h("li", { title: canaries.includes(device) ? "canary" : null }, device)), list.length > 24 && h("li.more", {}, `${list.length - 24} more`)),
+      h(
+        "ul",
+        {},
+        list.slice(0, 24).map((device) => h("li", { title: canaries.includes(device) ? "canary" : null }, device)),
+        list.length > 24 && h("li.more", {}, `${list.length - 24} more`),
+      ),
     );
   const part = devices.length ? lanes.has.length / devices.length : 0;
   return h(
@@ -138,7 +152,8 @@ function stages(rollout, machines) {
 
 function evidence(rollout) {
   if (rollout.stage === "canary") {
-    return rollout.running_since ? [" The canary reports it since ", time(rollout.running_since), "; it goes on when probation is over."] : " Waiting until the canary reports it.";
+    if (!rollout.running_since) return " Waiting until the canary reports it.";
+    return [" The canary reports it since ", time(rollout.running_since), "; it goes on when probation is over."];
   }
   if (rollout.stage === "waiting") return " Waiting for a node that serves such machines.";
   if (rollout.stage === "complete") return [" Everyone who is there has it since ", time(rollout.at), "."];
@@ -162,14 +177,16 @@ async function train(name) {
   store.run = { waiting: true, name, at: Date.now(), since: Date.now() };
   drawRun(document.querySelector(".run"));
   await act(async () => {
+    let answer;
     try {
-      await post("train", name ? { asset_class: name } : {});
+      answer = await post("train", name ? { asset_class: name } : {});
     } finally {
       store.run = null;
       drawRun(document.querySelector(".run"));
     }
     await readModels();
-    return "Trained. The rollout starts by itself.";
+    const skipped = (answer.skipped ?? []).map((skip) => `${skip.asset_class} (${skip.why})`);
+    return `Trained; the rollout starts by itself.${skipped.length ? ` Left out: ${skipped.join("; ")}` : ""}`;
   });
 }
 
@@ -181,7 +198,7 @@ function drawRun(element) {
   element.hidden = stale;
   if (stale) return;
   const told = run.progress ?? run;
-  const parts = [told.asset_class ?? run.name, told.family?.replaceAll("_", " "), told.phase];
+  const parts = [told.asset_class ?? run.name, told.family?.replaceAll("_", " "), told.stage === "training" ? null : told.stage];
   const share = told.steps > 0 ? told.step / told.steps : null;
   if (share !== null) parts.push(`step ${told.step} of ${told.steps}`);
   if (Number.isFinite(told.held_out_loss)) parts.push(`held-out loss ${number(told.held_out_loss)}`);

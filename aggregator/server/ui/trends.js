@@ -3,7 +3,7 @@
 import { Chart } from "./chart.js";
 import { h, refill } from "./dom.js";
 import { place, select } from "./route.js";
-import { feature } from "./text.js";
+import { STATES, feature } from "./text.js";
 
 const RANGES = [
   ["5 min", 300],
@@ -42,7 +42,8 @@ export class Trends {
     this.view = view;
     const series = group(view.trends);
     const keys = series.map((one) => one.key).join("\n");
-    if (refill(this.grid, keys, () => (series.length ? series.map((one) => this.chart(one)) : h("p.quiet", {}, "No trend yet: the first window is still being filled.")))) {
+    const none = () => h("p.quiet", {}, "No trend yet: the first window is still being filled.");
+    if (refill(this.grid, keys, () => (series.length ? series.map((one) => this.chart(one)) : none()))) {
       for (const key of this.charts.keys()) if (!series.some((one) => one.key === key)) this.charts.delete(key);
     }
     this.series = series;
@@ -130,7 +131,7 @@ function group(trends) {
     });
     // The week is kept for the machine, not for each point: it stands beside them as a line of its own.
     const week = scores.find((trend) => trend.week.length)?.week ?? [];
-    const oldest = Math.min(...scores.filter((trend) => !trend.name.startsWith("shadow")).map((trend) => trend.values[0]?.[0] ?? Infinity));
+    const oldest = Math.max(...scores.filter((trend) => !trend.name.startsWith("shadow")).map((trend) => trend.values[0]?.[0] ?? 0));
     lines.forEach((line) => (line.week = []));
     if (week.length) lines.push({ label: "all points, ten minutes each", colour: "--muted", values: [], week, until: oldest });
     out.push({ key: `score ${lines.map((line) => line.label).join()}`, title: "Score over threshold", unit: "1", lines, score: true, limit: 1 });
@@ -138,7 +139,9 @@ function group(trends) {
   const rank = (trend) => LEADING.indexOf(trend.name.replace(/^.*?(?=[a-z0-9_]+$)/, "")) + (LEADING.includes(trend.name) ? 0 : LEADING.length);
   for (const trend of trends.filter((other) => !scores.includes(other)).sort((a, b) => a.point.localeCompare(b.point) || rank(a) - rank(b))) {
     const title = points.size > 1 ? `${trend.point}: ${feature(trend.name)}` : feature(trend.name);
-    out.push({ key: `${trend.point} ${trend.name}`, title, unit: trend.unit, name: trend.name, point: trend.point, lines: [{ ...trend, label: feature(trend.name), colour: "--accent" }], limit: trend.limit });
+    const lines = [{ ...trend, label: feature(trend.name), colour: "--accent" }];
+    const { name, point, unit, limit } = trend;
+    out.push({ key: `${point} ${name}`, title, unit, name, point, lines, limit });
   }
   return out;
 }
@@ -159,7 +162,8 @@ function limits(one, alarms) {
 function bands(one, alarms) {
   return alarms
     .filter((alarm) => one.score || alarm.point === one.point)
-    .map((alarm) => ({ from: alarm.raised_us, to: alarm.cleared_us, state: alarm.worst }));
+    .map((alarm) => ({ from: alarm.raised_us, to: alarm.cleared_us, state: alarm.worst }))
+    .sort((a, b) => STATES.indexOf(b.state) - STATES.indexOf(a.state));
 }
 
 /** The median time between values. */
