@@ -41,7 +41,7 @@ pub struct FleetConfig {
 pub enum Plant {
     /// The agent counts as acknowledged what is appended and not yet synced.
     AgentAcksBeforeSync,
-    /// The aggregator accepts what is appended and not yet synced.
+    /// The aggregator accepts what is appended, and syncs it within a second.
     AggregatorAcksBeforeSync,
     /// The agent takes an accepted mark for a committed one.
     ReleaseOnAccepted,
@@ -339,7 +339,9 @@ impl Fleet {
             let Some(server) = &mut self.server else { continue };
             let waits = server.handle(agent, &frame, &self.world)?;
             if waits && !std::mem::replace(&mut self.sync_planned, true) {
-                let delay_us = self.random.between(1_000, 20_000);
+                // Who has answered already is in no hurry.
+                let early = self.world.plant == Some(Plant::AggregatorAcksBeforeSync);
+                let delay_us = self.random.between(1_000, if early { 1_000_000 } else { 20_000 });
                 self.world.push_in(delay_us, Event::ServerSync(self.boot));
             }
             if !self.clear && self.random.chance_ppm(self.weather.end_server_ppm) {
