@@ -46,10 +46,13 @@ impl Trainer {
 
     /// Trains: commits what is there, pins it, runs. Progress goes to `progress`, which may lag behind.
     pub(crate) async fn train(&self, request: Request, progress: mpsc::Sender<Value>) -> anyhow::Result<Value> {
-        if let Some(running) = &self.inner().running {
-            bail!("a training started by {} is running; wait for its end", running.reason);
+        {
+            let mut inner = self.inner();
+            if let Some(running) = &inner.running {
+                bail!("a training started by {} is running; wait for its end", running.reason);
+            }
+            inner.running = Some(request.clone());
         }
-        self.inner().running = Some(request.clone());
         let started = clock::now();
         let result = self.run(request.clone(), started, progress).await;
         let mut inner = self.inner();

@@ -319,6 +319,60 @@ fn a_failing_disk_stops_commits_and_nothing_else_and_they_go_on_when_it_works_ag
     lab.terminate();
 }
 
+/// A small disk of its own, unmounted when dropped.
+struct Disk(std::path::PathBuf);
+
+impl Disk {
+    fn mount(at: &Path, size: &str) -> Option<Self> {
+        std::fs::create_dir_all(at).expect("a folder");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", size, "tmpfs"]).arg(at).stderr(Stdio::null());
+        mount.status().is_ok_and(|status| status.success()).then(|| Self(at.to_owned()))
+    }
+}
+
+impl std::ops::Drop for Disk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_is_told_as_such_and_retries_do_not_fill_it_further() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    let Some(_disk) = Disk::mount(&data.join("lake"), "size=1m") else {
+        println!("not run: 1 (only root may mount a small disk)");
+        return;
+    };
+    config(data, "[commit]\nmax_wait_ms = 50\n");
+    let mut server = Server::open(data, 9, Vec::new());
+    server.features("press", 0..5);
+    let lab = Lab::start(data);
+    within(60, || committed(data).filter(|published| published["offset"] == server.journal.next_offset().get()));
+    let before = committed(data);
+    let ballast = data.join("lake").join("ballast");
+    let mut file = std::fs::File::create(&ballast).expect("created");
+    while file.write_all(&[7; 1024]).is_ok() {}
+    drop(file);
+    server.features("press", 5..9);
+    let told = within(60, || ask(data, &json!({ "op": "status" })).ok()?["error"].as_str().map(str::to_owned));
+    assert!(told.contains("full"), "{told}");
+    assert_eq!(committed(data), before, "nothing is published");
+    assert_eq!(seqs(data), (0..9).collect::<Vec<_>>(), "and everything is still seen");
+    std::fs::remove_file(&ballast).expect("removed");
+    within(60, || committed(data).filter(|published| published["offset"] == server.journal.next_offset().get()));
+    assert_eq!(seqs(data), (0..9).collect::<Vec<_>>());
+    // Files of the tries that failed would be two for one version.
+    let files = std::fs::read_dir(data.join("lake/features/day=1970-01-01")).expect("a folder").flat_map(|bucket| {
+        std::fs::read_dir(bucket.expect("an entry").path())
+            .expect("a folder")
+            .map(|file| file.expect("an entry").path())
+    });
+    assert_eq!(files.count(), 2, "one file per commit");
+    lab.terminate();
+}
+
 /// Windows of a machine that a model can learn from, as a device of class `press` would send them.
 fn plant(server: &mut Server, windows: std::ops::Range<u64>, level: f32) {
     let schema = kilter_signal::table::Schema::of(GroupKind::Vibration, 1);

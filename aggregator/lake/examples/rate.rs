@@ -8,8 +8,8 @@ use std::time::Instant;
 use kilter_fold::{Output, Row};
 use kilter_lake::{DeltaTable, Offset, Rows, Table, TableName, open_gate};
 use kilter_types::{
-    DeviceId, Epoch, FeatureRow, FeatureVector, GroupKind, JournalId, Micros, Monotonic, OperatingState, Payload, Point,
-    Quality, Record, Rpm, SchemaHash, Timeline,
+    DeviceId, Epoch, FeatureRow, FeatureVector, GroupKind, JournalId, Micros, Monotonic, OperatingState, Payload,
+    Point, Quality, Record, Rpm, SchemaHash, Timeline,
 };
 
 type Failed = Box<dyn std::error::Error>;
@@ -47,8 +47,10 @@ async fn main() -> Result<(), Failed> {
 /// One of 5,000 machines' windows, noise in every value.
 fn output(i: u64) -> Result<Output, Failed> {
     let machine = i % 5_000;
-    let noise = |k: u64| (i.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(k << 40) >> 40) as f32 / (1 << 24) as f32;
-    let vector = FeatureVector { schema: SchemaHash(7), values: (0..32).map(noise).collect(), valid: u64::from(u32::MAX) };
+    let noise =
+        |k: u64| (i.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(k << 40) >> 40) as f32 / (1 << 24) as f32;
+    let vector =
+        FeatureVector { schema: SchemaHash(7), values: (0..32).map(noise).collect(), valid: u64::from(u32::MAX) };
     let payload = Payload::Features(FeatureRow {
         group: 0,
         kind: GroupKind::Vibration,
