@@ -416,6 +416,7 @@ impl Fleet {
 
     /// The aggregator's machine or process ends; now and then its journal is lost with it.
     fn end_server(&mut self) {
+        self.kept.outlived = self.server.as_ref().map(Server::marks).unwrap_or_default();
         (self.server, self.lab) = (None, None);
         self.outcome.aggregator_ends += 1;
         if self.random.below(2) == 0 {

@@ -41,6 +41,8 @@ pub(crate) struct Kept {
     pub(crate) snapshot: Option<(JournalId, u64, Vec<u8>)>,
     /// `committed.json`: what the lab has told.
     pub(crate) committed: Option<(JournalId, u64, Vec<MarkState>)>,
+    /// What the last run had accepted; only a planted mistake looks at it.
+    pub(crate) outlived: Vec<MarkState>,
 }
 
 /// A batch that is appended and not yet durable.
@@ -186,6 +188,10 @@ impl Server {
         JournalId(self.journal.id())
     }
 
+    pub(crate) fn marks(&self) -> Vec<MarkState> {
+        self.fold.marks()
+    }
+
     pub(crate) fn duplicates(&self) -> u64 {
         self.fold.duplicates()
     }
@@ -257,10 +263,7 @@ impl Server {
 fn first_marks(kept: &Kept, world: &Context) -> Vec<MarkState> {
     let mut marks = match world.plant {
         Some(Plant::StaleMarks) => kept.committed.as_ref().map(|(_, _, marks)| marks.clone()).unwrap_or_default(),
-        Some(Plant::MarksOutliveJournal) => {
-            let fold = kept.snapshot.as_ref().and_then(|(_, _, bytes)| Fold::restore(bytes).ok());
-            fold.map(|fold| fold.marks()).unwrap_or_default()
-        }
+        Some(Plant::MarksOutliveJournal) => kept.outlived.clone(),
         _ => world.lake.marks(),
     };
     if world.plant == Some(Plant::DedupOffByOne) {
