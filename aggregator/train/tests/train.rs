@@ -1,0 +1,221 @@
+//! A run on simulated rows: what it gives, how fast, and that it is the same twice.
+
+use kilter_infer::{Artifact, Family, Scratch, State};
+use kilter_train::{Dataset, Feature, Progress, Rows, TrainError, TrainOptions, Trained, train};
+use kilter_types::{Digest, FeatureId, FeatureRef, GroupKind, Role};
+
+const NAMES: [&str; 20] = [
+    "rms",
+    "peak",
+    "crest_factor",
+    "kurtosis",
+    "skewness",
+    "velocity_rms",
+    "band_rms_00",
+    "band_rms_01",
+    "band_rms_05",
+    "band_rms_10",
+    "band_rms_15",
+    "spectral_centroid",
+    "spectral_entropy",
+    "envelope_rms",
+    "envelope_kurtosis",
+    "shaft_1x",
+    "shaft_2x",
+    "bpfo_amplitude",
+    "bpfi_amplitude",
+    "temperature_level",
+];
+
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> f32 {
+        let mut draw = || {
+            self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (self.0 >> 40) as f32 / 16_777_216.0 - 0.5
+        };
+        (draw() + draw() + draw() + draw()) * 1.7
+    }
+}
+
+/// Machines whose features follow a slowly wandering load, each with its own offset, in two regimes.
+fn rows(assets: u32, windows: u64, seed: u64, fault: impl Fn(&str) -> f32) -> Rows {
+    let mut rows = Rows::default();
+    for asset in 0..assets {
+        let mut noise = Noise(seed ^ u64::from(asset) << 32);
+        let mut load = 0.0f32;
+        for index in 0..windows {
+            load = 0.97 * load + 0.25 * noise.next();
+            let regime = u8::from(index >= windows / 2);
+            for (i, name) in NAMES.iter().enumerate() {
+                let slope = [0.8, -0.5, 0.3, 1.0][i % 4];
+                let level = 5.0 + i as f32 + 0.1 * asset as f32 + f32::from(regime) * (i % 3) as f32;
+                rows.values.push(level + slope * load + 0.3 * noise.next() + fault(name));
+            }
+            rows.valid.push((1 << NAMES.len()) - 1);
+            rows.asset.push(asset);
+            rows.series.push(asset);
+            rows.index.push(index);
+            rows.time_us.push(index as i64 * 1_000_000);
+            rows.regime.push(regime);
+            rows.rpm.push(1_500.0 + 300.0 * f32::from(regime) + load);
+            rows.load.push(f32::NAN);
+        }
+    }
+    rows
+}
+
+fn dataset(assets: u32, windows: u64) -> Dataset {
+    let feature = |(i, name): (usize, &&str)| Feature {
+        reference: FeatureRef { id: FeatureId(i as u16 + 1), hash: 7_000 + i as u32 },
+        name: (*name).to_owned(),
+    };
+    Dataset {
+        group: GroupKind::Vibration,
+        features: NAMES.iter().enumerate().map(feature).collect(),
+        healthy: rows(assets, windows, 1, |_| 0.0),
+        faulty: Rows::default(),
+    }
+}
+
+fn quick() -> TrainOptions {
+    TrainOptions { sequence_len: 8, hidden: 16, max_steps: 60, look_every: 20, ..TrainOptions::default() }
+}
+
+fn run(dataset: &Dataset, options: &TrainOptions) -> Trained {
+    train(dataset, options, &mut |_| ()).expect("the data set is good")
+}
+
+#[test]
+fn a_run_gives_two_certified_models_with_cards_that_name_each_other() {
+    let data = dataset(5, 260);
+    let mut seen: Vec<Progress> = Vec::new();
+    let trained = train(&data, &quick(), &mut |progress| seen.push(progress)).expect("the data set is good");
+    assert_eq!(seen.iter().map(|p| p.step).collect::<Vec<_>>(), [20, 40, 60]);
+    assert!(seen[2].held_out_loss < seen[0].held_out_loss, "the loss falls: {seen:?}");
+    let [leader, shadow] = &trained.models[..] else { panic!("two models") };
+    assert_eq!((leader.card.role, shadow.card.role), (Role::Leader, Role::Shadow));
+    assert_eq!(leader.card.pair.as_ref(), Some(&shadow.card.digest));
+    let mut families = Vec::new();
+    for model in &trained.models {
+        let artifact = Artifact::parse(&model.artifact).expect("an artifact");
+        assert_eq!(artifact.certify(&mut State::<4096>::new(), &mut Scratch::new()), Ok(()));
+        assert_eq!(Digest::of(&model.artifact).to_string(), model.card.digest);
+        let named: Vec<u16> = model.card.features.iter().map(|feature| feature.id).collect();
+        assert_eq!(artifact.features().map(|feature| feature.id.0).collect::<Vec<_>>(), named);
+        assert_eq!(artifact.regimes().count(), 2);
+        assert!(model.card.parity_max_abs <= 1e-5);
+        let json = serde_json::to_string(&model.card).expect("a card is JSON");
+        let read: kilter_train::Card = serde_json::from_str(&json).expect("its own JSON");
+        assert_eq!(
+            (&read.digest, &read.features, read.role),
+            (&model.card.digest, &model.card.features, model.card.role)
+        );
+        families.push(artifact.family());
+    }
+    assert!(families.contains(&Family::LstmAutoencoder) && families.contains(&Family::Statistic));
+}
+
+#[test]
+fn the_same_rows_and_seed_give_the_same_digests_in_any_row_order_p2() {
+    let data = dataset(5, 200);
+    let digests = |data: &Dataset, options: &TrainOptions| -> Vec<String> {
+        run(data, options).models.into_iter().map(|model| model.card.digest).collect()
+    };
+    let first = digests(&data, &quick());
+    let mut dated = quick();
+    dated.origin.trained_at_us = 77;
+    assert_eq!(first, digests(&data, &dated), "dates are no part of an artifact");
+    assert_eq!(first, digests(&reversed(&data), &quick()));
+    assert_ne!(first, digests(&data, &TrainOptions { seed: 2, ..quick() }));
+}
+
+fn reversed(data: &Dataset) -> Dataset {
+    fn back<T: Copy>(column: &[T]) -> Vec<T> {
+        column.iter().rev().copied().collect()
+    }
+    let rows = &data.healthy;
+    let healthy = Rows {
+        values: rows.values.chunks(NAMES.len()).rev().flatten().copied().collect(),
+        valid: back(&rows.valid),
+        asset: back(&rows.asset),
+        series: back(&rows.series),
+        index: back(&rows.index),
+        time_us: back(&rows.time_us),
+        regime: back(&rows.regime),
+        rpm: back(&rows.rpm),
+        load: back(&rows.load),
+    };
+    Dataset { healthy, ..data.clone() }
+}
+
+#[test]
+fn the_leader_is_quiet_on_healthy_rows_and_loud_on_a_fault_it_never_saw() {
+    let trained = run(&dataset(6, 400), &TrainOptions { max_steps: 200, ..quick() });
+    let bearing = |name: &str| if name.starts_with("envelope") || name.starts_with("bpf") { 4.0 } else { 0.0 };
+    for model in &trained.models {
+        let artifact = Artifact::parse(&model.artifact).expect("an artifact");
+        let above = |rows: &Rows| {
+            let (mut state, mut scratch) = (State::<4096>::new(), Scratch::new());
+            let (mut above, mut count) = (0, 0);
+            for i in 0..rows.len() {
+                let row: Vec<f32> =
+                    artifact.features().map(|f| rows.row(i, NAMES.len())[usize::from(f.id.0) - 1]).collect();
+                if let Some(scored) = artifact.push(&row, &mut state, &mut scratch).expect("the row is good") {
+                    count += 1;
+                    above += usize::from(scored.anomaly > artifact.threshold());
+                }
+            }
+            f64::from(above as u32) / f64::from(count as u32)
+        };
+        let healthy = above(&rows(1, 200, 1, |_| 0.0));
+        let faulty = above(&rows(1, 200, 1, bearing));
+        println!("{}: healthy {healthy}, faulty {faulty}, {}", model.card.family, model.card.why);
+        assert!(healthy < 0.02, "{} is above its threshold on {healthy} of healthy windows", model.card.family);
+        let leads = model.card.role == Role::Leader;
+        assert!(!leads || faulty > 0.9, "{} finds {faulty} of faulty windows", model.card.family);
+    }
+}
+
+#[test]
+fn too_few_rows_dead_features_and_bad_columns_are_said_clearly() {
+    let error = |data: &Dataset| train(data, &quick(), &mut |_| ()).map(|_| ()).expect_err("nothing to train on");
+    assert!(matches!(error(&dataset(1, 40)), TrainError::TooFew { .. }));
+    let mut dead = dataset(5, 100);
+    dead.healthy.values.fill(3.0);
+    assert!(matches!(error(&dead), TrainError::NoFeatures { .. }));
+    let mut short = dataset(5, 100);
+    short.healthy.rpm.pop();
+    assert!(matches!(error(&short), TrainError::Dataset(_)));
+    let mut nan = dataset(5, 100);
+    nan.healthy.values[3] = f32::NAN;
+    assert!(matches!(error(&nan), TrainError::Dataset(_)));
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "it measures time")]
+fn a_full_budget_is_timed_and_used_up_when_patience_is_long() {
+    let data = dataset(8, 800);
+    let start = std::time::Instant::now();
+    let mut last = None;
+    let trained = train(&data, &TrainOptions { patience: 99, ..TrainOptions::default() }, &mut |p| {
+        println!("{p:?} after {:.2} s", start.elapsed().as_secs_f64());
+        last = Some(p);
+    });
+    let secs = start.elapsed().as_secs_f64();
+    let trained = trained.expect("the data set is good");
+    let last = last.expect("a report");
+    println!("{} steps, {secs:.2} s in all, {last:?}", last.step);
+    for model in &trained.models {
+        println!(
+            "{} {} bytes, {}, {:?}, parity {:e}",
+            model.card.family,
+            model.artifact.len(),
+            model.card.why,
+            model.card.metrics,
+            model.card.parity_max_abs
+        );
+    }
+    assert_eq!(last.step, 800);
+}
