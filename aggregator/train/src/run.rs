@@ -40,7 +40,7 @@ pub fn train(
     dataset.check()?;
     let bench = Bench::new(dataset, options)?;
     let statistic = bench.statistic()?;
-    let (network, parity, history) = bench.autoencoder(progress)?;
+    let Exported { bytes: network, parity, history } = bench.autoencoder(progress)?;
 
     let (ours, theirs) = (bench.test(&network)?, bench.test(&statistic)?);
     let leads = |a: &Figures, b: &Figures| a.false_alarm_share <= MOST_FALSE && a.merit() > b.merit();
@@ -79,6 +79,13 @@ pub fn train(
         models.reverse();
     }
     Ok(Trained { models })
+}
+
+/// The network's artifact and what its card says beyond the figures.
+struct Exported {
+    bytes: Vec<u8>,
+    parity: f64,
+    history: BTreeMap<String, f64>,
 }
 
 /// The data on the bench, cut once for both models.
@@ -126,10 +133,7 @@ impl<'a> Bench<'a> {
     }
 
     /// The network with the better way to score, its parity with Burn, and what to say about its training.
-    fn autoencoder(
-        &self,
-        progress: &mut dyn FnMut(Progress),
-    ) -> Result<(Vec<u8>, f64, BTreeMap<String, f64>), TrainError> {
+    fn autoencoder(&self, progress: &mut dyn FnMut(Progress)) -> Result<Exported, TrainError> {
         let TrainOptions { sequence_len, hidden, code, max_windows, .. } = *self.options;
         let inputs = self.prepared.columns.len();
         let windows = windows(&self.prepared.parts.fit, sequence_len, max_windows);
@@ -157,7 +161,7 @@ impl<'a> Bench<'a> {
             ("held_out_loss".to_owned(), f64::from(fitted.held_out_loss)),
             ("training_windows".to_owned(), train.len() as f64),
         ]);
-        Ok((bytes, parity, history))
+        Ok(Exported { bytes, parity, history })
     }
 
     /// Features weighted by how well they come back when healthy, and the threshold for the false-alarm budget.
