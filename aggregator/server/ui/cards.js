@@ -2,7 +2,7 @@
 
 import { digest, time } from "./parts.js";
 import { h } from "./dom.js";
-import { bytes, number } from "./text.js";
+import { bytes, capital, number } from "./text.js";
 
 /** Cards side by side; a pair of them with the figures that decided. */
 export function cards(models, pair = models.length === 2) {
@@ -26,7 +26,7 @@ function card(model) {
     `article.card.${model.role}`,
     {},
     h("header", {}, h("h3", {}, `${model.name} v${model.version}`), h(`span.tag.${model.role}`, {}, model.role === "leader" ? "leads" : "shadow"), digest(model.digest)),
-    told.why && h("p", {}, told.why),
+    told.why && h("p", {}, capital(told.why)),
     h(
       "dl.facts",
       {},

@@ -80,7 +80,7 @@ function section(name, { models: mine, rollouts }, champion, machines) {
     current ? stages(current, machines) : h("p.quiet", {}, "No model yet: each machine's own baseline and the fixed limits decide."),
     comes.length > 0 && [h("h3", {}, "Coming"), cards(comes)],
     runs.length > 0 && [h("h3", {}, comes.length ? "Until then" : "In charge"), cards(runs)],
-    older.length > 0 && h("details", {}, h("summary", {}, plural(older.length, "older model")), cards(older, false)),
+    older.length > 0 && h("details", {}, h("summary", {}, plural(older.length, "other model")), cards(older, false)),
     rollouts.length > 1 &&
       h(
         "details",
@@ -145,7 +145,7 @@ function stages(rollout, machines) {
       {},
       lane("Has it", lanes.has, "has"),
       !ended && lane("Gets it", lanes.gets, "gets"),
-      lane(ended ? "Has another" : "Next", lanes.waits, "waits"),
+      lane(ended ? "Without it" : "Next", lanes.waits, "waits"),
     ),
   );
 }

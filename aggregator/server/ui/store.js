@@ -24,6 +24,11 @@ const listeners = new Set();
 const refresh = { timer: 0 };
 let samples = [];
 
+/** Milliseconds before the next try; grows until a read succeeds. */
+const FIRST_PAUSE = 500;
+const LAST_PAUSE = 8_000;
+let pause = FIRST_PAUSE;
+
 /** Now by the server's clock, in microseconds. */
 export const now = () => Date.now() * 1000 + store.skew;
 
@@ -39,13 +44,11 @@ function tell(kind, value) {
 
 /** Reads and follows for ever. */
 export async function follow() {
-  let pause = 500;
   setInterval(() => store.link === "live" && readFleet().catch(() => {}), 10_000);
   for (;;) {
     try {
       await stream((kind, value) => {
         if (kind === "open") {
-          pause = 500;
           readAll();
         } else {
           take(kind, value);
@@ -57,7 +60,7 @@ export async function follow() {
       lost(error.status ? error.message : "The aggregator does not answer.");
     }
     await new Promise((next) => setTimeout(next, pause * (0.75 + Math.random() / 2)));
-    pause = Math.min(pause * 2, 8_000);
+    pause = Math.min(pause * 2, LAST_PAUSE);
   }
 }
 
@@ -65,6 +68,7 @@ export async function follow() {
 export async function readAll() {
   try {
     await readFleet();
+    pause = FIRST_PAUSE;
     setLink("live", "");
     await Promise.all([readAlarms(), readModels()]);
   } catch (error) {
