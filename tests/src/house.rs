@@ -81,6 +81,10 @@ impl House {
             Self { dir, ports, machines, bins, options, aggregator: None, plant: None, agents: BTreeMap::new() };
         fs::write(house.dir.join("aggregator.toml"), house.aggregator_config())
             .context("write the aggregator's config")?;
+        // In a short story a new regime must not take minutes to be believed.
+        fs::create_dir_all(house.data_dir()).context("create the data folder")?;
+        let lab = "[drift]\nsettle_secs = 10\ncooldown_secs = 20\n";
+        fs::write(house.data_dir().join("lab.toml"), lab).context("write the lab's config")?;
         Ok(house)
     }
 

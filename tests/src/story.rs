@@ -34,10 +34,16 @@ pub fn baselines(house: &mut House, pace: &Pace) -> anyhow::Result<()> {
     })
 }
 
-/// Presses "train" and waits until a model leads on every machine; returns the leaders per class.
+/// Presses "train" until the lake holds enough, and waits until a model leads on every machine; returns the leaders per class.
 pub fn first_models(house: &mut House, pace: &Pace, seed: u64) -> anyhow::Result<BTreeMap<String, String>> {
     house.wait_for("the lab", pace.patience * 4, |house| crate::get(house.ports.http, "/api/lab").ok())?;
-    post(house.ports.http, "/api/train", &json!({ "seed": seed }))?;
+    let classes: BTreeSet<_> = house.machines.iter().map(|machine| machine.class.clone()).collect();
+    for class in classes {
+        house.wait_for(&format!("enough windows to train on {class}"), pace.patience * 2, |house| {
+            let wanted = json!({ "seed": seed, "asset_class": class });
+            post(house.ports.http, "/api/train", &wanted).ok()
+        })?;
+    }
     new_models(house, pace, &BTreeMap::new())
 }
 

@@ -10,7 +10,7 @@ use kilter_tests::{Bins, House, Options, Ports, Tuning, expected};
 use serde_json::Value;
 
 const TUNING: Tuning =
-    Tuning { commissioning_windows: 40, window: 8192, temperature_window: 10, period_secs: 1.0, report_secs: 1.0 };
+    Tuning { commissioning_windows: 40, window: 4096, temperature_window: 10, period_secs: 1.0, report_secs: 1.0 };
 
 #[test]
 fn the_whole_story_holds_with_kills_at_random_moments() {

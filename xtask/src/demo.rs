@@ -60,7 +60,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         spec: None,
         tuning: Tuning {
             commissioning_windows: 40,
-            window: 8192,
+            window: 4096,
             temperature_window: 10,
             period_secs: 1.0,
             report_secs: 2.0,
