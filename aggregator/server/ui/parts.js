@@ -50,6 +50,9 @@ export function running(models) {
   );
 }
 
+/** Linear up to twice the threshold, logarithmic above: a score of a thousand must not flatten the way there. */
+const soft = (value) => (value <= 2 ? value : 2 + Math.log2(value / 2));
+
 const WIDE = 120;
 const HIGH = 28;
 
@@ -74,10 +77,11 @@ export function redrawSpark(element, points, state) {
     element.setAttribute("aria-label", "no score yet");
     return;
   }
-  const highest = Math.max(1.25, ...points.map(([, value]) => value));
+  const worst = Math.max(...points.map(([, value]) => value));
+  const highest = Math.max(1.25, soft(worst));
   const [from, to] = [points[0][0], points.at(-1)[0]];
   const x = (t) => (to > from ? ((t - from) / (to - from)) * (WIDE - 3) + 1 : WIDE - 2);
-  const y = (value) => HIGH - 1.5 - (Math.max(0, value) / highest) * (HIGH - 4);
+  const y = (value) => HIGH - 1.5 - (soft(Math.max(0, value)) / highest) * (HIGH - 4);
   const path = points.map(([t, value], at) => `${at ? "L" : "M"}${x(t).toFixed(1)} ${y(value).toFixed(1)}`).join("");
   line.setAttribute("d", points.length === 1 ? `${path}h2` : path);
   const part = points.map(([t, value], at) => `${at ? "L" : "M"}${x(t).toFixed(1)} ${y(Math.max(1, value)).toFixed(1)}`).join("");
@@ -85,7 +89,7 @@ export function redrawSpark(element, points, state) {
   limit.setAttribute("visibility", "visible");
   limit.setAttribute("y1", y(1));
   limit.setAttribute("y2", y(1));
-  element.setAttribute("aria-label", `score over threshold, last ${number(points.at(-1)[1], 2)}, highest ${number(highest, 2)}`);
+  element.setAttribute("aria-label", `score over threshold, last ${number(points.at(-1)[1], 2)}, highest ${number(worst, 2)}`);
 }
 
 /** Records maintenance that was done on a machine. */

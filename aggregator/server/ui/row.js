@@ -4,7 +4,7 @@ import { h, refill, say, style } from "./dom.js";
 import { badge, redrawSpark, running, spark } from "./parts.js";
 import { go } from "./route.js";
 import { now } from "./store.js";
-import { absolute, ago, capital, cause, life, number, span } from "./text.js";
+import { absolute, ago, capital, cause, life, number, ratio, span } from "./text.js";
 
 /** One row; fills only what changed. */
 export class Row {
@@ -51,7 +51,7 @@ export class Row {
     say(this.site, row.site);
     say(this.cause, row.cause ? capital(cause(row.cause)) : row.drift ? `drift, ${Math.round(row.drift * 100)} % unfamiliar` : "");
     redrawSpark(this.spark, row.spark, row.state);
-    say(this.score, row.score === null ? "" : row.score.toFixed(2));
+    say(this.score, row.score === null ? "" : ratio(row.score));
     say(this.velocity, row.velocity_mm_s === null ? "–" : `${number(row.velocity_mm_s, 3)} mm/s`);
     refill(this.life, String(row.rul_h), () => (row.rul_h ? [life(row.rul_h)[0], h("span.between", {}, ` ${life(row.rul_h)[1]}`)] : "–"));
     this.life.classList.toggle("nothing", !row.rul_h);

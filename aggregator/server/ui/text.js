@@ -51,6 +51,12 @@ export function number(value, digits = 3) {
   return value.toFixed(places);
 }
 
+/** A score over its threshold, in at most five characters. */
+export function ratio(value) {
+  if (value < 100) return value.toFixed(2);
+  return value < 10_000 ? String(Math.round(value)) : `${Math.min(9999, Math.round(value / 1000))}k`;
+}
+
 /** A number with its unit; a unit of `1` is none. */
 export const measured = (value, unit) => (unit && unit !== "1" ? `${number(value)} ${units(unit)}` : number(value));
 
