@@ -37,7 +37,7 @@ pub fn query(sql: &str, views: &[View], max_rows: usize) -> Result<Answer, Histo
     let said = |error: polars::error::PolarsError| HistoryError::Query(error.to_string());
     // One row more than allowed tells whether there were more.
     let most = u32::try_from(max_rows.saturating_add(1)).unwrap_or(u32::MAX);
-    let plan = context.execute(sql).map_err(said)?.limit(most.into());
+    let plan = context.execute(sql).map_err(said)?.limit(most);
     let frame = match plan.clone().collect() {
         // Polars turns the count of a union's rows into a sum of 128-bit numbers, a type that costs minutes of build time and is
         // left out here. Without pushing the projection down it counts them plainly.

@@ -93,7 +93,7 @@ impl State {
         let upto = snapshot.offset.map_or(0, |offset| offset.offset);
         if let Some(tail) = self.tails.get_mut(&snapshot.table) {
             // Rows of a chunk ascend by offset; one that straddles stays, the seam hides its first part.
-            tail.sealed.retain(|rows| rows.len() > 0 && rows.journal_offset(rows.len() - 1) >= upto);
+            tail.sealed.retain(|rows| !rows.is_empty() && rows.journal_offset(rows.len() - 1) >= upto);
             tail.snapshot = snapshot;
         }
     }

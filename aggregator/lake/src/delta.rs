@@ -46,8 +46,7 @@ impl DeltaTable {
         gate: Gate,
     ) -> Result<Self, LakeError> {
         let folder = lake.join(name.as_str());
-        let opened =
-            Self::connect(&folder, &gate).and_then(|(store, log)| Ok((store, deltalake::DeltaTable::new(log))));
+        let opened = Self::connect(&folder, &gate).map(|(store, log)| (store, deltalake::DeltaTable::new(log)));
         let failed = |source: DeltaTableError| LakeError::open(name, folder.clone(), source);
         let (store, inner) = opened.map_err(failed)?;
         let inner = prepare(name, inner).await.map_err(failed)?;

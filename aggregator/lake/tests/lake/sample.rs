@@ -90,14 +90,14 @@ pub(crate) fn one_of_each() -> Vec<(TableName, Rows)> {
 }
 
 pub(crate) fn output(seq: u64, offset: u64, payload: Payload) -> Output {
-    let device = if seq % 2 == 0 { "press-1" } else { "pump-2" };
+    let device = if seq.is_multiple_of(2) { "press-1" } else { "pump-2" };
     let record = Record {
         point: Point::parse("acme/north/press/drive-end").expect("a good address"),
         epoch: Epoch(u64::MAX - 3),
         seq,
         monotonic: Monotonic(1_000 * (seq % 1_000)),
         timeline: Timeline::Device,
-        wall: (seq % 3 == 0).then_some(Micros(12)),
+        wall: seq.is_multiple_of(3).then_some(Micros(12)),
         uncertainty: Micros(34),
         payload,
     };
