@@ -211,7 +211,8 @@ impl FleetHandle {
 
     fn sign(&self, fleet: &Fleet, assignment: &Assignment) -> Option<(Vec<u8>, [u8; 64])> {
         let model = fleet.registry.get(assignment.digest)?;
-        let carries = |pair: &kilter_fleet::Pair| pair.leader == assignment.digest || pair.shadow == Some(assignment.digest);
+        let carries =
+            |pair: &kilter_fleet::Pair| pair.leader == assignment.digest || pair.shadow == Some(assignment.digest);
         let rollout = fleet.planner.rollouts().iter().rev().find(|rollout| carries(&rollout.pair));
         let signed_at = rollout.map_or(model.imported, |rollout| rollout.started);
         let manifest = Manifest {

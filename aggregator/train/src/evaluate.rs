@@ -31,6 +31,12 @@ pub(crate) struct Figures {
 }
 
 impl Figures {
+    /// Upper end of the 95 % interval of the false alarm share, for Poisson counts: none in `n` windows may still be 3 in `n`.
+    pub(crate) fn quiet_at_worst(&self) -> f64 {
+        let count = self.false_alarm_share * self.windows as f64;
+        (count + 3.0 + 2.0 * count.sqrt()) / self.windows.max(1) as f64
+    }
+
     /// Labelled faults count as much as all simulated ones together.
     pub(crate) fn merit(&self) -> f64 {
         self.labelled.map_or(self.detection, |labelled| (self.detection + labelled) / 2.0)
