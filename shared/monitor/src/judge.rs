@@ -268,8 +268,11 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         // The one that does not decide raises nothing, and what it had raised ends when the other is quiet.
         let silent = |sign: Sign| Some(Sign { severity: Severity::Healthy, ..sign });
         match (&words[LEADER], &verdict.distance) {
-            (Some(word), _) if leads => {
+            (Some(word), Some(distance)) if leads => {
                 let sign = Sign::score(word.anomaly, word.threshold, ratio);
+                // A fleet's model may be young where this machine's own baseline is not: it is heard when both lean one way.
+                let heard = distance.anomaly >= CORROBORATED * distance.threshold;
+                let sign = if heard { sign } else { Sign { severity: Severity::Healthy, ..sign } };
                 (signs.model, signs.statistic) = (Some(sign), silent(sign));
                 signs.contributions = word.ranking.contributions.clone();
             }
@@ -397,6 +400,8 @@ fn scores<B>(
 pub(crate) const LEADER: usize = 0;
 pub(crate) const ROLES: [Role; 2] = [Role::Leader, Role::Shadow];
 const STATE_VERSION: u8 = 1;
+/// A model alarms only where the baseline's distance is at least this part of its own threshold.
+const CORROBORATED: f32 = 0.8;
 /// How fast the slow temperature follows: weight of a window.
 const SLOW: f32 = 1.0 / 30.0;
 /// A temperature nearer than this to its slow self is settled.
