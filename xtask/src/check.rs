@@ -23,9 +23,9 @@ pub(crate) fn doc() -> anyhow::Result<()> {
 }
 
 pub(crate) fn test() -> anyhow::Result<()> {
-    run(light(cargo().args(["nextest", "run", "--cargo-profile", "house"])))?;
+    run(light(cargo().args(["nextest", "run", "--cargo-profile", "house"])).args(["--exclude", "kilter-tests"]))?;
     run(heavy(cargo().args(["nextest", "run", "--cargo-profile", "house"])))?;
-    run(light(cargo().args(["test", "--profile", "house", "--doc"])))
+    run(light(cargo().args(["test", "--profile", "house", "--doc"])).args(["--exclude", "kilter-tests"]))
 }
 
 /// Journeys run one after the other: each is a whole plant on a machine of two cores.
@@ -81,7 +81,7 @@ pub(crate) fn rules() -> anyhow::Result<()> {
 /// The everyday packages.
 fn light(command: &mut Command) -> &mut Command {
     command.arg("--workspace");
-    for package in HEAVY.iter().chain(&["kilter-tests", "kilter-nostd-proof"]) {
+    for package in HEAVY.iter().chain(&["kilter-nostd-proof"]) {
         command.args(["--exclude", package]);
     }
     command

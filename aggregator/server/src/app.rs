@@ -152,7 +152,7 @@ async fn keep_time(store: Store, catalogue: Catalogue, sessions: Sessions, stop:
         if let Err(error) = catalogue.reload().await {
             warn!(error = %format!("{error:#}"), "devices not read");
         }
-        if seconds % SNAPSHOT_SECS == 0 {
+        if seconds.is_multiple_of(SNAPSHOT_SECS) {
             store.snapshot(sessions.lab_offset()).await;
         }
     }

@@ -105,15 +105,13 @@ impl Feed {
 pub(super) async fn stream(_: Principal, State(app): State<App>) -> Sse<impl Stream<Item = Result<Event, Infallible>>> {
     let receiver = app.feed.events.subscribe();
     let events = unfold(receiver, |mut receiver| async move {
-        loop {
-            match receiver.recv().await {
-                Ok((kind, text)) => return Some((Ok(Event::default().event(kind).data(text)), receiver)),
-                Err(broadcast::error::RecvError::Lagged(_)) => {
-                    return Some((Ok(Event::default().event("reload").data("{}")), receiver));
-                }
-                Err(broadcast::error::RecvError::Closed) => return None,
-            }
-        }
+        let event = match receiver.recv().await {
+            Ok((kind, text)) => Event::default().event(kind).data(text),
+            // Too much at once: the page asks for everything again.
+            Err(broadcast::error::RecvError::Lagged(_)) => Event::default().event("reload").data("{}"),
+            Err(broadcast::error::RecvError::Closed) => return None,
+        };
+        Some((Ok(event), receiver))
     });
     Sse::new(events).keep_alive(KeepAlive::new().interval(Duration::from_secs(10)))
 }
