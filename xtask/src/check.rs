@@ -23,8 +23,10 @@ pub(crate) fn doc() -> anyhow::Result<()> {
 }
 
 pub(crate) fn test() -> anyhow::Result<()> {
-    run(light(cargo().args(["nextest", "run", "--cargo-profile", "house"])).args(["--exclude", "kilter-tests"]))?;
-    run(heavy(cargo().args(["nextest", "run", "--cargo-profile", "house"])))?;
+    let python = step::target().join("python").join("bin").join("python");
+    run(light(cargo().env("KILTER_PYTHON", &python).args(["nextest", "run", "--cargo-profile", "house"]))
+        .args(["--exclude", "kilter-tests"]))?;
+    run(heavy(cargo().env("KILTER_PYTHON", &python).args(["nextest", "run", "--cargo-profile", "house"])))?;
     run(light(cargo().args(["test", "--profile", "house", "--doc"])).args(["--exclude", "kilter-tests"]))
 }
 
