@@ -66,7 +66,7 @@ pub fn new_models(
     })
 }
 
-/// Lets the two faults grow; returns when each began, in event time.
+/// Lets the two faults grow; the simulator's log says when each began.
 pub fn faults(house: &House, pace: &Pace) -> anyhow::Result<()> {
     for (asset, kind, _) in FAULTS {
         let fault = json!({ "asset": asset, "kind": kind, "severity": 0.9, "growth_s": pace.growth_s });
