@@ -293,6 +293,9 @@ impl<'a> Bench<'a> {
             key: options.origin.key.clone(),
             family: match family {
                 Ok(Family::LstmAutoencoder) => "lstm_autoencoder".to_owned(),
+                Ok(Family::LstmForecaster) => "lstm_forecaster".to_owned(),
+                Ok(Family::RulHead) => "rul_head".to_owned(),
+                Ok(Family::Quadratic) => "quadratic".to_owned(),
                 Ok(Family::Statistic) | Err(_) => "statistic".to_owned(),
             },
             role,

@@ -5,11 +5,11 @@ use std::{hint::black_box, time::Instant};
 
 use kilter_infer::{Artifact, ScoreOf, Scratch, State};
 
-#[path = "../tests/example/mod.rs"]
+#[path = "../tests/infer/example.rs"]
 mod example;
 
 fn main() {
-    let models = [
+    let mut models = vec![
         ("statistic of 24", example::statistic(24, 12)),
         (
             "autoencoder 24x12, hidden 24, code 8",
@@ -17,6 +17,7 @@ fn main() {
         ),
         ("autoencoder 16x8, hidden 16, code 8", example::autoencoder(example::Counts(16, 8, 16, 8), ScoreOf::Sequence)),
     ];
+    models.extend(example::all());
     for (name, bytes) in models {
         let artifact = Artifact::parse(&bytes).expect("the example parses");
         let (mut state, mut scratch) = (State::<1024>::new(), Scratch::new());

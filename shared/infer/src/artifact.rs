@@ -3,10 +3,10 @@
 use kilter_types::{FeatureId, FeatureRef, GroupKind, KernelId};
 
 use crate::{
-    ArtifactError, Family, Layout, Range, Regime, ResetRule, ScoreOf,
+    ArtifactError, Family, Layout, Mode, Range, Regime, ResetRule, ScoreOf,
     format::HEADER_BYTES,
-    kernel::matrix_bytes,
     layout::{f32_at, u16_at, u32_at},
+    matrix::{Matrix, Shape},
 };
 
 /// A model whose every byte was checked; it borrows the bytes.
@@ -38,7 +38,20 @@ impl<'a> Artifact<'a> {
 
     /// Which arithmetic scores it.
     pub fn kernel(&self) -> KernelId {
-        KernelId::PORTABLE_F32
+        self.layout.kernel
+    }
+
+    /// How a network meets the rows; what has no sequence to run is streaming by nature.
+    pub fn mode(&self) -> Mode {
+        match self.layout.family {
+            Family::Statistic | Family::Quadratic | Family::RulHead => Mode::Streaming,
+            Family::LstmAutoencoder | Family::LstmForecaster => self.layout.mode,
+        }
+    }
+
+    /// How far int8 was seen from f32: the largest difference of the anomaly, relative to max(1, anomaly). 0 for f32.
+    pub fn declared_loss(&self) -> f32 {
+        self.layout.loss
     }
 
     /// Which groups of features it is for.
@@ -61,7 +74,7 @@ impl<'a> Artifact<'a> {
         self.layout.inputs
     }
 
-    /// Hidden units of a network; 0 for a statistic.
+    /// Hidden units of a network, first layer of a RUL head; 0 for a statistic.
     pub fn hidden(&self) -> usize {
         self.layout.hidden
     }
@@ -79,6 +92,11 @@ impl<'a> Artifact<'a> {
     /// How many floats of state a sequence needs.
     pub fn state_floats(&self) -> usize {
         self.layout.state_floats()
+    }
+
+    /// How many bytes a saved state takes.
+    pub fn state_bytes(&self) -> usize {
+        self.layout.state_bytes()
     }
 
     /// The features it asks for, in the order of a row (M1).
@@ -126,14 +144,24 @@ impl<'a> Artifact<'a> {
         f32_at(self.bytes, self.layout.weights_offset() + 4 * i)
     }
 
-    /// The bytes of the body's matrices, in order.
-    pub(crate) fn matrices(&self) -> [&'a [u8]; 4] {
-        let mut rest = &self.bytes[self.layout.body_offset()..];
-        self.layout.matrices().map(|(outputs, inputs)| {
-            let (matrix, after) = rest.split_at(matrix_bytes(outputs, inputs));
+    /// The body's matrices, in order.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = Matrix<'a>> {
+        let mut rest = &self.bytes[self.layout.matrices_offset()..];
+        let kernel = self.layout.kernel;
+        self.layout.shapes().map(move |shape| {
+            let (bytes, after) = rest.split_at(shape.bytes(kernel));
             rest = after;
-            matrix
+            Matrix { shape, kernel, bytes }
         })
+    }
+
+    /// The next of them; the parser saw to it that there are as many as the family takes.
+    pub(crate) fn take(matrices: &mut impl Iterator<Item = Matrix<'a>>) -> Matrix<'a> {
+        matrices.next().unwrap_or(Matrix { shape: Shape::NONE, kernel: KernelId::PORTABLE_F32, bytes: &[] })
+    }
+
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Golden window `i`: its rows, then the anomaly and the contributions.

@@ -3,11 +3,7 @@
 //! It works in sequence mode: every score runs the whole sequence from a zero state, so it depends on the last rows and on
 //! nothing before them.
 
-use crate::{
-    Artifact, Family, ScoreOf, Scratch, State,
-    kernel::{affine, sigmoid, tanh},
-    score::Scored,
-};
+use crate::{Artifact, Family, ScoreOf, Scratch, State, kernel::tanh, score::Scored, simd};
 
 impl Artifact<'_> {
     /// Scores the ring of normalised rows whose oldest is number `oldest`.
@@ -68,9 +64,12 @@ impl Artifact<'_> {
     ) {
         let (n, length, clip) = (self.inputs(), self.sequence_len(), self.layout().input_clip);
         let hidden = self.hidden();
-        let [encoder, bottleneck, decoder, output] = self.matrices();
-        let Scratch { gates, hidden: h, cell: c, code, row: x, contributions } = scratch;
-        let (gates, h, c) = (&mut gates[..4 * hidden], &mut h[..hidden], &mut c[..hidden]);
+        let mut matrices = self.matrices();
+        let mut next = || Artifact::take(&mut matrices);
+        let (encoder, bottleneck, decoder, output) = (next(), next(), next(), next());
+        let Scratch { gates, start, hidden: h, cell: c, code, row: x, contributions, integers, .. } = scratch;
+        let (gates, start) = (&mut gates[..4 * hidden], &mut start[..4 * hidden]);
+        let (h, c) = (&mut h[..hidden], &mut c[..hidden]);
         let (code, x, contributions) = (&mut code[..self.layout().code], &mut x[..n], &mut contributions[..n]);
         h.fill(0.0);
         c.fill(0.0);
@@ -78,36 +77,27 @@ impl Artifact<'_> {
             for (x, value) in x.iter_mut().zip(ring_row(ring, oldest + age, length, n)) {
                 *x = value.clamp(-clip, clip);
             }
-            affine(encoder, x, h, gates);
-            step(gates, c, h);
+            encoder.begin(x, clip, gates, integers);
+            encoder.more(h, 1.0, gates, integers);
+            simd::cell(gates, c, h);
         }
-        affine(bottleneck, h, &[], code);
+        bottleneck.begin(h, 1.0, code, integers);
         code.iter_mut().for_each(|value| *value = tanh(*value));
         h.fill(0.0);
         c.fill(0.0);
+        // The code is fed at every step, so its part of the gates is the same.
+        decoder.begin(code, 1.0, start, integers);
         for back in 0..steps {
-            affine(decoder, code, h, gates);
-            step(gates, c, h);
-            affine(output, h, &[], x);
+            gates.copy_from_slice(start);
+            decoder.more(h, 1.0, gates, integers);
+            simd::cell(gates, c, h);
+            output.begin(h, 1.0, x, integers);
             visit(back, x, contributions);
         }
     }
 }
 
-fn ring_row(ring: &[f32], number: usize, length: usize, inputs: usize) -> &[f32] {
+pub(crate) fn ring_row(ring: &[f32], number: usize, length: usize, inputs: usize) -> &[f32] {
     let start = number % length * inputs;
     &ring[start..start + inputs]
-}
-
-/// One step of an LSTM whose four gates were summed: input, forget, cell, output.
-fn step(gates: &[f32], cell: &mut [f32], hidden: &mut [f32]) {
-    let size = hidden.len();
-    let (input, rest) = gates.split_at(size);
-    let (forget, rest) = rest.split_at(size);
-    let (candidate, output) = rest.split_at(size);
-    let gates = input.iter().zip(forget).zip(candidate.iter().zip(output));
-    for ((cell, hidden), ((input, forget), (candidate, output))) in cell.iter_mut().zip(hidden).zip(gates) {
-        *cell = sigmoid(*forget) * *cell + sigmoid(*input) * tanh(*candidate);
-        *hidden = sigmoid(*output) * tanh(*cell);
-    }
 }

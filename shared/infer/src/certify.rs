@@ -3,6 +3,7 @@
 use crate::{
     Artifact, CertifyError, RowError, Scratch, State,
     layout::{f32_at, u32_at},
+    score::Scored,
 };
 
 impl Artifact<'_> {
@@ -14,13 +15,20 @@ impl Artifact<'_> {
     ) -> Result<(), CertifyError> {
         for window in 0..self.layout().golden {
             let expected = self.golden_bits(window);
-            let (anomaly, contributions) = self.run_golden(window, state, scratch)?;
-            if u32_at(expected, 0) != anomaly.to_bits() {
+            let scored = self.run_golden(window, state, scratch)?;
+            if u32_at(expected, 0) != scored.anomaly.to_bits() {
                 return Err(CertifyError::Anomaly(window));
             }
             let differs = |(i, part): (usize, &f32)| u32_at(expected, 4 + 4 * i) != part.to_bits();
-            if let Some(feature) = contributions.iter().enumerate().position(differs) {
+            if let Some(feature) = scored.contributions.iter().enumerate().position(differs) {
                 return Err(CertifyError::Contribution { window, feature });
+            }
+            if let Some(rul) = scored.rul {
+                let start = 4 * (1 + self.inputs());
+                let found = [rul.value, rul.low, rul.high];
+                if found.iter().enumerate().any(|(i, value)| u32_at(expected, start + 4 * i) != value.to_bits()) {
+                    return Err(CertifyError::Estimate(window));
+                }
             }
         }
         Ok(())
@@ -32,7 +40,7 @@ impl Artifact<'_> {
         window: usize,
         state: &mut State<FLOATS>,
         scratch: &'s mut Scratch,
-    ) -> Result<(f32, &'s [f32]), RowError> {
+    ) -> Result<Scored<'s>, RowError> {
         let rows = self.golden(window);
         let mut row = [0.0f32; crate::MAX_INPUTS];
         let row = &mut row[..self.inputs()];
@@ -45,11 +53,10 @@ impl Artifact<'_> {
         }
         state.reset();
         // The last push filled the sequence, so its score is in the scratch.
-        let scored = scratch.scored(self.inputs());
-        Ok((scored.anomaly, scored.contributions))
+        Ok(scratch.scored(self.inputs()))
     }
 
-    /// The bits that golden window `i` must give: anomaly, then contributions.
+    /// The bits that golden window `i` must give: anomaly, then contributions, then an estimate.
     fn golden_bits(&self, window: usize) -> &[u8] {
         &self.golden(window)[4 * self.sequence_len() * self.inputs()..]
     }

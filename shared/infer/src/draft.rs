@@ -1,9 +1,10 @@
 //! Writes artifacts: what a trainer fills in, checked by the parser that will read it.
 
-use kilter_types::{FeatureRef, GroupKind};
+use kilter_types::{FeatureRef, GroupKind, KernelId};
 
 use crate::{
-    Artifact, DraftError, Family, Layout, Range, Regime, ResetRule, ScoreOf, Scratch, State, format::HEADER_BYTES,
+    Artifact, DraftError, Family, Layout, Mode, Range, Regime, ResetRule, ScoreOf, Scratch, State,
+    format::HEADER_BYTES, header, layout::Head, score::Scored,
 };
 
 /// Everything an artifact says; the golden bits are added by [`Draft::write`].
@@ -49,6 +50,19 @@ pub enum Body<'a> {
     },
     /// [`Family::LstmAutoencoder`].
     LstmAutoencoder(Autoencoder<'a>),
+    /// [`Family::LstmForecaster`].
+    LstmForecaster(Forecaster<'a>),
+    /// [`Family::RulHead`].
+    RulHead(RulHead<'a>),
+    /// [`Family::Quadratic`].
+    Quadratic {
+        /// Weight of the newest row in the running mean, (0, 1].
+        ewma: f32,
+        /// The map: `rows` rows of one weight per input.
+        matrix: &'a [f32],
+        /// Rows of the map.
+        rows: usize,
+    },
 }
 
 /// The weights of an autoencoder.
@@ -68,6 +82,58 @@ pub struct Autoencoder<'a> {
     pub decoder: Lstm<'a>,
     /// From a hidden state to a row.
     pub output: Dense<'a>,
+}
+
+/// The weights of a forecaster.
+#[derive(Clone, Copy, Debug)]
+pub struct Forecaster<'a> {
+    /// Hidden units; a multiple of 8.
+    pub hidden: usize,
+    /// Is the state carried, or the sequence run anew for every row?
+    pub mode: Mode,
+    /// Weight of the newest residual in the mean residual, (0, 1]; 1: the residual alone.
+    pub ewma: f32,
+    /// Reads the rows.
+    pub lstm: Lstm<'a>,
+    /// From a hidden state to the next row, normalised.
+    pub output: Dense<'a>,
+}
+
+/// The numbers of a RUL head.
+#[derive(Clone, Copy, Debug)]
+pub struct RulHead<'a> {
+    /// Weight of the newest row in each running mean, [0, 1]: 1 is the last row, 0 the mean of all; 1 to 8 of them.
+    pub smoothing: &'a [f32],
+    /// The rows since the reset enter as `min(rows * age_scale, 4)`.
+    pub age_scale: f32,
+    /// Normalisers per operating point, where the machine has several.
+    pub points: Option<Points<'a>>,
+    /// Networks whose outputs are averaged.
+    pub members: usize,
+    /// Units of the two hidden layers, multiples of 8; 0 leaves one out, the second first.
+    pub hidden: [usize; 2],
+    /// The layers of each member, those left out not counted. A member's first reads the first mean of every input, the
+    /// second mean of every input and so on, then the age.
+    pub layers: &'a [Dense<'a>],
+    /// From the networks' mean to the unit of life; above 0.
+    pub scale: f32,
+    /// The longest life that is told.
+    pub cap: f32,
+    /// How far the truth lies below and above, per bin; the bins divide 0 to `cap` evenly; 1 to 16 of them.
+    pub interval: &'a [(f32, f32)],
+}
+
+/// Operating points and their normalisers.
+#[derive(Clone, Copy, Debug)]
+pub struct Points<'a> {
+    /// What each input counts in finding the nearest point; 0 for one that says nothing of it.
+    pub weight: &'a [f32],
+    /// One value per input and point, point by point, as measured.
+    pub centroid: &'a [f32],
+    /// Healthy means, as the centroids.
+    pub mean: &'a [f32],
+    /// 1 / healthy scales, as the centroids.
+    pub inverse_scale: &'a [f32],
 }
 
 /// An LSTM: for each of the gates input, forget, cell, output one row of weights per hidden unit.
@@ -108,67 +174,92 @@ impl Draft<'_> {
         let size = layout.size_bytes();
         let out = out.get_mut(..size).ok_or(DraftError::Buffer { needed: size })?;
         out.fill(0);
-        layout.write_header(out);
+        header::write(&layout, out);
         self.write_sections(out, &layout);
-        for window in 0..layout.golden {
-            let artifact = Artifact::parse(out)?;
-            let (anomaly, contributions) = artifact.run_golden(window, state, scratch)?;
-            let bits = layout.golden_offset() + (window + 1) * layout.golden_bytes() - 4 * (1 + self.features.len());
-            write_floats(&mut out[bits..], [anomaly].iter().chain(contributions));
-        }
+        write_golden_bits(out, &layout, state, scratch)?;
         Ok(Artifact::parse(out)?)
     }
 
     fn layout(&self) -> Layout {
-        let (family, hidden, code, score_of, ewma) = match self.body {
-            Body::Statistic { ewma } => (Family::Statistic, 0, 0, ScoreOf::LastRow, ewma),
-            Body::LstmAutoencoder(net) => (Family::LstmAutoencoder, net.hidden, net.code, net.score_of, 0.0),
-        };
         // Counts beyond a byte are refused when the draft is parsed.
         let count = |count: usize| count.min(usize::from(u8::MAX));
         let (inputs, sequence) = (count(self.features.len()), count(self.sequence_len));
-        Layout {
-            family,
+        let plain = Layout {
+            kernel: KernelId::PORTABLE_F32,
+            family: Family::Statistic,
             group: self.group,
             reset: self.reset,
-            score_of,
+            score_of: ScoreOf::LastRow,
             inputs,
             sequence,
-            hidden: count(hidden),
-            code: count(code),
+            hidden: 0,
+            code: 0,
             regimes: count(self.regimes.len()),
             golden: count(self.golden.len() / (sequence * inputs).max(1)),
+            mode: Mode::Sequence,
+            head: Head::default(),
             threshold: self.threshold,
             input_clip: self.input_clip,
             residual_clip: self.residual_clip,
-            ewma,
+            ewma: 0.0,
+            loss: 0.0,
+        };
+        match self.body {
+            Body::Statistic { ewma } => Layout { ewma, ..plain },
+            Body::LstmAutoencoder(net) => Layout {
+                family: Family::LstmAutoencoder,
+                hidden: count(net.hidden),
+                code: count(net.code),
+                score_of: net.score_of,
+                ..plain
+            },
+            Body::LstmForecaster(net) => Layout {
+                family: Family::LstmForecaster,
+                hidden: count(net.hidden),
+                mode: net.mode,
+                ewma: net.ewma,
+                ..plain
+            },
+            Body::RulHead(net) => Layout {
+                family: Family::RulHead,
+                hidden: count(net.hidden[0]),
+                code: count(net.hidden[1]),
+                head: Head {
+                    means: count(net.smoothing.len()),
+                    members: count(net.members),
+                    points: count(net.points.map_or(0, |points| points.centroid.len() / inputs.max(1))),
+                    bins: count(net.interval.len()),
+                },
+                ..plain
+            },
+            Body::Quadratic { ewma, rows, .. } => {
+                Layout { family: Family::Quadratic, code: count(rows), ewma, ..plain }
+            }
         }
     }
 
     fn check_shapes(&self) -> Result<(), DraftError> {
         let n = self.features.len();
-        let mut lengths = heapless::Vec::<(&'static str, usize, usize), 16>::new();
-        let mut check = |name, found, expected| lengths.push((name, found, expected)).expect("there are 15 lengths");
-        check("list of means", self.mean.len(), n);
-        check("list of scales", self.inverse_scale.len(), n);
-        check("list of ranges", self.range.len(), n);
-        check("list of weights", self.weight.len(), n);
-        check("golden windows", self.golden.len(), self.layout().golden * self.sequence_len * n);
-        if let Body::LstmAutoencoder(net) = self.body {
-            let (h, c) = (net.hidden, net.code);
-            for (lstm, inputs) in [(net.encoder, n), (net.decoder, c)] {
-                check("input weights of an LSTM", lstm.input.len(), 4 * h * inputs);
-                check("recurrent weights of an LSTM", lstm.recurrent.len(), 4 * h * h);
-                check("biases of an LSTM", lstm.bias.len(), 4 * h);
+        check("list of means", self.mean.len(), n)?;
+        check("list of scales", self.inverse_scale.len(), n)?;
+        check("list of ranges", self.range.len(), n)?;
+        check("list of weights", self.weight.len(), n)?;
+        check("golden windows", self.golden.len(), self.layout().golden * self.sequence_len * n)?;
+        match self.body {
+            Body::Statistic { .. } => Ok(()),
+            Body::LstmAutoencoder(net) => {
+                let (h, c) = (net.hidden, net.code);
+                net.encoder.check(n, h)?;
+                net.bottleneck.check(h, c)?;
+                net.decoder.check(c, h)?;
+                net.output.check(h, n)
             }
-            for (dense, outputs) in [(net.bottleneck, c), (net.output, n)] {
-                check("weights of a dense layer", dense.weight.len(), outputs * h);
-                check("biases of a dense layer", dense.bias.len(), outputs);
+            Body::LstmForecaster(net) => {
+                net.lstm.check(n, net.hidden)?;
+                net.output.check(net.hidden, n)
             }
-        }
-        match lengths.iter().find(|(_, found, expected)| found != expected) {
-            Some((name, ..)) => Err(DraftError::Shape(name)),
-            None => Ok(()),
+            Body::Quadratic { matrix, rows, .. } => check("quadratic map", matrix.len(), rows * n),
+            Body::RulHead(net) => net.check(n),
         }
     }
 
@@ -184,16 +275,32 @@ impl Draft<'_> {
         write_floats(&mut out[layout.weights_offset()..], self.weight);
         let regimes = self.regimes.iter().flat_map(|r| [&r.rpm.low, &r.rpm.high, &r.load.low, &r.load.high]);
         write_floats(&mut out[layout.regimes_offset()..], regimes);
-        if let Body::LstmAutoencoder(net) = self.body {
-            let mut at = layout.body_offset();
-            let parts = [
-                (net.encoder.input, net.encoder.recurrent, net.encoder.bias),
-                (net.bottleneck.weight, &[], net.bottleneck.bias),
-                (net.decoder.input, net.decoder.recurrent, net.decoder.bias),
-                (net.output.weight, &[], net.output.bias),
-            ];
-            for (first, second, bias) in parts {
-                at += write_matrix(&mut out[at..], first, second, bias);
+        let mut at = layout.matrices_offset();
+        let mut matrix = |first: &[f32], second: &[f32], bias: &[f32]| {
+            at += write_matrix(&mut out[at..], first, second, bias);
+        };
+        match self.body {
+            Body::Statistic { .. } => {}
+            Body::LstmAutoencoder(net) => {
+                matrix(net.encoder.input, net.encoder.recurrent, net.encoder.bias);
+                matrix(net.bottleneck.weight, &[], net.bottleneck.bias);
+                matrix(net.decoder.input, net.decoder.recurrent, net.decoder.bias);
+                matrix(net.output.weight, &[], net.output.bias);
+            }
+            Body::LstmForecaster(net) => {
+                matrix(net.lstm.input, net.lstm.recurrent, net.lstm.bias);
+                matrix(net.output.weight, &[], net.output.bias);
+            }
+            Body::Quadratic { matrix: map, rows, .. } => {
+                let zeros = [0.0; crate::format::MAX_HIDDEN];
+                // More rows than a map may have are refused when the draft is parsed.
+                if let Some(zeros) = zeros.get(..rows) {
+                    matrix(map, &[], zeros);
+                }
+            }
+            Body::RulHead(net) => {
+                net.layers.iter().for_each(|layer| matrix(layer.weight, &[], layer.bias));
+                net.write(&mut out[layout.body_offset()..]);
             }
         }
         let window_floats = self.sequence_len * self.features.len();
@@ -201,6 +308,75 @@ impl Draft<'_> {
             write_floats(&mut out[layout.golden_offset() + i * layout.golden_bytes()..], window);
         }
     }
+}
+
+impl Lstm<'_> {
+    fn check(&self, inputs: usize, hidden: usize) -> Result<(), DraftError> {
+        check("input weights of an LSTM", self.input.len(), 4 * hidden * inputs)?;
+        check("recurrent weights of an LSTM", self.recurrent.len(), 4 * hidden * hidden)?;
+        check("biases of an LSTM", self.bias.len(), 4 * hidden)
+    }
+}
+
+impl Dense<'_> {
+    fn check(&self, inputs: usize, outputs: usize) -> Result<(), DraftError> {
+        check("weights of a dense layer", self.weight.len(), outputs * inputs)?;
+        check("biases of a dense layer", self.bias.len(), outputs)
+    }
+}
+
+impl RulHead<'_> {
+    fn check(&self, n: usize) -> Result<(), DraftError> {
+        let [h, c] = self.hidden;
+        let present = 1 + usize::from(h > 0) + usize::from(c > 0);
+        check("layers of a RUL head", self.layers.len(), self.members * present)?;
+        let widths = [n * self.smoothing.len() + 1, h, c];
+        for member in self.layers.chunks(present) {
+            let mut inputs = widths[0];
+            let outputs = widths[1..].iter().copied().filter(|width| *width > 0).chain([1]);
+            for (layer, outputs) in member.iter().zip(outputs) {
+                layer.check(inputs, outputs)?;
+                inputs = outputs;
+            }
+        }
+        let Some(points) = self.points else { return Ok(()) };
+        check("weights of operating points", points.weight.len(), n)?;
+        check("centroids", points.centroid.len(), points.centroid.len().next_multiple_of(n.max(1)).max(1))?;
+        check("means of operating points", points.mean.len(), points.centroid.len())?;
+        check("scales of operating points", points.inverse_scale.len(), points.centroid.len())
+    }
+
+    fn write(&self, out: &mut [u8]) {
+        let numbers = [self.age_scale, self.scale, self.cap];
+        let points = self.points.into_iter().flat_map(|points| {
+            let normaliser = points.mean.iter().zip(points.inverse_scale).flat_map(|(mean, inverse)| [mean, inverse]);
+            points.weight.iter().chain(points.centroid).chain(normaliser)
+        });
+        let interval = self.interval.iter().flat_map(|(below, above)| [below, above]);
+        let last = self.smoothing.iter().chain(points).chain(interval);
+        write_floats(out, numbers.iter().chain(last));
+    }
+}
+
+fn check(name: &'static str, found: usize, expected: usize) -> Result<(), DraftError> {
+    if found == expected { Ok(()) } else { Err(DraftError::Shape(name)) }
+}
+
+/// Runs the golden windows of what is written so far and writes the kernel's bits behind each.
+pub(crate) fn write_golden_bits<const FLOATS: usize>(
+    out: &mut [u8],
+    layout: &Layout,
+    state: &mut State<FLOATS>,
+    scratch: &mut Scratch,
+) -> Result<(), DraftError> {
+    for window in 0..layout.golden {
+        let artifact = Artifact::parse(out)?;
+        let Scored { anomaly, contributions, rul } = artifact.run_golden(window, state, scratch)?;
+        let bits = layout.golden_offset() + window * layout.golden_bytes() + 4 * layout.sequence * layout.inputs;
+        let estimate = rul.map(|rul| [rul.value, rul.low, rul.high]);
+        write_floats(&mut out[bits..], [anomaly].iter().chain(contributions).chain(estimate.iter().flatten()));
+    }
+    Ok(())
 }
 
 /// One row of weights per input, then the biases; returns the bytes taken.
@@ -215,7 +391,7 @@ fn write_matrix(out: &mut [u8], first: &[f32], second: &[f32], bias: &[f32]) -> 
     4 * (first.len() + second.len() + outputs)
 }
 
-fn write_floats<'f>(out: &mut [u8], values: impl IntoIterator<Item = &'f f32>) {
+pub(crate) fn write_floats<'f>(out: &mut [u8], values: impl IntoIterator<Item = &'f f32>) {
     for (bytes, value) in out.chunks_exact_mut(4).zip(values) {
         bytes.copy_from_slice(&value.to_le_bytes());
     }

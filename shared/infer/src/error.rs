@@ -94,6 +94,8 @@ pub enum CertifyError {
         /// The feature's place.
         feature: usize,
     },
+    /// The remaining useful life of this golden window, or an end of its interval, has other bits.
+    Estimate(usize),
 }
 
 impl fmt::Display for CertifyError {
@@ -104,6 +106,7 @@ impl fmt::Display for CertifyError {
             Self::Contribution { window, feature } => {
                 write!(f, "reproduce contribution {feature} of golden window {window}")
             }
+            Self::Estimate(window) => write!(f, "reproduce the remaining life of golden window {window}"),
         }
     }
 }
@@ -130,6 +133,8 @@ pub enum DraftError {
     Artifact(ArtifactError),
     /// A golden window can't be scored.
     Row(RowError),
+    /// It has no int8 form: its family has none, or it is int8 already.
+    Kernel,
 }
 
 impl fmt::Display for DraftError {
@@ -139,6 +144,7 @@ impl fmt::Display for DraftError {
             Self::Buffer { needed } => write!(f, "write {needed} bytes into a smaller buffer"),
             Self::Artifact(error) => write!(f, "write a valid artifact: {error}"),
             Self::Row(error) => write!(f, "run the golden windows: {error}"),
+            Self::Kernel => f.write_str("turn a model into int8 that has no such form"),
         }
     }
 }

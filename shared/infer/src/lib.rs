@@ -30,19 +30,26 @@ mod autoencoder;
 mod certify;
 mod draft;
 mod error;
+mod forecaster;
 pub mod format;
+mod header;
 pub mod kernel;
 mod layout;
+mod matrix;
+mod quadratic;
+mod quantise;
+mod rul;
 mod score;
+pub mod simd;
 mod state;
 mod statistic;
 
 pub use artifact::Artifact;
-pub use draft::{Autoencoder, Body, Dense, Draft, Lstm};
+pub use draft::{Autoencoder, Body, Dense, Draft, Forecaster, Lstm, Points, RulHead};
 pub use error::{ArtifactError, CertifyError, DraftError, RowError};
 pub use format::{
-    Family, Interruption, MAX_GOLDEN, MAX_INPUTS, MAX_REGIMES, MAX_SEQUENCE, Range, Regime, ResetRule, ScoreOf,
+    Family, Interruption, MAX_GOLDEN, MAX_INPUTS, MAX_REGIMES, MAX_SEQUENCE, Mode, Range, Regime, ResetRule, ScoreOf,
 };
 pub use layout::Layout;
-pub use score::{Ranking, Scored, Scratch};
+pub use score::{Estimate, Ranking, Scored, Scratch};
 pub use state::State;

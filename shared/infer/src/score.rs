@@ -4,8 +4,9 @@ use kilter_types::{Contribution, MAX_CONTRIBUTIONS};
 
 use crate::{
     Artifact,
-    format::{MAX_HIDDEN, MAX_INPUTS},
+    format::{MAX_HIDDEN, MAX_INPUTS, MAX_WIDE},
     kernel::sum,
+    matrix::Integers,
 };
 
 /// Room for one step; nothing in it lasts longer.
@@ -17,6 +18,11 @@ pub struct Scratch {
     pub(crate) code: [f32; MAX_HIDDEN],
     pub(crate) row: [f32; MAX_INPUTS],
     pub(crate) contributions: [f32; MAX_INPUTS],
+    /// What a decoder's gates begin with; a forecaster's prediction and smoothed residual.
+    pub(crate) start: [f32; 4 * MAX_HIDDEN],
+    pub(crate) forecast: [f32; 2 * MAX_INPUTS],
+    pub(crate) integers: Integers,
+    pub(crate) rul: Option<Estimate>,
 }
 
 impl Default for Scratch {
@@ -35,12 +41,29 @@ impl Scratch {
             code: [0.0; MAX_HIDDEN],
             row: [0.0; MAX_INPUTS],
             contributions: [0.0; MAX_INPUTS],
+            start: [0.0; 4 * MAX_HIDDEN],
+            forecast: [0.0; 2 * MAX_INPUTS],
+            integers: [0; MAX_WIDE],
+            rul: None,
         }
     }
 
     pub(crate) fn scored(&self, inputs: usize) -> Scored<'_> {
         let contributions = &self.contributions[..inputs];
-        Scored { anomaly: sum(contributions), contributions }
+        Scored { anomaly: sum(contributions), contributions, rul: self.rul }
+    }
+
+    /// Brings contributions that explain an anomaly to the size of the anomaly; negative ones count as none.
+    pub(crate) fn share_out(&mut self, anomaly: f32, inputs: usize) {
+        let parts = &mut self.contributions[..inputs];
+        parts.iter_mut().for_each(|part| *part = part.max(0.0));
+        let total = sum(parts);
+        if total > 0.0 && (anomaly / total).is_finite() {
+            let scale = anomaly / total;
+            parts.iter_mut().for_each(|part| *part *= scale);
+        } else {
+            parts.fill(anomaly / inputs as f32);
+        }
     }
 }
 
@@ -51,6 +74,19 @@ pub struct Scored<'s> {
     pub anomaly: f32,
     /// What each feature adds, in the artifact's order; [`crate::kernel::sum`] of them is `anomaly`, bit for bit (M2).
     pub contributions: &'s [f32],
+    /// The remaining useful life, of a [`crate::Family::RulHead`].
+    pub rul: Option<Estimate>,
+}
+
+/// A remaining useful life with its interval, in the trainer's unit: hours, or cycles of a machine that counts cycles.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Estimate {
+    /// The network's own number.
+    pub value: f32,
+    /// Lower end of the interval; at least 0.
+    pub low: f32,
+    /// Upper end of the interval.
+    pub high: f32,
 }
 
 /// The largest contributions and the rest.

@@ -375,7 +375,7 @@ fn scores<B>(
             input,
             anomaly: word.anomaly,
             threshold: word.threshold,
-            rul: None,
+            rul: word.rul,
             model: model.digest,
             kernel: word.kernel,
             role: ROLES[slot],

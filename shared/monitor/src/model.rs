@@ -8,7 +8,7 @@ use core::fmt;
 
 use kilter_infer::{Artifact, ArtifactError, CertifyError, Interruption, Layout, Ranking, Scratch, State};
 use kilter_signal::table::Schema;
-use kilter_types::{Digest, Generation, KernelId, MAX_FEATURES, OperatingState};
+use kilter_types::{Digest, Generation, Hours, KernelId, MAX_FEATURES, OperatingState, Rul};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -135,6 +135,8 @@ pub(crate) struct Word {
     pub(crate) threshold: f32,
     pub(crate) kernel: KernelId,
     pub(crate) ranking: Ranking,
+    /// The remaining life, where the model tells one; for a machine that counts cycles, an hour stands for a cycle.
+    pub(crate) rul: Option<Rul>,
     /// It was trained on this regime and fits this machine in it.
     pub(crate) knows: bool,
     /// Share of its features outside their training range.
@@ -179,6 +181,7 @@ impl<const S: usize> Sequence<S> {
             threshold: artifact.threshold(),
             kernel: artifact.kernel(),
             ranking: artifact.rank(&scored),
+            rul: scored.rul.map(|life| Rul { hours: Hours(life.value), low: Hours(life.low), high: Hours(life.high) }),
             knows: trained && !self.fit.unfit.contains(&bin),
             outside,
         })
@@ -197,7 +200,7 @@ impl<const S: usize> Sequence<S> {
         out.value(&installed.as_ref().map(|(digest, _)| **digest));
         if let Some((_, artifact)) = installed {
             out.value(&self.fit);
-            out.sized(2 + 4 * artifact.state_floats(), |room| self.state.save(&artifact, room).is_some());
+            out.sized(artifact.state_bytes(), |room| self.state.save(&artifact, room).is_some());
         }
     }
 

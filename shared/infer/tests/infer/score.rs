@@ -1,9 +1,7 @@
 //! What a model says about rows, against the plain arithmetic it stands for.
 
-mod example;
-
-use example::{Counts, Numbers, Room, autoencoder, statistic};
-use kilter_infer::{Artifact, Interruption, RowError, ScoreOf, Scratch, State, kernel};
+use crate::example::{Counts, Head, Numbers, Room, all, autoencoder, forecaster, quadratic, statistic};
+use kilter_infer::{Artifact, Interruption, Mode, RowError, ScoreOf, Scratch, State, kernel};
 use proptest::prelude::*;
 
 const ALL: [ScoreOf; 3] = [ScoreOf::LastRow, ScoreOf::Sequence, ScoreOf::MeanResidual];
@@ -57,7 +55,14 @@ fn an_autoencoder_is_the_textbook_lstm_in_double_precision() {
 #[test]
 fn contributions_add_up_to_the_anomaly_bit_for_bit_m2() {
     for n in [1, 7, 8, 9, 30, 64] {
-        for bytes in [statistic(n, 3), autoencoder(Counts(n, 3, 8, 4), ScoreOf::Sequence)] {
+        let models = [
+            statistic(n, 3),
+            autoencoder(Counts(n, 3, 8, 4), ScoreOf::Sequence),
+            forecaster(Counts(n, 3, 8, 0), Mode::Streaming, 0.4),
+            Head::new(n, 3, 0, [8, 0], 2).write(1),
+            quadratic(n, n.min(9)),
+        ];
+        for bytes in models {
             let artifact = Artifact::parse(&bytes).expect("the example parses");
             let (mut state, mut scratch) = (Room::new(), Scratch::new());
             let mut numbers = Numbers(n as u64);
@@ -98,7 +103,7 @@ fn an_interruption_starts_the_sequence_anew_and_the_score_forgets_what_was_befor
 
 #[test]
 fn a_saved_state_goes_on_with_the_same_bits() {
-    for bytes in [statistic(6, 4), autoencoder(Counts(6, 4, 8, 2), ScoreOf::MeanResidual)] {
+    for (_, bytes) in all() {
         let artifact = Artifact::parse(&bytes).expect("the example parses");
         let (mut state, mut scratch) = (Room::new(), Scratch::new());
         let mut numbers = Numbers(3);
@@ -106,8 +111,8 @@ fn a_saved_state_goes_on_with_the_same_bits() {
             let mut saved = [0; 4096];
             let written = state.save(&artifact, &mut saved).expect("the buffer is large enough");
             let (mut copy, read) = Room::load(&artifact, &saved[..written]).expect("what was saved loads");
-            assert_eq!(read, written);
-            let row = numbers.take(6, 5.0);
+            assert_eq!((read, written), (artifact.state_bytes(), artifact.state_bytes()));
+            let row = numbers.take(artifact.inputs(), 5.0);
             let a =
                 artifact.push(&row, &mut state, &mut scratch).expect("the row is good").map(|s| s.anomaly.to_bits());
             let b = artifact.push(&row, &mut copy, &mut scratch).expect("the row is good").map(|s| s.anomaly.to_bits());
@@ -143,17 +148,30 @@ fn values_and_regimes_outside_training_are_counted() {
     assert_eq!(artifact.regime(2_500.0, None), None);
 }
 
+thread_local! {
+    static MODELS: Vec<Vec<u8>> = vec![
+        statistic(4, 2),
+        autoencoder(Counts(4, 3, 8, 2), ScoreOf::Sequence),
+        forecaster(Counts(4, 3, 8, 0), Mode::Sequence, 0.5),
+        forecaster(Counts(4, 3, 8, 0), Mode::Streaming, 1.0),
+        Head::new(4, 3, 2, [8, 8], 2).write(2),
+        quadratic(4, 6),
+    ];
+}
+
 proptest! {
     #[test]
     fn whatever_finite_rows_come_the_anomaly_is_finite_and_at_least_0(
         rows in prop::collection::vec(prop::array::uniform4(prop::num::f32::NORMAL), 4..12),
     ) {
-        for bytes in [statistic(4, 2), autoencoder(Counts(4, 3, 8, 2), ScoreOf::Sequence)] {
+        for bytes in MODELS.with(Clone::clone) {
             let artifact = Artifact::parse(&bytes).expect("the example parses");
             let (mut state, mut scratch) = (Room::new(), Scratch::new());
             for row in &rows {
                 if let Some(scored) = artifact.push(row, &mut state, &mut scratch).expect("the rows are finite") {
                     prop_assert!(scored.anomaly.is_finite() && scored.anomaly >= 0.0);
+                    prop_assert!(scored.contributions.iter().all(|part| part.is_finite() && *part >= 0.0));
+                    prop_assert!(scored.rul.is_none_or(|rul| 0.0 <= rul.low && rul.low <= rul.value && rul.value <= rul.high));
                 }
             }
         }
