@@ -10,8 +10,11 @@ use crate::scan::{Cursor, Step};
 use crate::{Filesystem, Journal, JournalError, Key, Reason};
 
 impl<F: Filesystem> Journal<F> {
-    /// Makes an entry of `size` fit under its cap, or fails with `Full` and changes nothing that matters.
-    pub(crate) fn make_room(&mut self, size: u64, urgent: bool) -> Result<(), JournalError> {
+    /// Makes an entry of `size` fit under its caps, or fails with `Full` and changes nothing that matters.
+    pub(crate) fn make_room(&mut self, class: u8, size: u64, urgent: bool) -> Result<(), JournalError> {
+        if let Some((_, cap)) = self.class_caps.iter().copied().find(|(capped, _)| *capped == class) {
+            while self.class_bytes(class) + size > cap && self.evict_oldest(&[class], urgent)? {}
+        }
         let limit = self.limit_bytes(urgent);
         loop {
             let header = if self.needs_roll(size) { SEGMENT_HEADER_BYTES as u64 } else { 0 };
@@ -74,6 +77,12 @@ impl<F: Filesystem> Journal<F> {
     /// Evicts the policy's next choice from one segment; `false` when it gives nothing up.
     fn evict_next(&mut self, urgent: bool) -> Result<bool, JournalError> {
         let Drop::OldestOfClass(order) = &self.config.drop_policy else { return Ok(false) };
+        let order = order.clone();
+        self.evict_oldest(&order, urgent)
+    }
+
+    /// Evicts the first of these classes that there is from the oldest segment that has it.
+    fn evict_oldest(&mut self, order: &[u8], urgent: bool) -> Result<bool, JournalError> {
         let holds = |index: &usize, class: &u8| self.segments[*index].classes.iter().any(|(held, _)| held == class);
         let choice =
             order.iter().find_map(|class| Some(((0..self.segments.len()).find(|index| holds(index, class))?, *class)));
@@ -85,9 +94,14 @@ impl<F: Filesystem> Journal<F> {
         Ok(true)
     }
 
+    fn class_bytes(&self, class: u8) -> u64 {
+        let held = self.segments.iter().flat_map(|segment| &segment.classes).filter(|(held, _)| *held == class);
+        held.map(|(_, bytes)| bytes).sum()
+    }
+
     /// Rewrites a closed segment without the entries of `class` and without what is released. The losses are in the new file itself, so
     /// that they become durable in the same rename as the eviction.
-    fn evict(&mut self, index: usize, class: u8) -> Result<(), JournalError> {
+    pub(crate) fn evict(&mut self, index: usize, class: u8) -> Result<(), JournalError> {
         let (base, end) = (self.segments[index].base, self.segments[index].end);
         let path = self.dir.join(segment_name(base));
         let file = self.fs.open(&path).map_err(JournalError::io("open", &path))?;

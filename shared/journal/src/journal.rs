@@ -76,6 +76,8 @@ pub struct Journal<F: Filesystem = RealFilesystem> {
     pub(crate) last_sync_us: Option<i64>,
     pub(crate) watermark: Option<F::File>,
     pub(crate) reserve_held: bool,
+    /// Most bytes by class.
+    pub(crate) class_caps: ClassBytes,
     pub(crate) dead: bool,
     /// Keeps other writers out.
     pub(crate) _lock: F::File,
@@ -115,11 +117,11 @@ impl<F: Filesystem> Journal<F> {
         if size > limit {
             return Err(JournalError::TooLarge { bytes: size, limit });
         }
-        self.make_room(size, urgent)?;
+        self.make_room(key.class, size, urgent)?;
         if self.needs_roll(size) {
             self.roll(urgent)?;
         }
-        if self.buffer.len() as u64 + size > BATCH_BYTES && !self.buffer.is_empty() {
+        if self.buffer.len() as u64 + size > self.batch_bytes() && !self.buffer.is_empty() {
             self.flush(urgent)?;
         }
         let offset = self.next;
@@ -136,9 +138,11 @@ impl<F: Filesystem> Journal<F> {
     }
 
     /// Makes everything appended durable by the policy, which the answer names. A failed sync ends this journal for ever (J1).
+    ///
+    /// On a full disk it fails and leaves the reserve alone: that is for urgent entries, whose `append` syncs by itself.
     pub fn sync(&mut self) -> Result<Durable, JournalError> {
         self.check_alive()?;
-        self.make_durable(true)?;
+        self.make_durable(false)?;
         self.settle_losses()?;
         Ok(Durable { upto: Offset(self.durable), policy: self.config.fsync })
     }
@@ -179,15 +183,59 @@ impl<F: Filesystem> Journal<F> {
         self.unlink_released()
     }
 
-    /// What was dropped since the last call (J3). Append a gap record for each and sync: with that sync they count as recorded; until
-    /// then a restart reports them again.
+    /// What was dropped since the last call (J3). Append a gap record for each and say [`told`](Self::told); until a sync after that,
+    /// a restart reports them again.
     pub fn take_dropped(&mut self) -> Vec<Dropped> {
-        let already = self.ledger.handed_out.map_or(self.ledger.recorded, |(number, _)| number);
+        let already = self.ledger.handed_out.max(self.ledger.recorded);
         let fresh: Vec<_> = self.ledger.losses.iter().filter(|loss| loss.number > already).copied().collect();
         if let Some(number) = fresh.iter().map(|loss| loss.number).max() {
-            self.ledger.handed_out = Some((number, self.next));
+            self.ledger.handed_out = number;
         }
         fresh.into_iter().map(|loss| loss.dropped).collect()
+    }
+
+    /// Every loss that is not known to be recorded, handed out or not.
+    pub fn losses(&self) -> Vec<Dropped> {
+        self.ledger.losses.iter().map(|loss| loss.dropped).collect()
+    }
+
+    /// Each loss handed out so far has its gap record among the entries appended: the next sync counts them as recorded.
+    pub fn told(&mut self) {
+        if self.ledger.handed_out > self.ledger.recorded {
+            self.ledger.told = Some((self.ledger.handed_out, self.next));
+        }
+    }
+
+    /// Limits the bytes of one class; beyond them its oldest entries give way, by whole segments. Refused for a class that the drop
+    /// policy spares, and for less than one segment.
+    pub fn cap_class(&mut self, class: u8, max_bytes: u64) -> Result<(), JournalError> {
+        let gives_way = matches!(&self.config.drop_policy, Drop::OldestOfClass(order) if order.contains(&class));
+        if !gives_way {
+            return Err(JournalError::Config { reason: "a class that never gives way can't have a cap" });
+        }
+        if max_bytes < self.config.segment_bytes {
+            return Err(JournalError::Config { reason: "the cap of a class is below segment_bytes" });
+        }
+        self.class_caps.retain(|(capped, _)| *capped != class);
+        self.class_caps.push((class, max_bytes));
+        Ok(())
+    }
+
+    /// Drops the entries of a class in segments that lie wholly below `below`: the caller knows how old they are. The losses are told
+    /// by [`take_dropped`](Self::take_dropped).
+    pub fn expire(&mut self, class: u8, below: Offset) -> Result<(), JournalError> {
+        self.check_alive()?;
+        while let Some(index) = self.segments.iter().position(|segment| {
+            segment.end <= below.0
+                && segment.end <= self.durable
+                && segment.classes.iter().any(|(held, _)| *held == class)
+        }) {
+            if index + 1 == self.segments.len() && self.active.is_some() {
+                self.roll(false)?;
+            }
+            self.evict(index, class)?;
+        }
+        Ok(())
     }
 
     /// A reader of this journal from `from`; it sees what is written, which is at the latest what is synced.
@@ -263,11 +311,17 @@ impl<F: Filesystem> Journal<F> {
             self.make_durable(urgent)?;
         }
         let (base, path) = (self.next, self.dir.join(segment_name(self.next)));
-        let begun = (|| {
-            let file = self.fs.create(&path)?;
-            self.fs.write_at(&file, 0, &encode_segment_header(self.ledger.journal_id, base))?;
+        let header = encode_segment_header(self.ledger.journal_id, base);
+        let begin = |fs: &F| {
+            let file = fs.create(&path)?;
+            fs.write_at(&file, 0, &header)?;
             Ok(file)
-        })();
+        };
+        let mut begun = begin(&self.fs);
+        if urgent && self.reserve_held && is_full(&begun) {
+            self.give_up_reserve();
+            begun = begin(&self.fs);
+        }
         let file = match begun {
             Ok(file) => file,
             Err(error) => {
@@ -365,13 +419,13 @@ impl<F: Filesystem> Journal<F> {
         self.ledger.write(&self.fs, &self.dir, Offset(self.durable))
     }
 
-    /// Losses that were handed out before an entry which is durable now are recorded.
+    /// Losses whose gap records are durable now are recorded.
     fn settle_losses(&mut self) -> Result<(), JournalError> {
-        match self.ledger.handed_out {
-            Some((number, at)) if self.durable > at => {
-                self.ledger.recorded = number;
+        match self.ledger.told {
+            Some((number, upto)) if self.durable >= upto => {
+                self.ledger.recorded = self.ledger.recorded.max(number);
                 self.ledger.losses.retain(|loss| loss.number > number);
-                self.ledger.handed_out = None;
+                self.ledger.told = None;
                 let written = self.write_ledger();
                 match self.mortal(written) {
                     // Then a restart reports them once more.
@@ -402,6 +456,15 @@ impl<F: Filesystem> Journal<F> {
         self.written_bytes += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
+    }
+
+    /// How much gathers before it is written unasked. What waits on a full disk is written before an alarm, so it must leave room in
+    /// the reserve.
+    fn batch_bytes(&self) -> u64 {
+        match self.config.reserve_bytes {
+            0 => BATCH_BYTES,
+            reserve_bytes => BATCH_BYTES.min(reserve_bytes / 2),
+        }
     }
 
     fn sync_or_die(&mut self, synced: std::io::Result<()>, path: &Path) -> Result<(), JournalError> {
@@ -461,11 +524,11 @@ impl Config {
     }
 }
 
-pub(crate) fn is_full(result: &std::io::Result<()>) -> bool {
+pub(crate) fn is_full<T>(result: &std::io::Result<T>) -> bool {
     use std::io::ErrorKind::{QuotaExceeded, StorageFull};
     result.as_ref().is_err_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
 }
 
-/// Entries gather up to this size before they are written without being asked.
+/// Entries gather up to this size at most.
 const BATCH_BYTES: u64 = 256 * 1024;
 const MIN_SEGMENT_BYTES: u64 = 128;

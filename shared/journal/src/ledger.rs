@@ -68,8 +68,10 @@ pub(crate) struct Ledger {
     pub(crate) recorded: u64,
     pub(crate) losses: Vec<Loss>,
     pub(crate) next_number: u64,
-    /// Losses up to this number were handed out; appended entries since then are taken to hold their gap records.
-    pub(crate) handed_out: Option<(u64, u64)>,
+    /// Losses up to this number were handed out.
+    pub(crate) handed_out: u64,
+    /// Gap records up to this number lie below this offset.
+    pub(crate) told: Option<(u64, u64)>,
     /// Last seq and its offset by epoch and class.
     pub(crate) last: BTreeMap<(u64, u8), (u64, u64)>,
 }

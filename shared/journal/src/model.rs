@@ -40,6 +40,7 @@ pub struct Disk {
     capacity_bytes: Option<u64>,
     fail_syncs: u32,
     pretend_to_sync: bool,
+    forgotten_name: Option<&'static str>,
     operations: u64,
     syncs: u64,
 }
@@ -121,6 +122,11 @@ impl MemoryFilesystem {
     /// From now on a sync says that it was done and does nothing.
     pub fn pretend_to_sync(&self, pretend: bool) {
         self.lock_disk().pretend_to_sync = pretend;
+    }
+
+    /// From now on a rename to this file name says that it was done and does nothing.
+    pub fn forget_renames_to(&self, name: &'static str) {
+        self.lock_disk().forgotten_name = Some(name);
     }
 
     /// Flips one bit of a file; `false` if the file is not that long.
@@ -448,6 +454,9 @@ impl Filesystem for MemoryFilesystem {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.lock_disk();
         let inode = *disk.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        if disk.forgotten_name.is_some_and(|name| to.ends_with(name)) {
+            return Ok(());
+        }
         disk.change_name(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), inode });
         Ok(())
     }

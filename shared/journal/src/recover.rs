@@ -22,7 +22,7 @@ use crate::{Dropped, Filesystem, Journal, JournalError, Key, Offset, Reason};
 pub struct Recovery {
     /// The journal's id, kept in the folder.
     pub journal_id: u64,
-    /// Whether the folder was empty and the id is fresh.
+    /// Whether nothing was ever written to it: its first entry is still to come.
     pub created: bool,
     /// Last seq by epoch and class, of released entries too (of the latest 256 pairs).
     pub last: Vec<(u64, u8, u64)>,
@@ -87,7 +87,6 @@ pub(crate) fn open<F: Filesystem>(
     };
 
     let mut recoverer = Recoverer::new(fs, dir, journal_id, &ledger_content, watermark);
-    recoverer.report.created = !known && bases.is_empty();
     recoverer.remove_released(&mut bases)?;
     recoverer.remove_unborn(&mut bases)?;
     for (index, base) in bases.iter().enumerate() {
@@ -389,6 +388,7 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
         let watermark = self.fs.open_write(&self.dir.join(WATERMARK_FILE)).ok();
         self.report.last = self.ledger.last.iter().map(|((epoch, class), (seq, _))| (*epoch, *class, *seq)).collect();
         self.report.next_offset = Offset(self.end);
+        self.report.created = self.report.entries == 0 && self.end <= SEGMENT_HEADER_BYTES as u64;
         self.report.gaps.sort_by_key(|gap| gap.from);
         let mut journal = Journal {
             fs: self.fs,
@@ -404,6 +404,7 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
             last_sync_us: None,
             watermark,
             reserve_held: false,
+            class_caps: Vec::new(),
             dead: false,
             _lock: lock,
         };

@@ -240,6 +240,7 @@ fn run(script: &Script, camera: &Camera) {
                 if !dropped.is_empty() {
                     let gaps = dropped.iter().flat_map(|gap| [gap.first_seq.to_le_bytes(), gap.last_seq.to_le_bytes()]);
                     append(&mut journal, camera, &mut seqs, GAP, gaps.flatten().collect(), false);
+                    journal.told();
                 }
             }
             Step::Sync => {

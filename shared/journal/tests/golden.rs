@@ -31,6 +31,7 @@ fn write() -> MemoryFilesystem {
     journal.append(key(0, 1), &[0x11; 140], true).expect("clips give way");
     assert_eq!(journal.take_dropped().len(), 2);
     journal.append(key(7, 0), b"gap", false).expect("fits");
+    journal.told();
     journal.sync().expect("syncs");
     fs
 }

@@ -64,6 +64,26 @@ fn what_was_appended_is_read_back_across_segments_and_restarts() {
 }
 
 #[test]
+fn a_journal_is_new_until_its_first_entry_is_durable() {
+    let fs = MemoryFilesystem::new();
+    let open = || Journal::open(fs.clone(), Path::new(DIR), config(), 7).expect("opens");
+    for _ in 0..3 {
+        let (mut journal, recovery) = open();
+        assert!(recovery.created, "nobody has written the first entry yet");
+        journal.append(key(ALARM, 0), b"first", false).expect("fits");
+    }
+    let (mut journal, _) = open();
+    journal.append(key(ALARM, 0), b"first", true).expect("fits");
+    let end = journal.next_offset();
+    drop(journal);
+    let (mut journal, recovery) = open();
+    assert!(!recovery.created);
+    journal.release(end).expect("releases");
+    drop(journal);
+    assert!(!open().1.created);
+}
+
+#[test]
 fn group_commit_syncs_at_most_once_per_interval_and_also_when_the_clock_goes_back() {
     let fs = MemoryFilesystem::new();
     let mut journal = open(&fs, config());
@@ -256,10 +276,112 @@ fn a_loss_is_told_again_after_a_restart_until_its_record_is_durable() {
     drop(journal);
     let mut journal = open(&fs, config.clone());
     assert_eq!(journal.take_dropped(), told);
+    journal.sync().expect("syncs");
+    drop(journal);
+    let mut journal = open(&fs, config.clone());
+    assert_eq!(journal.take_dropped(), told, "a sync alone tells nobody");
     journal.append(key(ALARM, 0), b"gap record", false).expect("fits");
+    journal.told();
+    drop(journal);
+    let mut journal = open(&fs, config.clone());
+    assert_eq!(journal.take_dropped(), told, "what was told and not synced was not told");
+    journal.append(key(ALARM, 0), b"gap record", false).expect("fits");
+    journal.told();
     journal.sync().expect("syncs");
     drop(journal);
     assert_eq!(open(&fs, config).take_dropped(), []);
+}
+
+#[test]
+fn j3_a_loss_after_the_last_one_told_is_not_taken_for_told() {
+    let fs = MemoryFilesystem::new();
+    let config = Config { drop_policy: Drop::OldestOfClass(vec![CLIP]), max_bytes: 2048, ..config() };
+    let mut journal = open(&fs, config.clone());
+    for seq in 0..30 {
+        journal.append(key(CLIP, seq), &[0; 100], false).expect("something gives way");
+    }
+    let first = journal.take_dropped();
+    journal.append(key(ALARM, 0), b"gap record", false).expect("fits");
+    journal.told();
+    for seq in 30..60 {
+        journal.append(key(CLIP, seq), &[0; 100], false).expect("something gives way");
+    }
+    let second = journal.take_dropped();
+    assert!(!first.is_empty() && !second.is_empty());
+    journal.sync().expect("syncs");
+    drop(journal);
+    assert_eq!(open(&fs, config).take_dropped(), second);
+}
+
+#[test]
+fn a_class_with_a_cap_of_its_own_gives_way_to_itself_while_there_is_room_for_others() {
+    let fs = MemoryFilesystem::new();
+    let policy = Drop::OldestOfClass(vec![CLIP, FEATURE]);
+    let mut journal = open(&fs, Config { drop_policy: policy, max_bytes: 100_000, ..config() });
+    journal.cap_class(CLIP, 3000).expect("a good cap");
+    assert!(matches!(journal.cap_class(ALARM, 3000), Err(JournalError::Config { .. })), "alarms never give way");
+    assert!(matches!(journal.cap_class(CLIP, 1000), Err(JournalError::Config { .. })), "below one segment");
+    for seq in 0..60 {
+        journal.append(key(CLIP, seq), &[0; 300], false).expect("clips give way");
+        journal.append(key(FEATURE, seq), &[0; 100], false).expect("there is room");
+    }
+    let entries = read_all_synced(&mut journal);
+    let clips = seqs(&entries, CLIP);
+    assert!(clips.len() * 326 <= 3000 && clips.last() == Some(&59), "{clips:?}");
+    assert_eq!(seqs(&entries, FEATURE).len(), 60);
+    let dropped: u64 = journal.take_dropped().iter().map(|gap| gap.count).sum();
+    assert_eq!(dropped + clips.len() as u64, 60, "J3: each clip is there or told");
+}
+
+#[test]
+fn what_is_too_old_expires_by_whole_segments_and_is_told() {
+    let fs = MemoryFilesystem::new();
+    let policy = Drop::OldestOfClass(vec![CLIP]);
+    let mut journal = open(&fs, Config { drop_policy: policy, max_bytes: 100_000, ..config() });
+    let mut half = Offset(0);
+    for seq in 0..40 {
+        if seq == 20 {
+            journal.sync().expect("syncs");
+            half = journal.next_offset();
+        }
+        journal.append(key(CLIP, seq), &[0; 200], false).expect("fits");
+        journal.append(key(ALARM, seq), &[0; 20], false).expect("fits");
+    }
+    journal.expire(CLIP, half).expect("expires");
+    let entries = read_all_synced(&mut journal);
+    let (clips, dropped) = (seqs(&entries, CLIP), journal.take_dropped());
+    assert_eq!(seqs(&entries, ALARM).len(), 40);
+    assert!(clips[0] > 14 && clips[0] <= 20, "{clips:?}");
+    assert_eq!((dropped[0].first_seq, dropped.last().map(|gap| gap.last_seq)), (0, Some(clips[0] - 1)));
+    let end = journal.next_offset();
+    journal.expire(CLIP, end).expect("expires");
+    assert_eq!(seqs(&read_all_synced(&mut journal), CLIP), []);
+}
+
+#[test]
+fn ordinary_records_on_a_full_disk_leave_the_reserve_to_alarms() {
+    let fs = MemoryFilesystem::new();
+    let mut journal = open(&fs, Config { reserve_bytes: 2048, max_bytes: 1 << 20, ..config() });
+    journal.append(key(FEATURE, 0), &[0; 100], false).expect("fits");
+    journal.sync().expect("syncs");
+    let used: u64 = fs.files().iter().map(|(_, bytes)| bytes).sum();
+    fs.set_capacity_bytes(Some(used));
+    let mut refused = 0;
+    for seq in 1..50 {
+        let appended = journal.append(key(FEATURE, seq), &[0; 100], false);
+        refused += u64::from(appended.is_err() || journal.sync().is_err());
+    }
+    assert_eq!(refused, 49, "nothing ordinary gets into the reserve");
+    let held =
+        |fs: &MemoryFilesystem| fs.files().iter().any(|(path, bytes)| path.ends_with("reserve") && *bytes == 2048);
+    assert!(held(&fs));
+    journal.append(key(ALARM, 0), &[0; 300], true).expect("the reserve is for alarms");
+    assert!(!held(&fs));
+}
+
+fn read_all_synced(journal: &mut Journal<MemoryFilesystem>) -> Vec<Entry> {
+    journal.sync().expect("syncs");
+    read_all(journal)
 }
 
 #[test]
@@ -319,6 +441,7 @@ fn a_lost_segment_in_the_middle_is_a_gap_once() {
     assert_eq!(recovery.gaps.len(), 1);
     assert_eq!(journal.take_dropped().iter().map(|gap| gap.count).sum::<u64>(), 30 - recovery.entries);
     journal.append(key(ALARM, 0), b"gap record", true).expect("fits");
+    journal.told();
     journal.sync().expect("syncs");
     drop(journal);
     assert_eq!(open(&fs, config()).take_dropped(), []);
