@@ -22,6 +22,8 @@ pub struct FileConfig {
     pub rpm: Option<Rpm>,
     /// Time of the first sample.
     pub t0: Micros,
+    /// Length of a cycle, for a recording that counts cycles and does not say when they were; 0 leaves them undated.
+    pub cycle: Micros,
     /// Columns of a `.csv`.
     pub csv: Option<CsvDeclaration>,
     /// Sample time per real time; 0 replays as fast as the monitor takes it.
@@ -34,6 +36,8 @@ pub struct FileSource {
     recording: Recording,
     map: Vec<Option<ChannelId>>,
     positions: Vec<u64>,
+    /// When cycles are: the first, and how far apart.
+    cycles: Option<(Micros, Micros)>,
     speed: f32,
     stop: Stop,
     next: usize,
@@ -61,7 +65,13 @@ impl FileSource {
         let map = map_channels(channels, &offered)
             .map_err(|difference| SourceError::Offer { asset: asset.clone(), difference: Box::new(difference) })?;
         let rpm = recording.rpm;
-        Ok(Self { recording, map, positions, speed: config.speed, stop, next: 0, started: false, rpm, at: None })
+        let cycles = (config.cycle > Micros(0)).then_some((config.t0, config.cycle));
+        Ok(Self { recording, map, positions, cycles, speed: config.speed, stop, next: 0, started: false, rpm, at: None })
+    }
+
+    fn cycle_at(&self, position: u64) -> Option<Micros> {
+        let (first, period) = self.cycles?;
+        Some(Micros(first.0.saturating_add(period.0.saturating_mul(i64::try_from(position).unwrap_or(i64::MAX)))))
     }
 
     /// Waits as long as the recording did, divided by the speed.
@@ -98,7 +108,7 @@ impl Source for FileSource {
                     (Some(*t0), wanted(channel), position + samples.len() as u64)
                 }
                 Recorded::Reading { channel, position, t, .. } => (Some(*t), wanted(channel), position + 1),
-                Recorded::Cycle { channel, position, .. } => (None, wanted(channel), position + 1),
+                Recorded::Cycle { channel, position, .. } => (self.cycle_at(*position), wanted(channel), position + 1),
                 Recorded::Event { .. } => break None,
                 Recorded::Skipped { channel, to, .. } => (None, wanted(channel), *to),
             };
@@ -132,9 +142,11 @@ impl Source for FileSource {
                 position: *position,
                 input: Input::Reading { t: *t, value: *value },
             },
-            Recorded::Cycle { channel, position, n, row } => {
-                Item::Input { channel: place(channel), position: *position, input: Input::Cycle { n: *n, row } }
-            }
+            Recorded::Cycle { channel, position, n, row } => Item::Input {
+                channel: place(channel),
+                position: *position,
+                input: Input::Cycle { n: *n, t: self.cycle_at(*position), row },
+            },
             Recorded::Event { t, event } => Item::Event { t: *t, event: *event },
             Recorded::Skipped { channel, from, to } => Item::Skipped { channel: place(channel), from: *from, to: *to },
         })

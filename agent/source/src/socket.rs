@@ -161,7 +161,13 @@ impl SocketSource {
                     let Some((Some(channel), _)) = known(channel) else { continue };
                     self.samples.clear();
                     self.samples.extend(values(row));
-                    (channel, position.saturating_add(1), Ready::Cycle { channel, position, n })
+                    (channel, position.saturating_add(1), Ready::Cycle { channel, position, n, t: None })
+                }
+                SensorUp::CycleAt { channel, position, n, t, row } => {
+                    let Some((Some(channel), _)) = known(channel) else { continue };
+                    self.samples.clear();
+                    self.samples.extend(values(row));
+                    (channel, position.saturating_add(1), Ready::Cycle { channel, position, n, t: Some(t) })
                 }
                 SensorUp::Skipped { channel, from, to } => {
                     let Some((Some(channel), _)) = known(channel) else { continue };
@@ -215,8 +221,8 @@ impl Source for SocketSource {
             Ready::Reading { channel, position, t, value } => {
                 Item::Input { channel, position, input: Input::Reading { t, value } }
             }
-            Ready::Cycle { channel, position, n } => {
-                Item::Input { channel, position, input: Input::Cycle { n, row: &self.samples } }
+            Ready::Cycle { channel, position, n, t } => {
+                Item::Input { channel, position, input: Input::Cycle { n, t, row: &self.samples } }
             }
             Ready::Event(t, event) => Item::Event { t, event },
             Ready::Skipped { channel, from, to } => Item::Skipped { channel, from, to },
@@ -283,7 +289,7 @@ enum Ready {
     Started(Timeline),
     Block { channel: ChannelId, position: u64, t0: Micros, rate: Hertz },
     Reading { channel: ChannelId, position: u64, t: Micros, value: f32 },
-    Cycle { channel: ChannelId, position: u64, n: u32 },
+    Cycle { channel: ChannelId, position: u64, n: u32, t: Option<Micros> },
     Event(Micros, MachineEvent),
     Skipped { channel: ChannelId, from: u64, to: u64 },
     End,

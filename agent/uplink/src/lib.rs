@@ -2,21 +2,28 @@
 //!
 //! The [`Session`] is the whole logic and does no IO: a shell tells it what happened, asks it what to send and when to look
 //! again. It reads records through [`Spool`], so the same session runs over the journal on disk and over a model in virtual
-//! time. The [`mqtt`] shell moves its frames over MQTT v5.
+//! time. [`run`] moves its frames over QUIC where UDP gets through and over MQTT v5 where it does not.
 //!
 //! Promises kept here: **D1** at least once, an ack is a mark plus ranges and idempotent; **D3** what is in flight is bounded
 //! by count, by bytes and by the aggregator's credit; **D4** the journal is released only up to what is committed.
 
 mod backoff;
 mod fetch;
+mod link;
 mod marks;
-pub mod mqtt;
+mod pack;
+mod path;
+mod server;
 mod session;
+mod shell;
 mod spool;
 mod time;
 
 pub use backoff::Backoff;
 pub use fetch::{Fetcher, Progress};
-pub use session::{Identity, Session, SessionConfig, Status};
+pub use path::{Carrier, Path};
+pub use server::{Server, ServerError};
+pub use session::{Identity, Session, SessionConfig, Status, Urgency};
+pub use shell::{Note, Ports, run};
 pub use spool::{JournalSpool, Key, Place, Spool, SpoolError};
 pub use time::{TimeExchange, TimeSample};

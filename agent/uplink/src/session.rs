@@ -9,9 +9,10 @@ use std::collections::{BTreeSet, VecDeque};
 use kilter_types::{Class, DeviceId, Epoch, JournalId, Monotonic, Name};
 use kilter_wire::frame::{Kind, OVERHEAD_BYTES};
 use kilter_wire::up::BatchRecord;
-use kilter_wire::{Ack, Batch, Hello, TimeReply, Up, VERSION, frame};
+use kilter_wire::{Ack, Batch, Hello, Packed, TimeReply, Up, VERSION, Welcome, frame};
 
 use crate::marks::Marks;
+use crate::pack::Packer;
 use crate::{Key, Place, Spool, SpoolError, TimeExchange, TimeSample};
 
 /// Who speaks.
@@ -40,6 +41,10 @@ pub struct SessionConfig {
     pub time_interval_us: u64,
     /// Most records that wait in memory because the journal is dead.
     pub max_unjournaled: usize,
+    /// Live records wait so long for company, unless they fill a batch; alarms and back-fill never do.
+    pub batch_interval_us: u64,
+    /// Back-fill takes at most so many bytes of records a second; 0 for no limit.
+    pub back_fill_bytes_per_sec: u64,
 }
 
 impl Default for SessionConfig {
@@ -52,8 +57,28 @@ impl Default for SessionConfig {
             hello_interval_us: 30_000_000,
             time_interval_us: 60_000_000,
             max_unjournaled: 256,
+            batch_interval_us: 0,
+            back_fill_bytes_per_sec: 0,
         }
     }
+}
+
+/// How urgent a frame is: links with several streams give each its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// What is no batch: hellos, requests, results.
+    Talk = 0,
+    /// Alarms.
+    Alarm = 1,
+    /// What is newer than the connection.
+    Live = 2,
+    /// The rest.
+    Back = 3,
+}
+
+impl Urgency {
+    /// All of them, most urgent first.
+    pub const ALL: [Self; 4] = [Self::Talk, Self::Alarm, Self::Live, Self::Back];
 }
 
 /// One device's delivery.
@@ -86,6 +111,19 @@ pub struct Session {
     timeouts: u32,
     /// The last look ended before a record was found that is not accepted.
     scanning: bool,
+    /// Before then live records wait for company.
+    live_due: Monotonic,
+    /// The last look found some that do.
+    in_company: bool,
+    /// What the aggregator reads, as it said on this link.
+    peer_version: u16,
+    packer: Packer,
+    /// Of the frame given last.
+    urgency: Urgency,
+    /// Before then nothing is back-filled.
+    back_due: Monotonic,
+    /// The last look found something that waits for that.
+    paced: bool,
     records: Vec<u8>,
     record: Vec<u8>,
     counters: Counters,
@@ -158,6 +196,13 @@ impl Session {
             progress_at: Monotonic::default(),
             timeouts: 0,
             scanning: false,
+            live_due: Monotonic::default(),
+            in_company: false,
+            peer_version: 1,
+            packer: Packer::new(),
+            urgency: Urgency::Talk,
+            back_due: Monotonic::default(),
+            paced: false,
             record: Vec::new(),
             counters: Counters::default(),
         }
@@ -166,6 +211,7 @@ impl Session {
     /// A link is up: introduce the node, then go on with what is not known to be accepted.
     pub fn handle_connected(&mut self, now: Monotonic) {
         self.link = Link::Greeting;
+        self.peer_version = 1;
         self.retired.clear();
         self.counters.hello_due = now;
         self.progress_at = now;
@@ -239,6 +285,16 @@ impl Session {
         self.unjournaled.retain(|kept| !marks.is_committed(kept.key));
     }
 
+    /// The aggregator says what it can read.
+    pub fn handle_welcome(&mut self, welcome: &Welcome) {
+        self.peer_version = welcome.wire_version;
+    }
+
+    /// What waits for company waits no longer.
+    pub fn handle_flush(&mut self) {
+        self.live_due = Monotonic::default();
+    }
+
     /// Takes the answer to a time request.
     pub fn handle_time_reply(&mut self, reply: &TimeReply, now: Monotonic) -> Option<TimeSample> {
         self.time.handle_reply(reply, now)
@@ -275,6 +331,7 @@ impl Session {
         if self.link == Link::Down {
             return Ok(None);
         }
+        self.urgency = Urgency::Talk;
         if self.counters.hello_due <= now {
             self.counters.hello_due = Monotonic(now.0.saturating_add(self.hello_wait_us()));
             return Ok(Some(self.hello()));
@@ -286,9 +343,15 @@ impl Session {
             return Ok(Some(encode(&Up::TimeRequest(request), 64)));
         }
         if let Some(frame) = self.unjournaled_batch(now) {
+            self.urgency = Urgency::Alarm;
             return Ok(Some(frame));
         }
         self.batch(spool, now)
+    }
+
+    /// How urgent the frame is that [`poll_transmit`](Self::poll_transmit) gave last.
+    pub fn urgency(&self) -> Urgency {
+        self.urgency
     }
 
     /// When to call [`handle_timeout`](Self::handle_timeout) and [`poll_transmit`](Self::poll_transmit) next; `None` without a link.
@@ -303,7 +366,12 @@ impl Session {
         let time = (self.link == Link::Up).then(|| self.time.due());
         let waits = self.is_waiting().then_some(stall);
         let scan = self.scanning.then_some(Monotonic::default());
-        [Some(self.counters.hello_due), flights, unjournaled, time, waits, scan].into_iter().flatten().min()
+        let company = self.in_company.then_some(self.live_due);
+        let paced = self.paced.then_some(self.back_due);
+        [Some(self.counters.hello_due), flights, unjournaled, time, waits, scan, company, paced]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// The offset below which everything is committed, when it has moved: the journal may release it (D4).
@@ -470,9 +538,15 @@ impl Session {
             if alarms_only { ALARM_BYTES.min(self.config.batch_bytes) } else { self.config.batch_bytes.min(credit) };
         let (mut used, mut places) = (0, Vec::new());
         let mut steps = 0;
+        // Offsets count a little more than the bytes of records.
+        let enough = self.durable_end.saturating_sub(self.live) >= self.config.batch_bytes as u64;
+        let mut live_open = now >= self.live_due || enough;
+        self.in_company = !live_open && self.live < self.durable_end;
+        let back_open = now >= self.back_due;
+        self.paced = !back_open && self.back < self.back_end;
         while steps < BATCH_STEPS && places.len() < MAX_BATCH_RECORDS {
             steps += 1;
-            let Some((lane, place)) = self.peek(spool, alarms_only)? else { break };
+            let Some((lane, place)) = self.peek(spool, alarms_only, live_open, back_open)? else { break };
             let other_epoch = places.first().is_some_and(|first: &Place| first.key.epoch != place.key.epoch);
             let known = self.marks.is_accepted(place.key);
             let elsewhere = lane != Lane::Retry && self.pending.contains(&place.offset);
@@ -480,12 +554,28 @@ impl Session {
                 self.advance(lane, place);
                 continue;
             }
+            let record_bytes = self.record.len();
             if other_epoch || !Batch::push(&mut self.records[..room], &mut used, outer(place.key, &self.record)) {
                 break;
             }
             self.advance(lane, place);
             self.pending.insert(place.offset);
             places.push(place);
+            if places.len() == 1 {
+                self.urgency = match lane {
+                    Lane::Urgent => Urgency::Alarm,
+                    Lane::Live => Urgency::Live,
+                    Lane::Retry | Lane::Back => Urgency::Back,
+                };
+            }
+            if lane == Lane::Back {
+                let pause_us = (record_bytes as u64 * 1_000_000).checked_div(self.config.back_fill_bytes_per_sec);
+                self.back_due = Monotonic(self.back_due.0.max(now.0).saturating_add(pause_us.unwrap_or(0)));
+            }
+            if lane == Lane::Live {
+                live_open = true;
+                self.live_due = Monotonic(now.0.saturating_add(self.config.batch_interval_us));
+            }
         }
         self.scanning = places.is_empty() && steps == BATCH_STEPS;
         let Some(first) = places.first() else {
@@ -502,7 +592,13 @@ impl Session {
     }
 
     /// The next record of the first lane that has one.
-    fn peek(&mut self, spool: &mut impl Spool, alarms_only: bool) -> Result<Option<(Lane, Place)>, SpoolError> {
+    fn peek(
+        &mut self,
+        spool: &mut impl Spool,
+        alarms_only: bool,
+        live_open: bool,
+        back_open: bool,
+    ) -> Result<Option<(Lane, Place)>, SpoolError> {
         while let Some(offset) = self.urgent.front().copied() {
             if offset >= self.durable_end {
                 break;
@@ -529,7 +625,7 @@ impl Session {
                 }
             }
         }
-        if self.live < self.durable_end {
+        if live_open && self.live < self.durable_end {
             match spool.read(self.live, &mut self.record)? {
                 Some(place) if place.offset < self.durable_end => return Ok(Some((Lane::Live, place))),
                 Some(_) => self.live = self.durable_end,
@@ -537,7 +633,7 @@ impl Session {
                 None => {}
             }
         }
-        if self.back < self.back_end {
+        if back_open && self.back < self.back_end {
             match spool.read(self.back, &mut self.record)? {
                 Some(place) if place.offset < self.back_end => return Ok(Some((Lane::Back, place))),
                 Some(_) => self.back = self.back_end,
@@ -559,8 +655,15 @@ impl Session {
     fn seal(&mut self, epoch: Epoch, count: u16, used: usize) -> Vec<u8> {
         self.counters.batches += 1;
         self.counters.records += u64::from(count);
-        let batch = Up::Batch(Batch { epoch, count, records: &self.records[..used] });
-        let frame = encode(&batch, used + 64);
+        let records = &self.records[..used];
+        let packed = if self.peer_version >= PACKED_SINCE { self.packer.pack(records) } else { None };
+        let frame = match packed {
+            Some((coding, bytes)) => {
+                let plain_bytes = used as u32;
+                encode(&Up::Packed(Packed { epoch, count, plain_bytes, coding, bytes }), bytes.len() + 64)
+            }
+            None => encode(&Up::Batch(Batch { epoch, count, records }), used + 64),
+        };
         self.counters.bytes += frame.len() as u64;
         frame
     }
@@ -622,6 +725,8 @@ const MIN_CREDIT_BYTES: usize = kilter_wire::up::MAX_RECORD_BYTES + Batch::RECOR
 /// What an alarms-only batch may take.
 const ALARM_BYTES: usize = 16 * 1024;
 const SPARE_FLIGHTS: usize = 2;
+/// The wire version that brought packed batches.
+const PACKED_SINCE: u16 = 2;
 const MAX_BATCH_RECORDS: usize = 512;
 /// Bounds the work of one call when most records are accepted already.
 const BATCH_STEPS: usize = 20_000;

@@ -33,7 +33,8 @@ pub struct TimeExchange {
     next_id: u32,
     due: Monotonic,
     open: Option<TimeRequest>,
-    last_round_trip_us: u32,
+    /// The last request that was answered on this link, and how long that took.
+    told: Option<(u32, u32)>,
     best: Option<TimeSample>,
     answered: u32,
 }
@@ -42,13 +43,14 @@ impl TimeExchange {
     /// Asks every `interval_us`, and three times quickly after a connection.
     pub fn new(interval_us: u64) -> Self {
         let due = Monotonic::default();
-        Self { interval_us, next_id: 0, due, open: None, last_round_trip_us: 0, best: None, answered: 0 }
+        Self { interval_us, next_id: 0, due, open: None, told: None, best: None, answered: 0 }
     }
 
     /// A new link: ask at once.
     pub fn handle_connected(&mut self, now: Monotonic) {
         self.due = now;
         self.open = None;
+        self.told = None;
         self.answered = 0;
     }
 
@@ -57,8 +59,11 @@ impl TimeExchange {
         if now < self.due {
             return None;
         }
+        // The aggregator knows when the request before came in and no other: an older exchange would date it wrongly.
+        let before = self.told.take().filter(|(id, _)| *id == self.next_id);
+        let last_round_trip_us = before.map_or(0, |(_, round_trip_us)| round_trip_us);
         self.next_id = self.next_id.wrapping_add(1);
-        let request = TimeRequest { id: self.next_id, sent: now, last_round_trip_us: self.last_round_trip_us };
+        let request = TimeRequest { id: self.next_id, sent: now, last_round_trip_us };
         self.open = Some(request);
         self.due = Monotonic(now.0.saturating_add(self.interval_us));
         Some(request)
@@ -70,7 +75,8 @@ impl TimeExchange {
         let away_us = now.0.saturating_sub(request.sent.0);
         let there_us = u64::try_from((reply.replied - reply.received).0).unwrap_or(0).min(away_us);
         let round_trip_us = away_us - there_us;
-        self.last_round_trip_us = u32::try_from(round_trip_us).unwrap_or(u32::MAX);
+        // Nothing takes no time, and 0 means that there was no answer.
+        self.told = Some((request.id, u32::try_from(round_trip_us).unwrap_or(u32::MAX).max(1)));
         let middle = i64::try_from(request.sent.0 + away_us / 2).unwrap_or(i64::MAX);
         let there = Micros(reply.received.0 + (reply.replied - reply.received).0 / 2);
         let bound = Micros(i64::try_from(round_trip_us / 2 + 1).unwrap_or(i64::MAX));
@@ -115,6 +121,14 @@ mod tests {
         let sample = exchange.handle_reply(&reply, Monotonic(2_100)).expect("the answer fits");
         assert!((sample.offset.0 - 5_000_000).abs() <= sample.bound.0, "{sample:?}");
         assert_eq!(exchange.handle_reply(&reply, Monotonic(2_200)), None, "answered twice");
+        let next = exchange.poll(Monotonic(70_000_000)).expect("asks again");
+        assert_eq!(
+            (next.id, next.last_round_trip_us),
+            (request.id + 1, 1_000),
+            "the exchange before, and it was answered"
+        );
+        let unanswered = exchange.poll(Monotonic(140_000_000)).expect("asks again");
+        assert_eq!(unanswered.last_round_trip_us, 0, "the request before was not answered");
         let (_, later) = sample.wall(Monotonic(2_100 + 3_600_000_000));
         assert_eq!(later.0, sample.bound.0 + 360_000, "an hour of drift at 100 ppm");
     }

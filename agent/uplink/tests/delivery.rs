@@ -75,6 +75,7 @@ impl Aggregator {
                 vec![self.ack(batch.epoch)]
             }
             Up::TimeRequest(_) | Up::Fetch(_) | Up::CommandResult(_) => Vec::new(),
+            Up::Packed(_) => panic!("nobody said that packed batches are understood"),
         }
     }
 

@@ -58,6 +58,8 @@ pub struct Observed {
     pub refused: BTreeSet<Digest>,
     /// It reports at present.
     pub online: bool,
+    /// The generation that it says it follows.
+    pub generation: Generation,
 }
 
 /// How far a rollout is.
@@ -175,6 +177,7 @@ impl Planner {
 
     /// Moves every rollout on as far as what nodes report allows, and derives what each node shall run.
     pub fn step(&mut self, policy: &Policy, fleet: &BTreeMap<DeviceId, Observed>, now: Micros) -> Vec<StageChange> {
+        self.learn(fleet);
         let mut changes = Vec::new();
         let mut failed = Vec::new();
         for rollout in &mut self.rollouts {
@@ -263,6 +266,14 @@ impl Planner {
         generation
     }
 
+    /// A node that follows a later generation than we ever gave knows a catalogue that was lost: what comes next must be above
+    /// it (R5). One step believes only so much, so that a node can't use the numbers up.
+    fn learn(&mut self, fleet: &BTreeMap<DeviceId, Observed>) {
+        let most = self.last_generation.0.saturating_add(MOST_LEARNED);
+        let heard = fleet.values().map(|node| node.generation.0).filter(|generation| *generation <= most).max();
+        self.last_generation.0 = self.last_generation.0.max(heard.unwrap_or(0));
+    }
+
     fn next_generation(&mut self) -> Generation {
         self.last_generation = Generation(self.last_generation.0 + 1);
         self.last_generation
@@ -273,7 +284,9 @@ impl Planner {
     /// when it goes back to an older model because a trial ended.
     fn derive(&mut self, fleet: &BTreeMap<DeviceId, Observed>) {
         for (device, observed) in fleet {
-            let known = self.desired.get(device).map_or(&[][..], |desired| &desired.models);
+            // A plan that is not above the node's own would be refused: it is decided anew.
+            let current = self.desired.get(device).filter(|desired| desired.generation >= observed.generation);
+            let known = current.map_or(&[][..], |desired| &desired.models);
             let next = Generation(self.last_generation.0 + 1);
             let mut models = Vec::new();
             for class in &observed.classes {
@@ -355,6 +368,9 @@ pub enum PlanError {
 
 /// The most models that one plan carries.
 const MAX_MODELS: usize = 4;
+
+/// How far beyond our own a node's generation is believed.
+const MOST_LEARNED: u64 = 1_000_000;
 
 /// The most rollouts that are remembered.
 const MAX_ROLLOUTS: usize = 500;

@@ -229,6 +229,8 @@ fn check(record: &Record, epoch: Epoch, class: Class, seq: u64) -> Result<(), &'
         Payload::Score(score) => score.anomaly.is_finite() && score.threshold.is_finite() && score.rest.is_finite(),
         Payload::Alarm(alarm) => alarm.evidence.iter().all(|line| line.value.is_finite() && line.limit.is_finite()),
         Payload::Spectrum(spectrum) => spectrum.line_hz.is_finite() && spectrum.full_scale.is_finite(),
+        // Raw samples may hold NaN: a sensor says so where one is missing.
+        Payload::Clip(clip) => clip.rate.0.is_finite() && clip.samples.len() % 4 == 0,
         Payload::Event(_) | Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) | Payload::State(_) => true,
     };
     if finite { Ok(()) } else { Err("non_finite") }

@@ -38,6 +38,30 @@ pub struct Counters {
     pub refused: BTreeMap<u8, u64>,
 }
 
+impl Counters {
+    /// Both together.
+    pub fn and(mut self, other: Self) -> Self {
+        self.connections_now += other.connections_now;
+        self.connections += other.connections;
+        self.takeovers += other.takeovers;
+        self.messages_up += other.messages_up;
+        self.bytes_up += other.bytes_up;
+        self.held_bytes_now += other.held_bytes_now;
+        self.stalls += other.stalls;
+        self.messages_down += other.messages_down;
+        self.bytes_down += other.bytes_down;
+        self.dropped_down += other.dropped_down;
+        self.oversize_down += other.oversize_down;
+        self.refused_down += other.refused_down;
+        self.dropped_up += other.dropped_up;
+        self.wills_ignored += other.wills_ignored;
+        for (reason, count) in other.refused {
+            *self.refused.entry(reason).or_default() += count;
+        }
+        self
+    }
+}
+
 /// The live counters behind [`Counters`].
 #[derive(Debug)]
 pub(crate) struct Tally {

@@ -1,7 +1,7 @@
 //! Devices at the aggregator's door: sessions, authorisation per topic, acknowledgement after durability, admission.
 //!
-//! The cores ([`listener::Session`], [`listener::Hub`], [`admit`]) do no IO. Two shells carry messages: the embedded MQTT
-//! listener ([`listener::serve`]) and a client of an external broker ([`broker`]). The server sees neither: it receives
+//! The cores ([`listener::Session`], [`listener::Hub`], [`admit`]) do no IO. Three shells carry messages: the embedded MQTT
+//! listener ([`listener::serve`]), a client of an external broker ([`broker`]) and QUIC ([`quic`]). The server sees neither: it receives
 //! [`Inbound`] messages, settles their [`AckHandle`] once they are durable, and sends through [`DeviceLink`].
 
 mod ack;
@@ -11,9 +11,11 @@ mod budget;
 mod counters;
 mod gateway;
 pub mod listener;
+pub mod quic;
 pub mod topic;
+mod unpack;
 
 pub use ack::{AckHandle, Refuse};
-pub use admit::{Admission, Admit, AdmitCounters, Intake};
+pub use admit::{Admission, Admit, AdmitCounters, Exchange, Intake, Records};
 pub use counters::Counters;
 pub use gateway::{DeviceLink, Inbound, Presence, Principal, SendError, Sent};

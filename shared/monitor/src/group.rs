@@ -126,11 +126,11 @@ impl<M: Memory, const S: usize> Group<M, S> {
         readings.push(reading, &mut |closed| slow(judge, schema, &closed, shared));
     }
 
-    pub(crate) fn cycle(&mut self, position: u64, row: &[f32], shared: &mut Shared<'_, M>) {
+    pub(crate) fn cycle(&mut self, position: u64, t: Option<Micros>, row: &[f32], shared: &mut Shared<'_, M>) {
         let Open::Rows(rows) = &mut self.open else { return };
         let Some(mut quality) = rows.push(position) else { return };
-        // A machine that counts cycles has no time of its own: the cycle's number stands for it, in seconds.
-        let start = Micros::from_secs(i64::try_from(position).unwrap_or(i64::MAX));
+        // A source that only counts has no time of its own: the cycle's position stands for it, in seconds.
+        let start = t.unwrap_or_else(|| Micros::from_secs(i64::try_from(position).unwrap_or(i64::MAX)));
         let end = start + Micros::from_secs(1);
         let mut values = [0.0; VALUES];
         let width = self.schema.features().len();

@@ -118,11 +118,11 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             (Input::Reading { t, value }, ChannelKind::Reading { .. } | ChannelKind::Ambient) => {
                 self.slow(channel, position, t, unit.to_house(value), kind, sink);
             }
-            (Input::Cycle { row, .. }, ChannelKind::Cycle { width }) => {
+            (Input::Cycle { t, row, .. }, ChannelKind::Cycle { width }) => {
                 if row.len() != usize::from(width) {
                     return Err(PushError::Width { declared: width, found: row.len() });
                 }
-                self.for_groups(channel, sink, |group, _, _, shared| group.cycle(position, row, shared));
+                self.for_groups(channel, sink, |group, _, _, shared| group.cycle(position, t, row, shared));
             }
             (Input::Block { .. } | Input::Reading { .. } | Input::Cycle { .. } | Input::Event { .. }, _) => {
                 return Err(PushError::Kind(channel));

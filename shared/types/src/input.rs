@@ -35,6 +35,8 @@ pub enum Input<'a> {
     Cycle {
         /// Cycle number.
         n: u32,
+        /// When the cycle was; `None` from a source that does not know, and then the cycle's position stands for it.
+        t: Option<Micros>,
         /// The row's values.
         row: &'a [f32],
     },

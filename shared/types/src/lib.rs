@@ -29,6 +29,9 @@ pub use input::{ChannelId, Input, MachineEvent};
 pub use manifest::{MAX_MANIFEST_FEATURES, Manifest, ModelKey};
 pub use name::{DeviceId, MAX_NAME, Name, NameError, Point};
 pub use quality::Quality;
-pub use record::{Class, Gap, GapReason, Opening, Payload, Predecessor, Record, Report, RunningModel, Spectrum, State};
+pub use record::{
+    CLIP_PART_BYTES, Class, Clip, ClipCause, Gap, GapReason, Opening, Payload, Predecessor, Record, Report,
+    RunningModel, Spectrum, State,
+};
 pub use score::{Contribution, MAX_CONTRIBUTIONS, Role, Rul, Score};
 pub use unit::{Celsius, Gs, Hertz, Hours, Rpm, Unit, UnitError};

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alarm, Digest, Epoch, Event, FeatureRow, Generation, Micros, Monotonic, Name, Point, Role, Score, Timeline,
+    Alarm, Digest, Epoch, Event, FeatureRow, Generation, Hertz, Micros, Monotonic, Name, Point, Role, Score, Timeline,
+    Unit,
 };
 
 /// Kinds of records, each with its own contiguous `seq` within an epoch.
@@ -115,6 +116,8 @@ pub enum Payload {
     State(State),
     /// An averaged spectrum with its own scaling.
     Spectrum(Spectrum),
+    /// A part of a raw clip. Written since record version 2.
+    Clip(Clip),
 }
 
 impl Payload {
@@ -129,6 +132,7 @@ impl Payload {
             Self::Opening(_) | Self::Report(_) => Class::Report,
             Self::State(_) => Class::State,
             Self::Spectrum(_) => Class::Spectrum,
+            Self::Clip(_) => Class::Clip,
         }
     }
 }
@@ -248,4 +252,44 @@ pub struct Spectrum {
     pub full_scale: f32,
     /// Amplitudes from 0 Hz on.
     pub lines: heapless::Vec<u16, 256>,
+}
+
+/// A part of a raw clip: what a channel measured around an alarm, or when somebody asked.
+///
+/// Samples are the source's own, bit for bit, so that features can be computed from them again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Clip {
+    /// All parts of all channels of one clip carry the same number.
+    pub id: u64,
+    /// Why it was taken.
+    pub cause: ClipCause,
+    /// The channel.
+    pub channel: Name,
+    /// Unit of the values.
+    pub unit: Unit,
+    /// Sampling rate.
+    pub rate: Hertz,
+    /// Position of this part's first sample since the sensor's beginning.
+    pub position: u64,
+    /// Time of this part's first sample, on the record's timeline.
+    pub t0: Micros,
+    /// Place of this part among those of its channel, from 0.
+    pub part: u16,
+    /// How many parts the channel has.
+    pub parts: u16,
+    /// The samples as f32 LE.
+    pub samples: heapless::Vec<u8, CLIP_PART_BYTES>,
+}
+
+/// The most bytes of samples in one part of a clip.
+pub const CLIP_PART_BYTES: usize = 1024;
+
+/// Why a clip was taken. Variants are only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClipCause {
+    /// An alarm of this id was raised.
+    Alarm(u32),
+    /// A command with this id asked.
+    Command(u64),
 }

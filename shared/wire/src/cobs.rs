@@ -30,6 +30,26 @@ pub fn encode<'o>(data: &[u8], out: &'o mut [u8]) -> Option<&'o [u8]> {
     out.get(..=used)
 }
 
+/// Encodes `data` with a closing zero piece by piece, for a sender without room for the whole; its first error ends it.
+pub fn encode_each<E>(data: &[u8], send: &mut dyn FnMut(&[u8]) -> Result<(), E>) -> Result<(), E> {
+    let mut block = [0; 255];
+    let mut len = 1;
+    for &byte in data {
+        if byte != 0 {
+            block[len] = byte;
+            len += 1;
+        }
+        if byte == 0 || len == block.len() {
+            block[0] = len as u8;
+            send(&block[..len])?;
+            len = 1;
+        }
+    }
+    block[0] = len as u8;
+    send(&block[..len])?;
+    send(&[0])
+}
+
 /// Decodes in place what stood before a zero; `None` when it is damaged.
 pub fn decode(data: &mut [u8]) -> Option<&[u8]> {
     let mut read = 0;

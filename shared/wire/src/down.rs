@@ -4,6 +4,7 @@ use kilter_types::{Class, DeviceId, Digest, Epoch, Event, Generation, JournalId,
 use serde::{Deserialize, Serialize};
 
 use crate::SignedManifest;
+use crate::frame::Message;
 
 /// A message down. Variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,35 @@ pub enum Down<'a> {
     },
     /// The aggregator's time.
     TimeReply(TimeReply),
+    /// Answers a hello of version 2 or above. Since version 2.
+    Welcome(Welcome),
+}
+
+impl Message for Down<'_> {
+    fn version(&self) -> u8 {
+        match self {
+            Self::Command(command) => match command.kind {
+                CommandKind::Flush | CommandKind::Recommission { .. } | CommandKind::Reset { .. } => 1,
+                CommandKind::Clip { .. } => 2,
+            },
+            Self::Ack(_)
+            | Self::Plan(_)
+            | Self::Chunk(_)
+            | Self::Config(_)
+            | Self::Event { .. }
+            | Self::TimeReply(_) => 1,
+            Self::Welcome(_) => 2,
+        }
+    }
+}
+
+/// What the aggregator can read: until it is here, a node says nothing that came after version 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Highest wire version that the aggregator speaks.
+    pub wire_version: u16,
+    /// Version of its software.
+    pub software: Name,
 }
 
 /// Two acks in one: *accepted* (durable in the aggregator's journal) and *committed* (in a durable lake version).
@@ -132,6 +162,11 @@ pub enum CommandKind {
     },
     /// Reset a latched alarm or trip.
     Reset {
+        /// The machine.
+        asset: Name,
+    },
+    /// Take a raw clip of a machine. Since version 2.
+    Clip {
         /// The machine.
         asset: Name,
     },

@@ -12,8 +12,8 @@ use core::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The version that this build writes.
-pub const VERSION: u8 = 1;
+/// The highest version that this build speaks.
+pub const VERSION: u8 = 2;
 
 /// The longest frame in bytes, header and CRC included.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024;
@@ -33,10 +33,23 @@ pub enum Kind {
     SensorUp = 3,
     /// [`crate::sensor::SensorDown`]: from an agent to its sensor.
     SensorDown = 4,
+    /// [`crate::node::NodeUp`]: from a node to the gateway that carries its records.
+    NodeUp = 5,
+    /// [`crate::node::NodeDown`]: from a gateway to its node.
+    NodeDown = 6,
+    /// [`crate::link::Greeting`]: the first frame each way on a link that does not know who speaks.
+    Link = 7,
+}
+
+/// What a frame can carry. A frame says the lowest version whose readers know its message, so that what was said before is said
+/// in the same bytes for ever and older readers miss nothing but what is new.
+pub trait Message: Serialize {
+    /// The version that the message came with.
+    fn version(&self) -> u8;
 }
 
 /// Writes `message` as one frame into `out` and returns the written part.
-pub fn encode<'o, T: Serialize>(kind: Kind, message: &T, out: &'o mut [u8]) -> Result<&'o [u8], FrameError> {
+pub fn encode<'o, T: Message>(kind: Kind, message: &T, out: &'o mut [u8]) -> Result<&'o [u8], FrameError> {
     let room = out.len().min(MAX_FRAME_BYTES);
     let Some(body_room) = room.checked_sub(OVERHEAD_BYTES) else {
         return Err(FrameError::TooLong);
@@ -44,7 +57,7 @@ pub fn encode<'o, T: Serialize>(kind: Kind, message: &T, out: &'o mut [u8]) -> R
     let body = postcard::to_slice(message, &mut out[HEADER..HEADER + body_room]).map_err(|_| FrameError::TooLong)?;
     let len = body.len();
     let len_field = u32::try_from(len).map_err(|_| FrameError::TooLong)?;
-    out[..4].copy_from_slice(&[MAGIC, VERSION, kind as u8, 0]);
+    out[..4].copy_from_slice(&[MAGIC, message.version(), kind as u8, 0]);
     out[4..HEADER].copy_from_slice(&len_field.to_le_bytes());
     let crc = crc32fast::hash(&out[..HEADER + len]);
     out[HEADER + len..HEADER + len + TRAILER].copy_from_slice(&crc.to_le_bytes());
@@ -148,5 +161,8 @@ impl fmt::Display for FrameError {
 impl core::error::Error for FrameError {}
 
 const MAGIC: u8 = 0x4B;
+/// Bytes in front of a frame's body: enough to know its [`length`].
+pub const HEADER_BYTES: usize = HEADER;
+
 const HEADER: usize = 8;
 const TRAILER: usize = 4;

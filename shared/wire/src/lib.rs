@@ -12,17 +12,20 @@ extern crate std;
 
 pub mod bundle;
 pub mod cobs;
+pub mod columns;
 pub mod down;
 pub mod frame;
+pub mod link;
+pub mod node;
 pub mod sensor;
 pub mod sign;
 pub mod topic;
 pub mod up;
 
-pub use down::{Ack, Chunk, ClassAck, Command, CommandKind, Config, Down, Plan, SeqRange, TimeReply};
-pub use frame::{FrameError, MAX_FRAME_BYTES, VERSION};
+pub use down::{Ack, Chunk, ClassAck, Command, CommandKind, Config, Down, Plan, SeqRange, TimeReply, Welcome};
+pub use frame::{FrameError, MAX_FRAME_BYTES, Message, VERSION};
 pub use sign::{SignError, SignedManifest};
 pub use up::{
-    Batch, BatchRecord, CommandResult, Fetch, Hello, Outcome, RecordError, TimeRequest, Up, decode_record,
-    encode_record,
+    Batch, BatchRecord, Coding, CommandResult, Fetch, Hello, Outcome, Packed, RecordError, TimeRequest, Up,
+    decode_record, encode_record,
 };

@@ -9,6 +9,8 @@
 use kilter_types::{ChannelId, Hertz, MachineEvent, Micros, Name, Timeline, Unit};
 use serde::{Deserialize, Serialize};
 
+use crate::frame::Message;
+
 /// The most samples in one block.
 pub const MAX_BLOCK_SAMPLES: usize = 16 * 1024;
 
@@ -31,7 +33,7 @@ pub enum SensorUp<'a> {
         /// The value; NaN marks a missing one.
         value: f32,
     },
-    /// A row of a machine that counts cycles.
+    /// A row of a machine that counts cycles, from a sensor that does not know when they were.
     Cycle {
         /// The channel.
         channel: ChannelId,
@@ -61,6 +63,35 @@ pub enum SensorUp<'a> {
     },
     /// The recording has ended; nothing follows.
     End,
+    /// A row of a machine that counts cycles, with its time. Since version 2.
+    CycleAt {
+        /// The channel.
+        channel: ChannelId,
+        /// Its place since the sensor's beginning.
+        position: u64,
+        /// Cycle number.
+        n: u32,
+        /// When the cycle was.
+        t: Micros,
+        /// f32 LE values.
+        #[serde(borrow)]
+        row: &'a [u8],
+    },
+}
+
+impl Message for SensorUp<'_> {
+    fn version(&self) -> u8 {
+        match self {
+            Self::Offer(_)
+            | Self::Block(_)
+            | Self::Reading { .. }
+            | Self::Cycle { .. }
+            | Self::Event { .. }
+            | Self::Skipped { .. }
+            | Self::End => 1,
+            Self::CycleAt { .. } => 2,
+        }
+    }
 }
 
 /// What a sensor measures: the machine and its channels, with declared units and rates.
@@ -111,6 +142,14 @@ pub enum SensorDown {
         /// Per channel: the first position that is still needed.
         from: heapless::Vec<(Name, u64), 16>,
     },
+}
+
+impl Message for SensorDown {
+    fn version(&self) -> u8 {
+        match self {
+            Self::Subscribe { .. } => 1,
+        }
+    }
 }
 
 /// The f32 values behind little-endian bytes; a last incomplete value is left out.

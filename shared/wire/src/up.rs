@@ -2,8 +2,10 @@
 
 use core::fmt;
 
-use kilter_types::{DeviceId, Digest, Epoch, Monotonic, Name, Record};
+use kilter_types::{DeviceId, Digest, Epoch, Monotonic, Name, Payload, Record};
 use serde::{Deserialize, Serialize};
+
+use crate::frame::Message;
 
 /// A message up. Variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +21,18 @@ pub enum Up<'a> {
     Fetch(Fetch),
     /// How a command ended.
     CommandResult(CommandResult),
+    /// Records, packed. Since version 2, and only after [`crate::Down::Welcome`] said that it is understood.
+    #[serde(borrow)]
+    Packed(Packed<'a>),
+}
+
+impl Message for Up<'_> {
+    fn version(&self) -> u8 {
+        match self {
+            Self::Hello(_) | Self::Batch(_) | Self::TimeRequest(_) | Self::Fetch(_) | Self::CommandResult(_) => 1,
+            Self::Packed(_) => 2,
+        }
+    }
 }
 
 /// Introduces the node; answered by an ack that says what is held and how much credit there is.
@@ -51,6 +65,33 @@ pub struct Batch<'a> {
     pub records: &'a [u8],
 }
 
+/// A [`Batch`] in fewer bytes: the same records, byte for byte, once it is unpacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Packed<'a> {
+    /// The epoch of every record inside.
+    pub epoch: Epoch,
+    /// How many there are.
+    pub count: u16,
+    /// Bytes of the records once they are unpacked: what they cost in credit.
+    pub plain_bytes: u32,
+    /// How they are packed.
+    pub coding: Coding,
+    /// The packed records.
+    #[serde(borrow)]
+    pub bytes: &'a [u8],
+}
+
+/// How records are packed. Variants are only ever added at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Coding {
+    /// [`crate::columns`].
+    Columns,
+    /// [`crate::columns`], then zstd.
+    ColumnsZstd,
+    /// A batch's bytes, then zstd.
+    Zstd,
+}
+
 /// One record of a batch, not yet read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchRecord<'a> {
@@ -67,7 +108,7 @@ impl<'a> Batch<'a> {
     pub const RECORD_OVERHEAD_BYTES: usize = 11;
 
     /// The records one by one; the first damaged length ends it with an error.
-    pub fn iter(&self) -> impl Iterator<Item = Result<BatchRecord<'a>, RecordError>> {
+    pub fn iter(&self) -> impl Iterator<Item = Result<BatchRecord<'a>, RecordError>> + use<'a> {
         let mut rest = self.records;
         core::iter::from_fn(move || {
             if rest.is_empty() {
@@ -109,13 +150,16 @@ fn split_record(bytes: &[u8]) -> Option<(BatchRecord<'_>, &[u8])> {
 }
 
 /// Asks for the time; the reply gives the aggregator's at receipt and at reply.
+///
+/// A request also tells how long the exchange before it took, and only that one: the aggregator remembers when the request
+/// with the id before came in, and the two together date the node's clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeRequest {
     /// Chosen by the node, echoed in the reply.
     pub id: u32,
     /// The node's clock when it asked.
     pub sent: Monotonic,
-    /// The round trip of the last exchange in microseconds; 0 before the first.
+    /// The round trip of the exchange with the id before this one, in microseconds; 0 when that was not answered on this link.
     pub last_round_trip_us: u32,
 }
 
@@ -153,7 +197,10 @@ pub enum Outcome {
 /// Writes a record as it is journalled and shipped: version byte, then postcard.
 pub fn encode_record<'o>(record: &Record, out: &'o mut [u8]) -> Result<&'o [u8], RecordError> {
     let (version, body) = out.split_first_mut().ok_or(RecordError::TooLong)?;
-    *version = RECORD_VERSION;
+    *version = match record.payload {
+        Payload::Clip(_) => 2,
+        _ => 1,
+    };
     let len = postcard::to_slice(record, body).map_err(|_| RecordError::TooLong)?.len();
     if len + 1 > MAX_RECORD_BYTES {
         return Err(RecordError::TooLong);
@@ -165,7 +212,7 @@ pub fn encode_record<'o>(record: &Record, out: &'o mut [u8]) -> Result<&'o [u8],
 pub fn decode_record(bytes: &[u8]) -> Result<Record, RecordError> {
     match bytes.split_first() {
         None => Err(RecordError::Truncated),
-        Some((&RECORD_VERSION, body)) => match postcard::take_from_bytes::<Record>(body) {
+        Some((1..=RECORD_VERSION, body)) => match postcard::take_from_bytes::<Record>(body) {
             Ok((record, [])) => Ok(record),
             Ok(_) | Err(_) => Err(RecordError::Body),
         },
@@ -202,7 +249,7 @@ impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Version(version) => {
-                write!(f, "record version {version} is unknown; this build reads {RECORD_VERSION}")
+                write!(f, "record version {version} is unknown; this build reads 1 to {RECORD_VERSION}")
             }
             Self::Truncated => f.write_str("the record is cut short"),
             Self::TooLong => write!(f, "the record is longer than {MAX_RECORD_BYTES} bytes"),
@@ -216,4 +263,4 @@ impl core::error::Error for RecordError {}
 /// The longest encoded record in bytes.
 pub const MAX_RECORD_BYTES: usize = 4096;
 
-const RECORD_VERSION: u8 = 1;
+const RECORD_VERSION: u8 = 2;

@@ -1,8 +1,9 @@
-//! The bytes of wire version 1: what is written equals the golden files, and the golden files are read to the same values.
+//! The bytes of each wire version: what is written equals the golden files, and the golden files are read to the same values.
 //!
 //! Golden files are added, never edited: a released version stays readable for ever. `KILTER_WRITE_GOLDEN=1` writes the files
 //! that are missing and leaves the others alone.
 
+mod columns;
 mod sample;
 
 use std::collections::BTreeSet;
@@ -12,32 +13,39 @@ use std::path::{Path, PathBuf};
 use kilter_types::{Digest, Manifest, Record};
 use kilter_wire::bundle::Bundle;
 use kilter_wire::frame::{self, Kind};
+use kilter_wire::link::Greeting;
+use kilter_wire::node::{NodeDown, NodeUp};
 use kilter_wire::sensor::{SensorDown, SensorUp};
 use kilter_wire::sign::{public_key, sign_manifest, sign_plan};
-use kilter_wire::{Down, FrameError, RecordError, SignError, SignedManifest, Up, decode_record, encode_record};
-use serde::Serialize;
+use kilter_wire::{
+    Down, FrameError, Message, RecordError, SignError, SignedManifest, Up, VERSION, decode_record, encode_record,
+};
 
-fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+fn folder(version: u8) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
 }
 
-/// The golden bytes of this name; written first if they are missing and that is asked for.
+/// The golden bytes of this name in version 1; written first if they are missing and that is asked for.
 fn golden(name: &str, written: &[u8]) -> Vec<u8> {
-    let path = folder().join(name);
+    golden_of(1, name, written)
+}
+
+fn golden_of(version: u8, name: &str, written: &[u8]) -> Vec<u8> {
+    let path = folder(version).join(name);
     if std::env::var_os("KILTER_WRITE_GOLDEN").is_some() && !path.exists() {
         fs::write(&path, written).expect("the golden folder can be written");
     }
     fs::read(&path).unwrap_or_else(|error| panic!("{name}: {error}; KILTER_WRITE_GOLDEN=1 writes what is missing"))
 }
 
-/// The golden bytes, which are the written ones.
-fn same_bytes(name: &str, written: &[u8]) -> Vec<u8> {
-    let golden = golden(name, written);
+/// The golden bytes of the version that they name at `version_at`, which are the written ones.
+fn same_bytes(name: &str, version_at: usize, written: &[u8]) -> Vec<u8> {
+    let golden = golden_of(written[version_at], name, written);
     assert_eq!(written, golden, "{name} is written otherwise than before");
     golden
 }
 
-fn encoded<T: Serialize>(kind: Kind, message: &T) -> Vec<u8> {
+fn encoded<T: Message>(kind: Kind, message: &T) -> Vec<u8> {
     let mut room = vec![0; 8192];
     frame::encode(kind, message, &mut room).expect("the sample fits").to_vec()
 }
@@ -45,14 +53,22 @@ fn encoded<T: Serialize>(kind: Kind, message: &T) -> Vec<u8> {
 /// Every golden frame with its kind.
 fn frames() -> Vec<(String, Kind, Vec<u8>)> {
     let mut all = Vec::new();
-    let mut add = |kind, name: &str, written: Vec<u8>| all.push((name.to_owned(), kind, golden(name, &written)));
+    let mut add =
+        |kind, name: &str, written: Vec<u8>| all.push((name.to_owned(), kind, golden_of(written[1], name, &written)));
     sample::ups(&mut |name, up| add(Kind::Up, &format!("up_{name}.bin"), encoded(Kind::Up, up)));
     sample::downs(&mut |name, down| add(Kind::Down, &format!("down_{name}.bin"), encoded(Kind::Down, down)));
     sample::sensor_ups(&mut |name, up| {
         add(Kind::SensorUp, &format!("sensor_up_{name}.bin"), encoded(Kind::SensorUp, up))
     });
+    sample::greetings(&mut |name, greeting| {
+        add(Kind::Link, &format!("link_{name}.bin"), encoded(Kind::Link, greeting));
+    });
     sample::sensor_downs(&mut |name, down| {
         add(Kind::SensorDown, &format!("sensor_down_{name}.bin"), encoded(Kind::SensorDown, down));
+    });
+    sample::node_ups(&mut |name, up| add(Kind::NodeUp, &format!("node_up_{name}.bin"), encoded(Kind::NodeUp, up)));
+    sample::node_downs(&mut |name, down| {
+        add(Kind::NodeDown, &format!("node_down_{name}.bin"), encoded(Kind::NodeDown, down));
     });
     all
 }
@@ -68,7 +84,10 @@ fn read(kind: Kind, bytes: &[u8]) -> Result<(), FrameError> {
         Kind::Up => frame::decode::<Up<'_>>(kind, bytes).map(drop),
         Kind::Down => frame::decode::<Down<'_>>(kind, bytes).map(drop),
         Kind::SensorUp => frame::decode::<SensorUp<'_>>(kind, bytes).map(drop),
+        Kind::Link => frame::decode::<Greeting<'_>>(kind, bytes).map(drop),
         Kind::SensorDown => frame::decode::<SensorDown>(kind, bytes).map(drop),
+        Kind::NodeUp => frame::decode::<NodeUp>(kind, bytes).map(drop),
+        Kind::NodeDown => frame::decode::<NodeDown<'_>>(kind, bytes).map(drop),
     }
 }
 
@@ -82,7 +101,7 @@ fn reseal(frame: &mut [u8]) {
 #[test]
 fn every_message_up_is_written_and_read_byte_for_byte() {
     sample::ups(&mut |name, up| {
-        let bytes = same_bytes(&format!("up_{name}.bin"), &encoded(Kind::Up, up));
+        let bytes = same_bytes(&format!("up_{name}.bin"), 1, &encoded(Kind::Up, up));
         assert_eq!(frame::decode::<Up<'_>>(Kind::Up, &bytes).as_ref(), Ok(up));
     });
 }
@@ -90,19 +109,39 @@ fn every_message_up_is_written_and_read_byte_for_byte() {
 #[test]
 fn every_message_down_is_written_and_read_byte_for_byte() {
     sample::downs(&mut |name, down| {
-        let bytes = same_bytes(&format!("down_{name}.bin"), &encoded(Kind::Down, down));
+        let bytes = same_bytes(&format!("down_{name}.bin"), 1, &encoded(Kind::Down, down));
         assert_eq!(frame::decode::<Down<'_>>(Kind::Down, &bytes).as_ref(), Ok(down));
+    });
+}
+
+#[test]
+fn every_node_message_is_written_and_read_byte_for_byte() {
+    sample::node_ups(&mut |name, up| {
+        let bytes = same_bytes(&format!("node_up_{name}.bin"), 1, &encoded(Kind::NodeUp, up));
+        assert_eq!(frame::decode::<NodeUp>(Kind::NodeUp, &bytes).as_ref(), Ok(up));
+    });
+    sample::node_downs(&mut |name, down| {
+        let bytes = same_bytes(&format!("node_down_{name}.bin"), 1, &encoded(Kind::NodeDown, down));
+        assert_eq!(frame::decode::<NodeDown<'_>>(Kind::NodeDown, &bytes).as_ref(), Ok(down));
+    });
+}
+
+#[test]
+fn every_greeting_is_written_and_read_byte_for_byte() {
+    sample::greetings(&mut |name, greeting| {
+        let bytes = same_bytes(&format!("link_{name}.bin"), 1, &encoded(Kind::Link, greeting));
+        assert_eq!(frame::decode::<Greeting<'_>>(Kind::Link, &bytes).as_ref(), Ok(greeting));
     });
 }
 
 #[test]
 fn every_sensor_message_is_written_and_read_byte_for_byte() {
     sample::sensor_ups(&mut |name, up| {
-        let bytes = same_bytes(&format!("sensor_up_{name}.bin"), &encoded(Kind::SensorUp, up));
+        let bytes = same_bytes(&format!("sensor_up_{name}.bin"), 1, &encoded(Kind::SensorUp, up));
         assert_eq!(frame::decode::<SensorUp<'_>>(Kind::SensorUp, &bytes).as_ref(), Ok(up));
     });
     sample::sensor_downs(&mut |name, down| {
-        let bytes = same_bytes(&format!("sensor_down_{name}.bin"), &encoded(Kind::SensorDown, down));
+        let bytes = same_bytes(&format!("sensor_down_{name}.bin"), 1, &encoded(Kind::SensorDown, down));
         assert_eq!(frame::decode::<SensorDown>(Kind::SensorDown, &bytes).as_ref(), Ok(down));
     });
 }
@@ -110,7 +149,7 @@ fn every_sensor_message_is_written_and_read_byte_for_byte() {
 #[test]
 fn every_payload_is_journalled_and_read_back_byte_for_byte() {
     for (name, record) in sample::records() {
-        let bytes = same_bytes(&format!("record_{name}.bin"), &record_bytes(&record));
+        let bytes = same_bytes(&format!("record_{name}.bin"), 0, &record_bytes(&record));
         assert_eq!(decode_record(&bytes).as_ref(), Ok(&record), "{name} is read otherwise than before");
     }
 }
@@ -133,8 +172,8 @@ fn a_manifest_and_a_plan_are_signed_byte_for_byte_and_believed() {
 
 #[test]
 fn a_signed_manifest_is_believed_with_no_bit_of_it_changed() {
-    let bytes = fs::read(folder().join("manifest.bin")).expect("golden file");
-    let signature = fs::read(folder().join("manifest.signature.bin")).expect("golden file");
+    let bytes = fs::read(folder(1).join("manifest.bin")).expect("golden file");
+    let signature = fs::read(folder(1).join("manifest.signature.bin")).expect("golden file");
     let key = public_key(&sample::SECRET);
     // One bit of each byte: an Ed25519 check is slow in a build without optimisation.
     for at in 0..bytes.len() {
@@ -160,7 +199,7 @@ fn the_enrolment_bundle_is_the_same_text_both_ways_and_an_unknown_key_is_refused
 #[test]
 fn a_newer_version_is_refused_by_its_number() {
     for (name, kind, mut frame) in frames() {
-        for version in [0, 2, 9, 255] {
+        for version in [0, VERSION + 1, 9, 255] {
             frame[1] = version;
             reseal(&mut frame);
             assert_eq!(read(kind, &frame), Err(FrameError::Version(version)), "{name}");
@@ -169,8 +208,25 @@ fn a_newer_version_is_refused_by_its_number() {
     assert!(FrameError::Version(9).to_string().contains("version 9"));
     for (name, record) in sample::records() {
         let mut bytes = record_bytes(&record);
-        bytes[0] = 2;
-        assert_eq!(decode_record(&bytes), Err(RecordError::Version(2)), "{name}");
+        bytes[0] = 3;
+        assert_eq!(decode_record(&bytes), Err(RecordError::Version(3)), "{name}");
+    }
+}
+
+/// A reader of version 1 that was frozen with it: header, length, checksum, kind.
+fn version_one_takes(frame: &[u8]) -> bool {
+    frame[1] == 1
+}
+
+#[test]
+fn what_version_one_knew_is_still_said_in_version_one_and_what_is_new_in_version_two() {
+    let new = ["up_packed.bin", "down_welcome.bin", "down_command_clip.bin", "sensor_up_cycle_at.bin"];
+    for (name, _, frame) in frames() {
+        let is_new = new.contains(&name.as_str()) || name.starts_with("node_") || name.starts_with("link_");
+        assert_eq!(version_one_takes(&frame), !is_new, "{name}");
+    }
+    for (name, record) in sample::records() {
+        assert_eq!(record_bytes(&record)[0] == 1, name != "clip", "{name}");
     }
 }
 
@@ -231,7 +287,7 @@ fn no_golden_file_is_left_without_its_sample() {
     expected.extend(sample::records().into_iter().map(|(name, _)| format!("record_{name}.bin")));
     let signed = ["manifest.bin", "manifest.signature.bin", "plan.signature.bin", "public_key.bin", "bundle.toml"];
     expected.extend(signed.map(str::to_owned));
-    let listed = fs::read_dir(folder()).expect("the golden folder");
+    let listed = (1..=VERSION).flat_map(|version| fs::read_dir(folder(version)).expect("the golden folder"));
     let found: BTreeSet<String> =
         listed.map(|file| file.expect("listed").file_name().to_string_lossy().into_owned()).collect();
     assert_eq!(found.difference(&expected).collect::<Vec<_>>(), Vec::<&String>::new());

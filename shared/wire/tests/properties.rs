@@ -33,6 +33,12 @@ proptest! {
         let encoded = cobs::encode(&data, &mut room).expect("the room is large enough").to_vec();
         let (last, inner) = encoded.split_last().expect("never empty");
         prop_assert_eq!(*last, 0);
+        let mut pieces = Vec::new();
+        let sent = cobs::encode_each(&data, &mut |piece| -> Result<(), ()> {
+            pieces.extend_from_slice(piece);
+            Ok(())
+        });
+        prop_assert!(sent.is_ok() && pieces == encoded);
         prop_assert!(!inner.contains(&0));
         let mut copy = inner.to_vec();
         prop_assert_eq!(cobs::decode(&mut copy), Some(data.as_slice()));

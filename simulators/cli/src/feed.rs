@@ -274,9 +274,11 @@ impl RecordingFeed {
                 sink(Piece { channel: channel.0.into(), position, end_s, t: shift + t, data: Data::Reading(value) });
             }
             Item::Cycle { channel, position, n, row } => {
+                // A recording of cycles has no clock: they follow each other from the start on, a declared time apart.
+                let t = shift + Micros((self.cycles as f64 * self.cycle_s * 1e6).round() as i64);
                 self.cycles += 1;
                 let data = Data::Cycle { n, row: little_endian(&row) };
-                sink(Piece { channel: channel.0.into(), position, end_s, t: shift, data });
+                sink(Piece { channel: channel.0.into(), position, end_s, t, data });
             }
             Item::Event { .. } | Item::Skipped { .. } => {}
         }

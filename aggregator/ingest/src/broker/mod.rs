@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use kilter_types::Name;
+use kilter_wire::MAX_FRAME_BYTES;
 use kilter_wire::topic::Topic;
 use rumqttc::{
     AckMode, AsyncClient, Broker, ClientError, ConfigError, ConnectionError, Event, EventLoop, Incoming, MqttOptions,
@@ -49,8 +50,10 @@ pub struct BrokerConfig {
     pub tls: Option<Arc<rustls::ClientConfig>>,
     /// Group of a shared subscription, when several aggregators divide the devices between them.
     pub share_group: Option<Name>,
-    /// Unsettled messages that the broker may have handed over.
+    /// Unsettled messages that the broker may have handed over; fewer where their bytes would not fit into the budget.
     pub receive_maximum: u16,
+    /// Bytes of all messages together that the broker may have handed over.
+    pub budget_bytes: usize,
     /// Largest packet either way.
     pub packet_bytes: u32,
     /// Messages to devices that may wait for the broker.
@@ -68,9 +71,17 @@ impl BrokerConfig {
             tls: None,
             share_group: None,
             receive_maximum: 1024,
-            packet_bytes: 1 << 20,
+            budget_bytes: 64 << 20,
+            // A frame, its topic and its properties.
+            packet_bytes: MAX_FRAME_BYTES as u32 + 4096,
             queued_messages: 4096,
         }
+    }
+
+    /// The broker may hand over so many messages that none of them could be too much: window times packet is the budget.
+    fn window(&self) -> u16 {
+        let most = self.budget_bytes / (self.packet_bytes as usize).max(1);
+        self.receive_maximum.min(u16::try_from(most).unwrap_or(u16::MAX)).max(1)
     }
 }
 
@@ -121,12 +132,13 @@ pub fn connect(
     config: BrokerConfig,
     inbound: mpsc::Sender<Inbound>,
 ) -> Result<(BrokerLink, BrokerConnection), BrokerError> {
+    let window = config.window();
     let mut options = MqttOptions::new(config.client_id, Broker::tcp(config.host.clone(), config.port));
     options.set_keep_alive(KEEP_ALIVE_SECS);
     options.set_session_mode(SessionMode::Persistent);
     options.set_session_store(NothingInFlight);
     options.set_ack_mode(AckMode::Manual);
-    options.set_receive_maximum(Some(config.receive_maximum));
+    options.set_receive_maximum(Some(window));
     options.set_max_packet_size(Some(config.packet_bytes));
     if let Some((username, password)) = config.credential {
         options.set_credentials(username, password);
@@ -145,7 +157,7 @@ pub fn connect(
         subscribed: Arc::clone(&subscribed),
         packet_bytes: config.packet_bytes as usize,
     };
-    let intake = Intake::new(Waker::from(Arc::clone(&bell)), tally, config.receive_maximum.into());
+    let intake = Intake::new(Waker::from(Arc::clone(&bell)), tally, window.into());
     let filter = match config.share_group {
         Some(group) => format!("$share/{group}/{}", Topic::ALL_UP),
         None => Topic::ALL_UP.to_owned(),
@@ -329,3 +341,17 @@ const KEEP_ALIVE_SECS: u16 = 30;
 /// Packets between the event loop and the intake.
 const NEWS: usize = 256;
 const GOODBYE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn window_times_packet_is_within_the_budget() {
+        let config = BrokerConfig::new("broker", "a");
+        assert!(usize::from(config.window()) * config.packet_bytes as usize <= config.budget_bytes);
+        let small = BrokerConfig { receive_maximum: 8, ..config.clone() };
+        assert_eq!(small.window(), 8);
+        assert_eq!(BrokerConfig { budget_bytes: 1, ..config }.window(), 1, "one must pass");
+    }
+}

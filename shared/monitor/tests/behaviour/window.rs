@@ -213,7 +213,7 @@ fn cycles_are_windows_of_one_row_and_a_missing_one_shows_in_the_next() {
     let mut rows = Vec::new();
     for position in [0u64, 1, 1, 3, 4] {
         let row = [1.0, position as f32, f32::NAN];
-        let input = Input::Cycle { n: position as u32 + 1, row: &row };
+        let input = Input::Cycle { n: position as u32 + 1, t: None, row: &row };
         let sink = &mut |output: Output<'_>| {
             if let kilter_monitor::What::Features(row) = output.what {
                 rows.push((row.index, row.quality.contains(Quality::GAP), row.vector.valid));
@@ -222,6 +222,16 @@ fn cycles_are_windows_of_one_row_and_a_missing_one_shows_in_the_next() {
         monitor.push(ChannelId(0), position, input, sink).expect("a row fits");
     }
     assert_eq!(rows, [(0, false, 0b11), (1, false, 0b11), (3, true, 0b11), (4, false, 0b11)]);
-    let short = Input::Cycle { n: 9, row: &[1.0] };
-    assert!(monitor.push(ChannelId(0), 5, short, &mut |_| {}).is_err());
+    let mut dated = None;
+    let t = Micros::from_secs(1_700_000_000);
+    let input = Input::Cycle { n: 6, t: Some(t), row: &[1.0, 2.0, 3.0] };
+    let sink = &mut |output: Output<'_>| {
+        if let kilter_monitor::What::Features(row) = output.what {
+            dated = Some((row.index, row.start));
+        }
+    };
+    monitor.push(ChannelId(0), 5, input, sink).expect("a row fits");
+    assert_eq!(dated, Some((5, t)), "a cycle is when its source says");
+    let short = Input::Cycle { n: 9, t: None, row: &[1.0] };
+    assert!(monitor.push(ChannelId(0), 6, short, &mut |_| {}).is_err());
 }

@@ -1,18 +1,20 @@
 //! One fixed example of everything that crosses a wire. A new variant fails to compile here until it has a name and a golden.
 
 use kilter_types::{
-    Alarm, AlarmSource, AlarmState, Cause, ChannelId, Class, Contribution, DeviceId, Digest, Epoch, Event, Evidence,
-    FeatureId, FeatureRef, FeatureRow, FeatureVector, Gap, GapReason, Generation, GroupKind, Hertz, Hours, JournalId,
-    KernelId, Label, MachineEvent, Manifest, Micros, ModelKey, Monotonic, Name, Opening, OperatingState, Payload,
-    Point, Predecessor, Quality, Record, Report, Role, RowRef, Rpm, Rul, RunningModel, SchemaHash, Score, Severity,
-    Spectrum, State, Timeline, Unit,
+    Alarm, AlarmSource, AlarmState, Cause, ChannelId, Class, Clip, ClipCause, Contribution, DeviceId, Digest, Epoch,
+    Event, Evidence, FeatureId, FeatureRef, FeatureRow, FeatureVector, Gap, GapReason, Generation, GroupKind, Hertz,
+    Hours, JournalId, KernelId, Label, MachineEvent, Manifest, Micros, ModelKey, Monotonic, Name, Opening,
+    OperatingState, Payload, Point, Predecessor, Quality, Record, Report, Role, RowRef, Rpm, Rul, RunningModel,
+    SchemaHash, Score, Severity, Spectrum, State, Timeline, Unit,
 };
 use kilter_wire::bundle::{BUNDLE_VERSION, Bundle};
+use kilter_wire::link::{Credential, Greeting};
+use kilter_wire::node::{FaultCounters, NodeDown, NodeSettings, NodeStatus, NodeUp, PanicNote};
 use kilter_wire::sensor::{Block, ChannelOffer, Offer, SensorDown, SensorUp};
 use kilter_wire::sign::{sign_manifest, sign_plan};
 use kilter_wire::{
-    Ack, Batch, BatchRecord, Chunk, ClassAck, Command, CommandKind, CommandResult, Config, Down, Fetch, Hello, Outcome,
-    Plan, SeqRange, SignedManifest, TimeReply, TimeRequest, Up,
+    Ack, Batch, BatchRecord, Chunk, ClassAck, Coding, Command, CommandKind, CommandResult, Config, Down, Fetch, Hello,
+    Outcome, Packed, Plan, SeqRange, SignedManifest, TimeReply, TimeRequest, Up, Welcome, columns, encode_record,
 };
 
 /// A signing key that signs nothing but these samples.
@@ -49,6 +51,8 @@ pub(crate) fn ups(each: &mut dyn FnMut(&str, &Up<'_>)) {
     for (class, seq, bytes) in [(5, 300, &b"feature"[..]), (0, 1, b"alarm"), (200, u64::MAX, b"")] {
         assert!(Batch::push(&mut room, &mut used, BatchRecord { class, seq, bytes }));
     }
+    let plain = feature_batch();
+    let (mut words, mut packed) = (vec![0; columns::MAX_WORDS], [0; 1024]);
     let hello = Hello {
         device: device(),
         wire_version: 1,
@@ -64,6 +68,13 @@ pub(crate) fn ups(each: &mut dyn FnMut(&str, &Up<'_>)) {
         Up::CommandResult(CommandResult { id: 77, outcome: Outcome::Done }),
         Up::CommandResult(CommandResult { id: 78, outcome: Outcome::Expired }),
         Up::CommandResult(CommandResult { id: 79, outcome: Outcome::Refused }),
+        Up::Packed(Packed {
+            epoch: Epoch(2),
+            count: 6,
+            plain_bytes: plain.len() as u32,
+            coding: Coding::Columns,
+            bytes: columns::pack(&plain, &mut words, &mut packed).expect("it fits"),
+        }),
     ];
     for message in &messages {
         let name = match message {
@@ -74,9 +85,38 @@ pub(crate) fn ups(each: &mut dyn FnMut(&str, &Up<'_>)) {
             Up::CommandResult(CommandResult { outcome: Outcome::Done, .. }) => "command_done",
             Up::CommandResult(CommandResult { outcome: Outcome::Expired, .. }) => "command_expired",
             Up::CommandResult(CommandResult { outcome: Outcome::Refused, .. }) => "command_refused",
+            Up::Packed(_) => "packed",
         };
         each(name, message);
     }
+}
+
+/// Five feature rows that move a little, and an alarm.
+pub(crate) fn feature_batch() -> Vec<u8> {
+    let (mut batch, mut used, mut room) = (vec![0; 2048], 0, [0; 512]);
+    let mut push = |record: &Record| {
+        let bytes = encode_record(record, &mut room).expect("it fits");
+        let outer = BatchRecord { class: record.class() as u8, seq: record.seq, bytes };
+        assert!(Batch::push(&mut batch, &mut used, outer));
+    };
+    let records = records();
+    let (_, features) = records.first().expect("features come first");
+    for i in 0..5 {
+        let mut record = features.clone();
+        record.seq += i;
+        record.monotonic.0 += i * 1_000_000 + i * i * 37;
+        if let Payload::Features(row) = &mut record.payload {
+            row.index += i;
+            row.start.0 += i as i64 * 1_000_000;
+            row.end.0 += i as i64 * 1_000_000;
+            row.vector.values[0] += i as f32 * 1e-3;
+            row.vector.values[1] = -row.vector.values[1];
+        }
+        push(&record);
+    }
+    push(&records.iter().find(|(name, _)| *name == "alarm").expect("an alarm").1);
+    batch.truncate(used);
+    batch
 }
 
 pub(crate) fn downs(each: &mut dyn FnMut(&str, &Down<'_>)) {
@@ -114,8 +154,10 @@ pub(crate) fn downs(each: &mut dyn FnMut(&str, &Down<'_>)) {
         command(CommandKind::Flush),
         command(CommandKind::Recommission { asset: name("pump-1") }),
         command(CommandKind::Reset { asset: name("pump-1") }),
+        command(CommandKind::Clip { asset: name("pump-1") }),
         Down::Event { point: point(), event: Event::Maintenance { what: name("greased") } },
         Down::TimeReply(reply),
+        Down::Welcome(Welcome { wire_version: 2, software: name("0.1.0") }),
     ];
     for message in &messages {
         let name = match message {
@@ -128,6 +170,8 @@ pub(crate) fn downs(each: &mut dyn FnMut(&str, &Down<'_>)) {
             Down::Command(Command { kind: CommandKind::Reset { .. }, .. }) => "command_reset",
             Down::Event { .. } => "event",
             Down::TimeReply(_) => "time_reply",
+            Down::Command(Command { kind: CommandKind::Clip { .. }, .. }) => "command_clip",
+            Down::Welcome(_) => "welcome",
         };
         each(name, message);
     }
@@ -157,6 +201,7 @@ pub(crate) fn sensor_ups(each: &mut dyn FnMut(&str, &SensorUp<'_>)) {
         event(MachineEvent::Maintenance),
         SensorUp::Skipped { channel: ChannelId(0), from: 70_003, to: 80_000 },
         SensorUp::End,
+        SensorUp::CycleAt { channel: ChannelId(2), position: 3, n: 4, t, row: &samples[..8] },
     ];
     for message in &messages {
         let name = match message {
@@ -170,8 +215,21 @@ pub(crate) fn sensor_ups(each: &mut dyn FnMut(&str, &SensorUp<'_>)) {
             SensorUp::Event { event: MachineEvent::Maintenance, .. } => "event_maintenance",
             SensorUp::Skipped { .. } => "skipped",
             SensorUp::End => "end",
+            SensorUp::CycleAt { .. } => "cycle_at",
         };
         each(name, message);
+    }
+}
+
+pub(crate) fn greetings(each: &mut dyn FnMut(&str, &Greeting<'_>)) {
+    let credential = Credential { tenant: "acme", device: "edge-1", secret: "a-secret-of-one-device" };
+    for greeting in [Greeting::Hello(credential), Greeting::Accepted, Greeting::Refused("credential")] {
+        let name = match greeting {
+            Greeting::Hello(_) => "hello",
+            Greeting::Accepted => "accepted",
+            Greeting::Refused(_) => "refused",
+        };
+        each(name, &greeting);
     }
 }
 
@@ -182,6 +240,41 @@ pub(crate) fn sensor_downs(each: &mut dyn FnMut(&str, &SensorDown)) {
         SensorDown::Subscribe { .. } => "subscribe",
     };
     each(name, &message);
+}
+
+pub(crate) fn node_ups(each: &mut dyn FnMut(&str, &NodeUp)) {
+    let file = "node/src/node.rs".try_into().expect("it fits");
+    let status = NodeStatus {
+        faults: FaultCounters { boots: 4, watchdog: 1, panics: 2, hard_faults: 0 },
+        panic: Some(PanicNote { file, line: 77, at: Monotonic(123_456_789) }),
+        lost_samples: 300,
+        failed_reads: 2,
+        unsent: 5,
+        garbled: 1,
+        model: Some((digest(), generation())),
+        on_trial: true,
+        settings: 3,
+        charge_uah_per_day: 12_345,
+    };
+    let message = NodeUp::Status(status);
+    let name = match &message {
+        NodeUp::Status(_) => "status",
+    };
+    each(name, &message);
+}
+
+pub(crate) fn node_downs(each: &mut dyn FnMut(&str, &NodeDown<'_>)) {
+    let mut room = [0; 1024];
+    let (manifest, signature) = sign_manifest(&manifest(), &SECRET, &mut room).expect("it fits");
+    let settings = NodeSettings { generation: 3, nominal_rpm: Rpm(1_480.0), windows: 4, sleep_secs: 600 };
+    let messages = [NodeDown::Model(SignedManifest { manifest, signature: &signature }), NodeDown::Settings(settings)];
+    for message in &messages {
+        let name = match message {
+            NodeDown::Model(_) => "model",
+            NodeDown::Settings(_) => "settings",
+        };
+        each(name, message);
+    }
 }
 
 pub(crate) fn manifest() -> Manifest {
@@ -284,6 +377,18 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         full_scale: 0.5,
         lines: list(&[0, 1, 65_535, 300]),
     };
+    let clip = Clip {
+        id: 77,
+        cause: ClipCause::Alarm(4),
+        channel: name("de-x"),
+        unit: Unit::MetrePerSecondSquared,
+        rate: Hertz(25_600.0),
+        position: 70_000,
+        t0: since,
+        part: 1,
+        parts: 9,
+        samples: list(&[0, 0, 0x80, 0x3f, 0, 0, 0xc0, 0x7f]),
+    };
     let events = [
         Event::Commissioned { from: since, to: since + Micros::from_secs(60) },
         Event::NewRegime { bin: 4 },
@@ -304,6 +409,8 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
         Payload::Spectrum(spectrum),
     ];
     payloads.extend(events.map(Payload::Event));
+    // Behind the others: seqs stand in golden bytes.
+    payloads.push(Payload::Clip(clip));
     payloads
         .into_iter()
         .enumerate()
@@ -341,5 +448,6 @@ fn payload_name(payload: &Payload) -> &'static str {
         Payload::Report(_) => "report",
         Payload::State(_) => "state",
         Payload::Spectrum(_) => "spectrum",
+        Payload::Clip(_) => "clip",
     }
 }
