@@ -38,6 +38,7 @@ mod layout;
 mod matrix;
 mod quadratic;
 mod quantise;
+pub mod rescore;
 mod rul;
 mod score;
 pub mod simd;

@@ -6,6 +6,7 @@ use crate::{
     format::MAX_WIDE,
     kernel::{dot, quantise},
     layout::f32_at,
+    rescore::SIDE,
     simd,
 };
 
@@ -73,6 +74,54 @@ impl<'a> Matrix<'a> {
     /// `out = out + weights * second`.
     pub(crate) fn more(&self, second: &[f32], bound: f32, out: &mut [f32], room: &mut Integers) {
         self.add(Part::Second, second, bound, out, room);
+    }
+
+    /// [`Matrix::begin`] for the first `count` of several vectors.
+    pub(crate) fn begin_beside(
+        &self,
+        first: [&[f32]; SIDE],
+        bound: f32,
+        mut out: [&mut [f32]; SIDE],
+        count: usize,
+        room: &mut Integers,
+    ) {
+        let (biases, _) = self.bytes[self.shape.biases(self.kernel)].as_chunks::<4>();
+        for out in &mut out[..count] {
+            for (out, bias) in out.iter_mut().zip(biases) {
+                *out = f32::from_le_bytes(*bias);
+            }
+        }
+        self.add_beside(Part::First, first, bound, out, count, room);
+    }
+
+    /// [`Matrix::more`] for the first `count` of several vectors.
+    pub(crate) fn more_beside(
+        &self,
+        second: [&[f32]; SIDE],
+        bound: f32,
+        out: [&mut [f32]; SIDE],
+        count: usize,
+        room: &mut Integers,
+    ) {
+        self.add_beside(Part::Second, second, bound, out, count, room);
+    }
+
+    fn add_beside(
+        &self,
+        part: Part,
+        inputs: [&[f32]; SIDE],
+        bound: f32,
+        out: [&mut [f32]; SIDE],
+        count: usize,
+        room: &mut Integers,
+    ) {
+        if self.kernel == KernelId::PORTABLE_F32 && count == SIDE {
+            simd::add_rows_beside(self.weights(part), inputs, out);
+        } else {
+            for (inputs, out) in inputs.into_iter().zip(out).take(count) {
+                self.add(part, inputs, bound, out, room);
+            }
+        }
     }
 
     fn add(&self, part: Part, inputs: &[f32], bound: f32, out: &mut [f32], room: &mut Integers) {

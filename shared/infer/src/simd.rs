@@ -6,6 +6,8 @@
 //! the door, and instructions whose presence was asked for. `tests/simd.rs` compares every width with the portable loops.
 #![expect(unsafe_code, reason = "wide loads from unaligned bytes")]
 
+use crate::rescore::SIDE;
+
 /// Which registers compute; the bits are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Width {
@@ -34,6 +36,11 @@ pub(crate) fn add_rows(rows: &[u8], inputs: &[f32], out: &mut [f32]) {
     add_rows_with(Width::best(), rows, inputs, out);
 }
 
+/// [`add_rows`] for several vectors, each weight loaded once for all.
+pub(crate) fn add_rows_beside(rows: &[u8], inputs: [&[f32]; SIDE], out: [&mut [f32]; SIDE]) {
+    add_rows_beside_with(Width::best(), rows, inputs, out);
+}
+
 pub(crate) fn add_pairs(pairs: &[u8], inputs: &[i16], scales: &[u8], step: f32, out: &mut [f32]) {
     add_pairs_with(Width::best(), pairs, inputs, scales, step, out);
 }
@@ -55,6 +62,22 @@ pub fn add_rows_with(width: Width, rows: &[u8], inputs: &[f32], out: &mut [f32])
         Width::Full => unsafe { full::add_rows(rows.as_ptr(), inputs, out) },
         #[cfg(not(target_arch = "x86_64"))]
         Width::Half | Width::Full => crate::kernel::add_rows(rows, inputs, out),
+    }
+}
+
+/// [`add_rows_with`] for several vectors of one length.
+pub fn add_rows_beside_with(width: Width, rows: &[u8], inputs: [&[f32]; SIDE], out: [&mut [f32]; SIDE]) {
+    let (count, size) = (inputs[0].len(), out[0].len());
+    assert!(rows.len() >= 4 * count * size, "a row of weights per input");
+    assert!(inputs.iter().all(|x| x.len() == count) && out.iter().all(|y| y.len() == size), "vectors of one length");
+    match admitted(width) {
+        #[cfg(target_arch = "x86_64")]
+        // SAFETY: the processor has AVX2, the lengths were asserted.
+        Width::Full => unsafe { full::add_rows_beside(rows.as_ptr(), inputs, out) },
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        // SAFETY: the processor has the width's instructions, the lengths were asserted.
+        Width::Half => unsafe { wide::add_rows_beside::<half::Floats>(rows.as_ptr(), inputs, out) },
+        _ => inputs.into_iter().zip(out).for_each(|(inputs, out)| crate::kernel::add_rows(rows, inputs, out)),
     }
 }
 
@@ -115,9 +138,16 @@ mod has_avx2 {
 }
 
 /// The loops, over whatever register.
+#[expect(
+    clippy::needless_range_loop,
+    reason = "constant indices keep the sums in registers, without closures in between"
+)]
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 mod wide {
-    use crate::kernel::{P, Q, sigmoid, tanh};
+    use crate::{
+        kernel::{P, Q, sigmoid, tanh},
+        rescore::SIDE,
+    };
 
     /// A register of floats, and the one of 32-bit integers that goes with it.
     ///
@@ -181,19 +211,62 @@ mod wide {
         unsafe {
             let place = out.as_mut_ptr().add(at);
             let mut sums = [V::splat(0.0); B];
-            for (b, sum) in sums.iter_mut().enumerate() {
-                *sum = V::load(place.add(b * V::LANES).cast());
+            for b in 0..B {
+                sums[b] = V::load(place.add(b * V::LANES).cast());
             }
             let mut weights = rows.add(4 * at);
             for value in inputs {
                 let value = V::splat(*value);
-                for (b, sum) in sums.iter_mut().enumerate() {
-                    *sum = sum.add(V::load(weights.add(4 * b * V::LANES)).mul(value));
+                for b in 0..B {
+                    sums[b] = sums[b].add(V::load(weights.add(4 * b * V::LANES)).mul(value));
                 }
                 weights = weights.wrapping_add(row_bytes);
             }
-            for (b, sum) in sums.into_iter().enumerate() {
-                sum.store(place.add(b * V::LANES));
+            for b in 0..B {
+                sums[b].store(place.add(b * V::LANES));
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`add_rows`]; all inputs have one length, all outputs too.
+    #[inline(always)]
+    pub(super) unsafe fn add_rows_beside<V: Wide>(rows: *const u8, inputs: [&[f32]; SIDE], out: [&mut [f32]; SIDE]) {
+        let (count, size) = (inputs[0].len(), out[0].len());
+        let places = out.map(<[f32]>::as_mut_ptr);
+        let mut at = 0;
+        while at + 2 * V::LANES <= size {
+            // SAFETY: two registers from `at` on lie within each output and each row; `k` counts inputs.
+            unsafe {
+                let mut sums = [[V::splat(0.0); 2]; SIDE];
+                for s in 0..SIDE {
+                    sums[s] = [V::load(places[s].add(at).cast()), V::load(places[s].add(at + V::LANES).cast())];
+                }
+                let mut weights = rows.add(4 * at);
+                for k in 0..count {
+                    let (first, second) = (V::load(weights), V::load(weights.add(4 * V::LANES)));
+                    for s in 0..SIDE {
+                        let value = V::splat(*inputs[s].get_unchecked(k));
+                        sums[s] = [sums[s][0].add(first.mul(value)), sums[s][1].add(second.mul(value))];
+                    }
+                    weights = weights.wrapping_add(4 * size);
+                }
+                for s in 0..SIDE {
+                    sums[s][0].store(places[s].add(at));
+                    sums[s][1].store(places[s].add(at + V::LANES));
+                }
+            }
+            at += 2 * V::LANES;
+        }
+        for o in at..size {
+            for (place, inputs) in places.iter().zip(&inputs) {
+                for (k, value) in inputs.iter().enumerate() {
+                    // SAFETY: output `o`, weight `o` of row `k`.
+                    unsafe {
+                        let weight = rows.add(4 * (k * size + o)).cast::<f32>().read_unaligned();
+                        *place.add(o) += weight * value;
+                    }
+                }
             }
         }
     }
@@ -251,16 +324,16 @@ mod wide {
             let mut sums = [V::zero_integers(); B];
             let mut weights = pairs.add(2 * at);
             for [first, second] in inputs.as_chunks::<2>().0 {
-                for (b, sum) in sums.iter_mut().enumerate() {
-                    *sum = V::add_pair(*sum, weights.add(2 * b * V::LANES), *first, *second);
+                for b in 0..B {
+                    sums[b] = V::add_pair(sums[b], weights.add(2 * b * V::LANES), *first, *second);
                 }
                 weights = weights.wrapping_add(row_bytes);
             }
             let step = V::splat(step);
-            for (b, sum) in sums.into_iter().enumerate() {
+            for b in 0..B {
                 let place = out.as_mut_ptr().add(at + b * V::LANES);
                 let scale = V::load(scales.add(4 * (at + b * V::LANES))).mul(step);
-                V::load(place.cast()).add(V::from_integers(sum).mul(scale)).store(place);
+                V::load(place.cast()).add(V::from_integers(sums[b]).mul(scale)).store(place);
             }
         }
     }
@@ -274,8 +347,10 @@ mod wide {
         while at + V::LANES <= size {
             // SAFETY: a register from `at` on lies within each gate, cell and hidden.
             unsafe {
-                let gate = |number: usize| V::load(gates.as_ptr().add(number * size + at).cast());
-                let (input, forget, candidate, output) = (gate(0), gate(1), gate(2), gate(3));
+                let input = V::load(gates.as_ptr().add(at).cast());
+                let forget = V::load(gates.as_ptr().add(size + at).cast());
+                let candidate = V::load(gates.as_ptr().add(2 * size + at).cast());
+                let output = V::load(gates.as_ptr().add(3 * size + at).cast());
                 let place = cell.as_mut_ptr().add(at);
                 let kept = wide_sigmoid(forget).mul(V::load(place.cast()));
                 let next = kept.add(wide_sigmoid(input).mul(wide_tanh(candidate)));
@@ -298,13 +373,20 @@ mod wide {
         unsafe {
             let x = x.clamp(-9.0, 9.0);
             let u = x.mul(x);
-            let polynomial = |c: [f32; 5]| {
-                let sum = V::splat(c[4]).mul(u).add(V::splat(c[3]));
-                let sum = sum.mul(u).add(V::splat(c[2]));
-                let sum = sum.mul(u).add(V::splat(c[1]));
-                sum.mul(u).add(V::splat(c[0]))
-            };
-            x.mul(polynomial(P)).div(polynomial(Q)).clamp(-1.0, 1.0)
+            x.mul(polynomial(P, u)).div(polynomial(Q, u)).clamp(-1.0, 1.0)
+        }
+    }
+
+    /// # Safety
+    /// The processor has `V`.
+    #[inline(always)]
+    unsafe fn polynomial<V: Wide>(c: [f32; 5], u: V) -> V {
+        // SAFETY: as promised.
+        unsafe {
+            let sum = V::splat(c[4]).mul(u).add(V::splat(c[3]));
+            let sum = sum.mul(u).add(V::splat(c[2]));
+            let sum = sum.mul(u).add(V::splat(c[1]));
+            sum.mul(u).add(V::splat(c[0]))
         }
     }
 
@@ -404,6 +486,7 @@ mod full {
     use core::arch::x86_64::*;
 
     use super::wide::{self, Wide};
+    use crate::rescore::SIDE;
 
     /// # Safety
     /// The processor has AVX2; else as [`wide::add_rows`].
@@ -411,6 +494,14 @@ mod full {
     pub(super) unsafe fn add_rows(rows: *const u8, inputs: &[f32], out: &mut [f32]) {
         // SAFETY: as promised.
         unsafe { wide::add_rows::<Floats>(rows, inputs, out) }
+    }
+
+    /// # Safety
+    /// The processor has AVX2; else as [`wide::add_rows_beside`].
+    #[target_feature(enable = "avx2")]
+    pub(super) unsafe fn add_rows_beside(rows: *const u8, inputs: [&[f32]; SIDE], out: [&mut [f32]; SIDE]) {
+        // SAFETY: as promised.
+        unsafe { wide::add_rows_beside::<Floats>(rows, inputs, out) }
     }
 
     /// # Safety
@@ -438,47 +529,51 @@ mod full {
         const LANES: usize = 8;
         type Integers = __m256i;
 
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn splat(value: f32) -> Self {
-            // SAFETY: AVX2 is there.
-            Self(unsafe { _mm256_set1_ps(value) })
+            Self(_mm256_set1_ps(value))
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn load(from: *const u8) -> Self {
             // SAFETY: the caller vouches for 32 bytes.
             Self(unsafe { _mm256_loadu_ps(from.cast()) })
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: the caller vouches for 32 bytes.
             unsafe { _mm256_storeu_ps(to, self.0) }
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn add(self, other: Self) -> Self {
-            // SAFETY: AVX2 is there.
-            Self(unsafe { _mm256_add_ps(self.0, other.0) })
+            Self(_mm256_add_ps(self.0, other.0))
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn mul(self, other: Self) -> Self {
-            // SAFETY: AVX2 is there.
-            Self(unsafe { _mm256_mul_ps(self.0, other.0) })
+            Self(_mm256_mul_ps(self.0, other.0))
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn div(self, other: Self) -> Self {
-            // SAFETY: AVX2 is there.
-            Self(unsafe { _mm256_div_ps(self.0, other.0) })
+            Self(_mm256_div_ps(self.0, other.0))
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn clamp(self, low: f32, high: f32) -> Self {
-            // SAFETY: AVX2 is there. The second operand wins where neither is greater.
-            Self(unsafe { _mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), self.0)) })
+            // The second operand wins where neither is greater.
+            Self(_mm256_min_ps(_mm256_set1_ps(high), _mm256_max_ps(_mm256_set1_ps(low), self.0)))
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn zero_integers() -> __m256i {
-            // SAFETY: AVX2 is there.
-            unsafe { _mm256_setzero_si256() }
+            _mm256_setzero_si256()
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn add_pair(sums: __m256i, from: *const u8, a: i16, b: i16) -> __m256i {
             // SAFETY: the caller vouches for 16 bytes; AVX2 is there.
             unsafe {
@@ -486,10 +581,10 @@ mod full {
                 _mm256_add_epi32(sums, _mm256_madd_epi16(words, _mm256_set1_epi32(super::pair(a, b))))
             }
         }
-        #[inline(always)]
+        #[inline]
+        #[target_feature(enable = "avx2")]
         unsafe fn from_integers(integers: __m256i) -> Self {
-            // SAFETY: AVX2 is there.
-            Self(unsafe { _mm256_cvtepi32_ps(integers) })
+            Self(_mm256_cvtepi32_ps(integers))
         }
     }
 }

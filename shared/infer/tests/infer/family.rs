@@ -1,7 +1,10 @@
 //! The families beyond statistic and autoencoder, against the plain arithmetic they stand for.
 
 use crate::example::{AGE_SCALE, CAP, Counts, Head, INTERVAL, Numbers, Room, SCALE, all, forecaster, quadratic};
-use kilter_infer::{Artifact, DraftError, Interruption, Mode, ScoreOf, Scratch};
+use kilter_infer::{
+    Artifact, DraftError, Interruption, Mode, ScoreOf, Scratch,
+    rescore::{RescoreError, Rescorer, SIDE},
+};
 use kilter_types::KernelId;
 
 #[test]
@@ -197,6 +200,38 @@ fn int8_stays_within_its_declared_loss_and_is_smaller() {
         // All but the golden windows, whose rows stay as they are.
         assert!(small.len() < bytes.len() * 2 / 3, "{name}: {} of {} bytes", small.len(), bytes.len());
     }
+}
+
+#[test]
+fn sequences_scored_side_by_side_have_the_bits_of_one_after_the_other() {
+    let mut models: Vec<Vec<u8>> = [ScoreOf::LastRow, ScoreOf::Sequence, ScoreOf::MeanResidual]
+        .map(|score_of| crate::example::autoencoder(Counts(7, 5, 16, 5), score_of))
+        .to_vec();
+    models.extend([1.0, 0.4].map(|ewma| forecaster(Counts(7, 5, 24, 0), Mode::Sequence, ewma)));
+    models.extend(models.clone().iter().map(|bytes| crate::example::int8(bytes)));
+    for bytes in models {
+        let artifact = Artifact::parse(&bytes).expect("it parses");
+        let (mut state, mut scratch, mut rescorer) = (Room::new(), Scratch::new(), Rescorer::new());
+        let mut numbers = Numbers(67);
+        for count in [SIDE, 1, SIDE, 3] {
+            let rows = numbers.take(count * 5 * 7, 4.0);
+            let mut anomalies = vec![0.0; count];
+            rescorer.score(&artifact, &rows, &mut anomalies).expect("the rows are good");
+            for (window, anomaly) in rows.chunks(5 * 7).zip(anomalies) {
+                state.reset();
+                let mut last = None;
+                for row in window.chunks(7) {
+                    last = artifact.push(row, &mut state, &mut scratch).expect("the row is good").map(|s| s.anomaly);
+                }
+                assert_eq!(last.map(f32::to_bits), Some(anomaly.to_bits()));
+            }
+        }
+        assert!(rescorer.score(&artifact, &[0.0; 3], &mut [0.0]).is_err());
+        assert!(rescorer.score(&artifact, &[f32::NAN; 35], &mut [0.0]).is_err());
+    }
+    let stream = forecaster(Counts(7, 5, 8, 0), Mode::Streaming, 1.0);
+    let stream = Artifact::parse(&stream).expect("it parses");
+    assert_eq!(Rescorer::new().score(&stream, &[0.0; 35], &mut [0.0]), Err(RescoreError::Mode));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use kilter_infer::{
     kernel,
-    simd::{Width, add_pairs_with, add_rows_with, cell_with},
+    rescore::SIDE,
+    simd::{Width, add_pairs_with, add_rows_beside_with, add_rows_with, cell_with},
 };
 use proptest::prelude::*;
 
@@ -46,6 +47,27 @@ proptest! {
             let mut found = out.clone();
             add_rows_with(width, &shifted[shift..], &inputs, &mut found);
             prop_assert_eq!(bits(&found), bits(&expected), "{:?}", width);
+        }
+    }
+
+    #[test]
+    fn products_side_by_side_have_the_portable_bits_in_every_width(
+        (inputs, rows, out) in (0usize..12, 1usize..90).prop_flat_map(|(inputs, outputs)| {
+            (values(SIDE * inputs), values(inputs * outputs), values(SIDE * outputs))
+        }),
+    ) {
+        let (rows, width) = (bytes(&rows), (inputs.len() / SIDE, out.len() / SIDE));
+        let inputs: [&[f32]; SIDE] = std::array::from_fn(|s| &inputs[s * width.0..][..width.0]);
+        let mut expected = out.clone();
+        for (inputs, out) in inputs.iter().zip(expected.chunks_mut(width.1)) {
+            kernel::add_rows(&rows, inputs, out);
+        }
+        for registers in [Width::Portable, Width::Half, Width::Full] {
+            let mut found = out.clone();
+            let mut places = found.chunks_mut(width.1);
+            let places: [&mut [f32]; SIDE] = std::array::from_fn(|_| places.next().expect("one per vector"));
+            add_rows_beside_with(registers, &rows, inputs, places);
+            prop_assert_eq!(bits(&found), bits(&expected), "{:?}", registers);
         }
     }
 

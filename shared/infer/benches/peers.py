@@ -1,0 +1,115 @@
+"""The kernel against onnxruntime: same weights, same rows, answers checked against each other, timed in turns.
+
+    cargo build --release -p kilter-infer --example peer
+    python shared/infer/benches/peers.py target/release/examples/peer
+
+Needs numpy, onnx and onnxruntime (pip install onnx onnxruntime==1.31.*). One thread on both sides. onnxruntime is called with
+bound input and output, so that Python adds little; what a model that does nothing costs is printed too, and taken off in the
+last column.
+"""
+import json, os, pathlib, subprocess, sys, tempfile, time
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+import onnxruntime as ort
+
+ROUNDS = 5
+BATCH = 64
+
+
+def session(model):
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def model_of(nodes, inputs, outputs, weights):
+    graph = helper.make_graph(nodes, "g", inputs, outputs, [numpy_helper.from_array(v, k) for k, v in weights.items()])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model.ir_version = 10
+    onnx.checker.check_model(model)
+    return model
+
+
+def lstm(folder, n, h, t, batch):
+    load = lambda name, *shape: np.fromfile(folder / name, "<f4").reshape(shape)
+    order = lambda a: np.concatenate([a[0:h], a[3 * h:4 * h], a[h:2 * h], a[2 * h:3 * h]])  # ours: i f c o; ONNX: i o f c
+    bias = order(load("b", 4 * h))
+    weights = {
+        "W": order(load("w", 4 * h, n))[None], "R": order(load("r", 4 * h, h))[None],
+        "B": np.concatenate([bias, np.zeros_like(bias)])[None],
+        "Wo": load("wo", n, h), "bo": load("bo", n), "axes": np.array([0], np.int64),
+    }
+    nodes = [
+        helper.make_node("LSTM", ["x", "W", "R", "B"], ["", "last"], hidden_size=h),
+        helper.make_node("Squeeze", ["last", "axes"], ["flat"]),
+        helper.make_node("Gemm", ["flat", "Wo", "bo"], ["y"], transB=1),
+    ]
+    x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [t, batch, n])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, n])
+    return session(model_of(nodes, [x], [y], weights))
+
+
+def bound(run, x, shape):
+    binding = run.io_binding()
+    binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(x))
+    y = np.zeros(shape, np.float32)
+    out = ort.OrtValue.ortvalue_from_numpy(y)
+    binding.bind_ortvalue_output("y", out)
+    return (lambda: run.run_with_iobinding(binding)), out
+
+
+def timed(call, repeats=32, seconds=0.15):
+    nanos, begin = [], time.perf_counter()
+    while time.perf_counter() - begin < seconds:
+        start = time.perf_counter_ns()
+        for _ in range(repeats):
+            call()
+        nanos.append((time.perf_counter_ns() - start) / repeats)
+    return float(np.median(nanos)), min(nanos)
+
+
+def main():
+    binary = sys.argv[1]
+    folder = pathlib.Path(tempfile.mkdtemp())
+    subprocess.run([binary, "write", folder], check=True)
+    identity = model_of([helper.make_node("Identity", ["x"], ["y"])],
+                        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16])],
+                        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16])], {})
+    calls = {("nothing", "call"): bound(session(identity), np.zeros((1, 16), np.float32), (1, 16))[0]}
+    for path in sorted(folder.iterdir()):
+        n, h, t = (int("".join(filter(str.isdigit, part))) for part in path.name.split("_"))
+        rows = np.fromfile(path / "rows", "<f4").reshape(BATCH, t, n)
+        answers = np.fromfile(path / "answers", "<f4").reshape(BATCH, n)
+        int8 = np.fromfile(path / "answers_int8", "<f4").reshape(BATCH, n)
+        one, out = bound(lstm(path, n, h, t, 1), np.ascontiguousarray(rows[:1].transpose(1, 0, 2)), (1, n))
+        one()
+        single = np.abs(out.numpy() - answers[:1]).max()
+        many, out = bound(lstm(path, n, h, t, BATCH), np.ascontiguousarray(rows.transpose(1, 0, 2)), (BATCH, n))
+        many()
+        worst = max(single, np.abs(out.numpy() - answers).max())
+        assert worst < 1e-5, f"{path.name}: answers differ by {worst}"
+        print(f"{path.name}: largest difference f32 {worst:.1e}, int8 {np.abs(out.numpy() - int8).max():.1e}")
+        calls[path.name, "full"], calls[path.name, "batch64"] = one, many
+    theirs, ours = {}, {}
+    for _ in range(ROUNDS):
+        for key, call in calls.items():
+            theirs.setdefault(key, []).append(timed(call, 4 if key[1] == "batch64" else 32))
+        for line in subprocess.run([binary, "time"], check=True, capture_output=True, text=True).stdout.splitlines():
+            row = json.loads(line)
+            if "width" in row:
+                width = row["width"]
+            else:
+                ours.setdefault((row["model"], row["kind"]), []).append((row["median_ns"], row["best_ns"]))
+    middle = lambda pairs: (float(np.median([m for m, _ in pairs])), min(b for _, b in pairs))
+    call = middle(theirs["nothing", "call"])
+    print(f"onnxruntime {ort.__version__}, width {width}, load {os.getloadavg()[0]:.1f}, an empty call {call[0] / 1e3:.1f} us")
+    print(f"{'workload':<22}{'ours us':>10}{'best':>8}{'onnx us':>10}{'best':>8}{'ratio':>8}{'of best':>9}{'less call':>11}")
+    for (model, kind), pairs in ours.items():
+        (m, b), (om, ob) = middle(pairs), middle(theirs[model, "batch64" if kind == "batch64" else "full"])
+        print(f"{model + ' ' + kind:<22}{m / 1e3:>10.2f}{b / 1e3:>8.2f}{om / 1e3:>10.2f}{ob / 1e3:>8.2f}"
+              f"{m / om:>8.3f}{b / ob:>9.3f}{b / (ob - call[1]):>11.3f}")
+
+
+if __name__ == "__main__":
+    main()
