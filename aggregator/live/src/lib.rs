@@ -8,14 +8,20 @@
 mod alarm;
 mod live;
 mod machine;
+mod run;
 mod trend;
 mod view;
+mod watermark;
+mod window;
 
 pub use alarm::{AlarmBook, AlarmEntry, AlarmStep, MAX_CLOSED_ALARMS};
 pub use live::{Change, Live, SnapshotError};
 pub use machine::{AssetKey, GroupState, Machine, ModelState, PointState, ScorePoint};
+pub use run::Runs;
 pub use trend::{Bucket, RollUp, Sample};
 pub use view::{
     AlarmView, ContributionView, DeviceView, EvidenceView, FleetRow, FleetView, LatestView, MachineView, ModelView,
-    SpectrumView, TrendView,
+    RunView, SpectrumView, TrendView,
 };
+pub use watermark::{Allowance, Watermarks};
+pub use window::{Arrival, Shape, Span, Summary, Told, Windows};

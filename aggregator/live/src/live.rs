@@ -6,8 +6,9 @@ use kilter_fold::{Output, Row};
 use kilter_types::{Class, DeviceId, Event, Gap, GapReason, Micros, Payload};
 use serde::{Deserialize, Serialize};
 
-use crate::AlarmBook;
 use crate::machine::{AssetKey, Machine};
+use crate::run::CORRECTED_FOR;
+use crate::{AlarmBook, Arrival, Watermarks};
 
 /// Everything that the page and the alarms are drawn from.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub struct Live {
     pub(crate) rows: BTreeMap<Class, u64>,
     pub(crate) gaps: BTreeMap<GapReason, u64>,
     pub(crate) quarantined: u64,
+    pub(crate) watermarks: Watermarks,
+    /// Windows by when they came.
+    pub(crate) arrivals: BTreeMap<Arrival, u64>,
 }
 
 /// One node.
@@ -111,6 +115,16 @@ impl Live {
         &self.gaps
     }
 
+    /// How far event time has come.
+    pub fn watermark(&self) -> Option<Micros> {
+        self.watermarks.reached()
+    }
+
+    /// Windows that came on time, late, and too late to correct anything; all of them are in the lake.
+    pub fn arrivals(&self) -> &BTreeMap<Arrival, u64> {
+        &self.arrivals
+    }
+
     /// Payloads and records in quarantine.
     pub fn quarantined(&self) -> u64 {
         self.quarantined
@@ -141,7 +155,8 @@ impl Live {
             | Payload::Event(_)
             | Payload::Report(_)
             | Payload::State(_)
-            | Payload::Spectrum(_) => {}
+            | Payload::Spectrum(_)
+            | Payload::Clip(_) => {}
         }
         let machine =
             self.machines.entry(key.clone()).or_insert_with(|| Machine::new(row.device.clone(), t, row.received));
@@ -157,6 +172,9 @@ impl Live {
                 }
                 machine.last_event = machine.last_event.max(t);
                 machine.features(point, t, features);
+                let met = self.watermarks.observe(&row.device, t, row.received);
+                *self.arrivals.entry(Watermarks::arrival(t, met, CORRECTED_FOR)).or_default() += 1;
+                machine.runs.take(t, features, met, self.watermarks.reached());
             }
             Payload::Score(score) => machine.score(point, t, score),
             Payload::Spectrum(spectrum) => machine.spectrum(point, t, spectrum),
@@ -178,7 +196,7 @@ impl Live {
                 Event::ModelRefused { model, reason } => machine.refused(*model, reason),
                 Event::NewRegime { .. } | Event::Maintenance { .. } | Event::Labelled { .. } => {}
             },
-            Payload::Opening(_) | Payload::Gap(_) | Payload::State(_) => {}
+            Payload::Opening(_) | Payload::Gap(_) | Payload::State(_) | Payload::Clip(_) => {}
         }
         Change::Machine(key)
     }
@@ -199,4 +217,4 @@ pub enum SnapshotError {
     Body,
 }
 
-const SNAPSHOT_VERSION: u8 = 1;
+const SNAPSHOT_VERSION: u8 = 2;

@@ -8,6 +8,7 @@ use kilter_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::run::Runs;
 use crate::trend::{RollUp, insert};
 
 /// Which machine: tenant, site and asset.
@@ -59,6 +60,8 @@ pub struct Machine {
     pub report: Option<Report>,
     /// Rows seen.
     pub rows: u64,
+    /// When it ran.
+    pub runs: Runs,
 }
 
 /// A model as a node reports it.
@@ -124,6 +127,7 @@ impl Machine {
             refused: Vec::new(),
             report: None,
             rows: 0,
+            runs: Runs::default(),
         }
     }
 

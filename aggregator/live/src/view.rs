@@ -7,7 +7,7 @@ use kilter_types::{
 use serde::Serialize;
 
 use crate::machine::{AssetKey, GroupState, Machine, ratio};
-use crate::{AlarmEntry, Live};
+use crate::{AlarmEntry, Arrival, Live, Span, Summary};
 
 /// The whole fleet.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,6 +22,12 @@ pub struct FleetView {
     pub rows: u64,
     /// Records in quarantine.
     pub quarantined: u64,
+    /// How far event time has come, over all nodes that are heard of.
+    pub watermark_us: Option<i64>,
+    /// Windows that came after the watermark had passed them.
+    pub late: u64,
+    /// Windows that came too late to correct what had been told.
+    pub too_late: u64,
     /// One row a machine, worst first.
     pub machines: Vec<FleetRow>,
     /// The nodes.
@@ -183,6 +189,21 @@ pub struct MachineView {
     pub latest: Vec<LatestView>,
     /// Its alarms.
     pub alarms: Vec<AlarmView>,
+    /// When it ran, oldest first.
+    pub runs: Vec<RunView>,
+}
+
+/// One run of a machine.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct RunView {
+    /// Event time of its begin.
+    pub start_us: i64,
+    /// Event time of its end, ten minutes after its last window; `None` while it goes on.
+    pub end_us: Option<i64>,
+    /// Its windows.
+    pub windows: u64,
+    /// Mean shaft speed; 0 when not known.
+    pub rpm: f32,
 }
 
 /// The last row of one group.
@@ -258,6 +279,9 @@ impl Live {
             open_alarms: self.alarms.open().count(),
             rows: self.rows.values().sum(),
             quarantined: self.quarantined,
+            watermark_us: self.watermark().map(|mark| mark.0),
+            late: self.arrivals.get(&Arrival::Late).copied().unwrap_or(0),
+            too_late: self.arrivals.get(&Arrival::TooLate).copied().unwrap_or(0),
             machines,
             devices: self
                 .devices
@@ -295,6 +319,7 @@ impl Live {
             quality: latest.map(|(_, row)| Quality::names(row.quality).collect()).unwrap_or_default(),
             latest: latest_rows(machine),
             alarms,
+            runs: runs(machine),
             row,
         })
     }
@@ -390,6 +415,17 @@ fn alarm_view(key: &str, entry: &AlarmEntry) -> AlarmView {
         acknowledged: entry.acknowledged.as_ref().map(|(who, t)| (who.clone(), t.0)),
         unjournaled: alarm.unjournaled,
     }
+}
+
+fn runs(machine: &Machine) -> Vec<RunView> {
+    let of = |(span, summary): (Span, Summary), ended: bool| RunView {
+        start_us: span.start.0,
+        end_us: ended.then_some(span.end.0),
+        windows: summary.count,
+        rpm: summary.mean(),
+    };
+    let ended = machine.runs.ended().map(|run| of(run, true));
+    ended.chain(machine.runs.current().map(|run| of(run, false))).collect()
 }
 
 fn trends(machine: &Machine) -> Vec<TrendView> {

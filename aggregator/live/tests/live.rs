@@ -137,3 +137,35 @@ fn a_snapshot_gives_the_same_state_back() {
     live.apply(&alarm(50, AlarmState::Raised, Severity::Alarm));
     assert_eq!(Live::restore(&live.snapshot()), Ok(live));
 }
+
+#[test]
+fn s4_12_late_windows_are_counted_and_correct_the_run_that_they_belong_to() {
+    let mut live = Live::new();
+    // Windows each minute, then silence for an hour, then one more; received as they happen.
+    let at = |t_s: i64| {
+        let Output::Row(mut row) = features(t_s, 1.0) else { unreachable!("features are rows") };
+        row.received = Micros(t_s * SECOND);
+        Output::Row(row)
+    };
+    for minute in (0..10).filter(|minute| *minute != 4) {
+        live.apply(&at(minute * 60));
+    }
+    live.apply(&at(4_000));
+    let runs = |live: &Live| {
+        let view = live.machine_view(&key(), Micros(4_001 * SECOND)).expect("the machine is known");
+        view.runs
+            .iter()
+            .map(|run| (run.start_us / SECOND, run.end_us.map(|end| end / SECOND), run.windows))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(runs(&live), [(0, Some(540 + 600), 9), (4_000, None, 1)]);
+    // What the node had kept comes now: within the lateness it corrects, later it is only counted.
+    live.apply(&at(240));
+    assert_eq!(runs(&live), [(0, Some(540 + 600), 10), (4_000, None, 1)]);
+    live.apply(&at(9_000));
+    live.apply(&at(300));
+    assert_eq!(runs(&live)[0], (0, Some(540 + 600), 10));
+    let fleet = live.fleet(Micros(9_001 * SECOND));
+    assert_eq!((fleet.late, fleet.too_late, fleet.watermark_us), (1, 1, Some(8_995 * SECOND)));
+    assert_eq!(Live::restore(&live.snapshot()).expect("its own snapshot"), live);
+}
