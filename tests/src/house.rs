@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
@@ -59,7 +62,13 @@ pub struct House {
     aggregator: Option<Process>,
     plant: Option<Process>,
     agents: BTreeMap<String, Process>,
+    interrupt: Option<Arc<AtomicBool>>,
 }
+
+/// Somebody asked to end before the story was told.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
 
 impl Ports {
     /// Free ports, at this moment.
@@ -77,8 +86,8 @@ impl House {
         fs::create_dir_all(dir).with_context(|| format!("create {}", dir.display()))?;
         let dir = dir.canonicalize().with_context(|| format!("find {}", dir.display()))?;
         let machines = machines(&bins, options.spec.as_deref())?;
-        let house =
-            Self { dir, ports, machines, bins, options, aggregator: None, plant: None, agents: BTreeMap::new() };
+        let (aggregator, plant, agents, interrupt) = (None, None, BTreeMap::new(), None);
+        let house = Self { dir, ports, machines, bins, options, aggregator, plant, agents, interrupt };
         fs::write(house.dir.join("aggregator.toml"), house.aggregator_config())
             .context("write the aggregator's config")?;
         // In a short story a new regime must not take minutes to be believed.
@@ -88,11 +97,17 @@ impl House {
         Ok(house)
     }
 
+    /// Every wait ends with [`Interrupted`] once the flag is set; processes started from now on do not see a Ctrl-C of our
+    /// terminal, so that they can be ended in order.
+    pub fn interrupt_with(&mut self, flag: Arc<AtomicBool>) {
+        self.interrupt = Some(flag);
+    }
+
     /// Starts the aggregator (which starts its lab) and waits until it answers.
     pub fn start_aggregator(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(self.bins.path("kilter-aggregator")?);
         command.arg("serve").arg("--config").arg(self.dir.join("aggregator.toml"));
-        self.aggregator = Some(Process::start("aggregator", &mut command, &self.dir.join("aggregator.log"))?);
+        self.aggregator = Some(self.start("aggregator", &mut command, &self.dir.join("aggregator.log"))?);
         self.wait_for("the aggregator's page", Duration::from_secs(30), |house| {
             get(house.ports.http, "/api/fleet").ok().map(drop)
         })
@@ -123,7 +138,7 @@ impl House {
             .arg(self.dir.join("truth.jsonl"))
             .arg("--log")
             .arg(self.dir.join("expected.jsonl"));
-        self.plant = Some(Process::start("plant", &mut command, &self.dir.join("plant.log"))?);
+        self.plant = Some(self.start("plant", &mut command, &self.dir.join("plant.log"))?);
         self.wait_for("the plant's control", Duration::from_secs(20), |house| {
             get(house.ports.control, "/status").ok().map(drop)
         })
@@ -140,7 +155,7 @@ impl House {
             .arg("--log")
             .arg(self.dir.join("expected.jsonl"))
             .args(arguments);
-        self.plant = Some(Process::start("replay", &mut command, &self.dir.join("plant.log"))?);
+        self.plant = Some(self.start("replay", &mut command, &self.dir.join("plant.log"))?);
         self.wait_for("the replay's sensors", Duration::from_secs(20), |house| {
             std::net::TcpStream::connect(house.ports.sensor).ok().map(drop)
         })
@@ -190,7 +205,7 @@ impl House {
         let dir = self.agent_dir(name);
         let mut command = Command::new(self.bins.path("kilter-agent")?);
         command.arg("run").arg("--config").arg(dir.join("agent.toml"));
-        let process = Process::start(name, &mut command, &self.dir.join(format!("{name}.log")))?;
+        let process = self.start(name, &mut command, &self.dir.join(format!("{name}.log")))?;
         self.agents.insert(name.to_owned(), process);
         Ok(())
     }
@@ -283,6 +298,9 @@ impl House {
             if let Some(found) = probe(self) {
                 return Ok(found);
             }
+            if self.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
+                bail!(Interrupted);
+            }
             let ended: Vec<_> = self.processes().filter_map(|p| p.has_ended().then(|| p.log_tail())).collect();
             if let Some(log) = ended.first() {
                 bail!("wait for {what}: a process has ended; its log says\n{log}");
@@ -305,6 +323,13 @@ impl House {
             process.stop(patience)?;
         }
         Ok(())
+    }
+
+    fn start(&self, name: &str, command: &mut Command, log: &Path) -> anyhow::Result<Process> {
+        if self.interrupt.is_some() {
+            command.process_group(0);
+        }
+        Process::start(name, command, log)
     }
 
     fn processes(&mut self) -> impl Iterator<Item = &mut Process> {

@@ -3,14 +3,17 @@
 //! It starts and kills processes, presses what a user can press, and reads what a user can read. What it expects of a run comes
 //! from the simulator's own books ([`expected`]), never from the counters of what is tested.
 
+mod browser;
 pub mod expected;
 mod house;
 mod http;
+pub mod lake;
 mod plant;
 mod process;
 pub mod story;
 
-pub use house::{House, Options, Ports};
+pub use browser::Browser;
+pub use house::{House, Interrupted, Options, Ports};
 pub use http::{get, post, request};
 pub use plant::{Machine, Tuning, agent_config, machines};
 pub use process::{Bins, Process};

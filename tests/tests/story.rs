@@ -1,16 +1,18 @@
 //! The whole story with real processes, faster than the demo and with kills: nothing lost, nothing doubled, every fault found.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::Command;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use kilter_tests::story::{self, FAULTS, Pace};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, expected};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, expected, lake};
 use serde_json::Value;
 
 const TUNING: Tuning =
     Tuning { commissioning_windows: 40, window: 4096, temperature_window: 10, period_secs: 1.0, report_secs: 1.0 };
+
+const FEATURES: [&str; 11] =
+    ["point", "device", "epoch", "seq", "window_index", "start_us", "end_us", "rpm", "quality", "valid", "values"];
+const SCORES: [&str; 8] = ["point", "epoch", "seq", "window_index", "anomaly", "threshold", "model", "role"];
 
 #[test]
 fn the_whole_story_holds_with_kills_at_random_moments() {
@@ -56,6 +58,7 @@ fn tell(house: &mut House, seed: u64) -> anyhow::Result<()> {
     kill_one(house, &agents, &mut chance)?;
     let first = story::first_models(house, &pace, seed)?;
     println!("first models lead: {first:?}");
+    both_models_score(house)?;
     story::faults(house, &pace)?;
     kill_aggregator(house)?;
     story::alarms(house, &pace)?;
@@ -69,6 +72,41 @@ fn tell(house: &mut House, seed: u64) -> anyhow::Result<()> {
     story::verdict(house)?;
     no_alarm_before_its_fault(house)?;
     each_window_is_in_the_lake_exactly_once(house)
+}
+
+/// On every machine the one that lost scores beside the leader, and each says what a score costs there.
+fn both_models_score(house: &mut House) -> anyhow::Result<()> {
+    let pace = Duration::from_secs(60);
+    let sql =
+        "SELECT asset, role, model, count(*) AS n FROM scores WHERE model IS NOT NULL GROUP BY asset, role, model";
+    let machines = house.machines.len();
+    let scores = house.wait_for("scores of leader and shadow on every machine", pace, |house| {
+        let rows = house.query(sql).ok()?;
+        let assets = |role: &str| {
+            rows.iter().filter(|row| row[1] == role).map(|row| row[0].to_string()).collect::<BTreeSet<_>>()
+        };
+        (assets("leader").len() == machines && assets("shadow").len() == machines).then_some(rows)
+    })?;
+    let models = house.models()?;
+    let family = |digest: &Value| -> String {
+        let cards = models["models"].as_array().map(Vec::as_slice).unwrap_or_default();
+        let card = cards.iter().map(|model| &model["card"]).find(|card| card["digest"] == *digest);
+        card.and_then(|card| text(&card["family"])).unwrap_or_default()
+    };
+    let fleet = house.fleet()?;
+    let mut networks = 0;
+    for machine in fleet["machines"].as_array().into_iter().flatten() {
+        for model in machine["models"].as_array().into_iter().flatten() {
+            let (family, cost_us) = (family(&model["digest"]), model["cost_us"].as_f64().unwrap_or_default());
+            let rows = scores.iter().find(|row| row[0] == machine["asset"] && row[2] == model["digest"]);
+            let rows = rows.and_then(|row| row[3].as_u64()).unwrap_or_default();
+            println!("{} {} {family}: {rows} scores, {cost_us:.0} us each", machine["asset"], model["role"]);
+            anyhow::ensure!(cost_us > 0.0, "{machine} does not say what a score costs");
+            networks += usize::from(family == "lstm_autoencoder" && rows > 0);
+        }
+    }
+    anyhow::ensure!(networks == machines, "the network scores on {networks} of {machines} machines");
+    Ok(())
 }
 
 /// Which agent dies is drawn from the seed.
@@ -146,37 +184,15 @@ fn each_window_is_in_the_lake_exactly_once(house: &mut House) -> anyhow::Result<
     let seen = seen.map_err(|error| anyhow::anyhow!("{error:#}\nexpected {:?}\nfound {:?}", last.0, last.1))?;
     // Committed means that another reader of the table sees the same, each window once.
     house.wait_for("the commit of the last window", Duration::from_secs(60), |house| {
-        let counts = delta_counts(house).ok()?;
+        let counts = lake::counts(house).ok()?;
         let complete = seen.iter().all(|(key, n)| counts.get(key) == Some(&(*n, *n)));
         complete.then_some(())
     })?;
     println!("{} series, {} windows, each exactly once", seen.len(), seen.values().sum::<u64>());
+    let features = lake::equals_query(house, "features", &FEATURES)?;
+    let scores = lake::equals_query(house, "scores", &SCORES)?;
+    println!("query and table agree on {features} rows of features and {scores} of scores");
     Ok(())
-}
-
-/// Rows and distinct windows per asset and point, read by the Python deltalake package.
-fn delta_counts(house: &House) -> anyhow::Result<BTreeMap<(String, String), (u64, u64)>> {
-    let output = Command::new(python())
-        .arg(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("python").join("lake_counts.py"))
-        .arg(house.data_dir().join("lake").join("features"))
-        .output()?;
-    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let answer: Value = serde_json::from_slice(&output.stdout)?;
-    let mut counts: BTreeMap<_, (u64, u64)> = BTreeMap::new();
-    for row in answer["counts"].as_array().into_iter().flatten() {
-        let key = (text(&row["asset"]).unwrap_or_default(), text(&row["point"]).unwrap_or_default());
-        let entry = counts.entry(key).or_default();
-        entry.0 += row["rows"].as_u64().unwrap_or_default();
-        entry.1 += row["windows"].as_u64().unwrap_or_default();
-    }
-    Ok(counts)
-}
-
-/// The Python that `cargo xt setup` prepared.
-fn python() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..").join("target"));
-    target.join("python").join("bin").join("python")
 }
 
 fn seed() -> u64 {

@@ -1,6 +1,8 @@
-//! `cargo xt bench`: what an agent costs and how soon a window can be asked for, measured on real processes.
+//! `cargo xt bench`: what an agent costs, how soon an alarm stands on the page and how soon a window can be asked for, measured on
+//! real processes.
 #![expect(clippy::disallowed_methods, reason = "a benchmark looks at the clock and waits")]
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,6 +25,21 @@ bearing = { designation = "6205", balls = 9, ball_mm = 7.94, pitch_mm = 39.04, r
 load_changes = [{ at_s = 0, rpm = 1480, load = 0.70 }]
 "#;
 
+/// Machines that fail and recover again and again, for the latency of alarms.
+const SMALL: &str = r#"
+[[machine]]
+agent = "edge-2"
+class = "fan"
+axes = ["vertical"]
+[machine.spec]
+name = "fan-NUMBER"
+rate_hz = 12800
+nominal_rpm = 1480
+bearing = { designation = "6205", balls = 9, ball_mm = 7.94, pitch_mm = 39.04, resonance_hz = 3400, impact_g = 5.0 }
+"#;
+const SMALL_COUNT: usize = 6;
+const ROUNDS: usize = 4;
+
 /// Measures and prints.
 pub(crate) fn run() -> anyhow::Result<()> {
     build::light()?;
@@ -36,7 +53,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let _ = std::fs::remove_dir_all(&dir);
     std::fs::create_dir_all(&dir).with_context(|| format!("failed to create {}", dir.display()))?;
     let spec = dir.join("plant.toml");
-    std::fs::write(&spec, PLANT).context("failed to write the plant")?;
+    let small: String = (1..=SMALL_COUNT).map(|number| SMALL.replace("NUMBER", &number.to_string())).collect();
+    std::fs::write(&spec, format!("{PLANT}{small}")).context("failed to write the plant")?;
     let tuning = Tuning {
         commissioning_windows: 40,
         window: 16_384,
@@ -68,7 +86,50 @@ pub(crate) fn run() -> anyhow::Result<()> {
     let share = (cpu_seconds(pid)? - before) / begin.elapsed().as_secs_f64();
     println!("agent with 3 axes at 25.6 kHz: {:.1} MB resident, {:.2} % of a core", resident_mb(pid)?, share * 100.0);
     print_quantiles("window close to queryable", queryable);
+    house.start_agent(&agents[1])?;
+    print_quantiles("window close to alarm on the page", alarms(&mut house)?);
     house.stop()
+}
+
+/// Lets the small machines fail and recover; how old each alarm is when the page's API first has it.
+fn alarms(house: &mut House) -> anyhow::Result<Vec<f64>> {
+    let names: Vec<_> = (1..=SMALL_COUNT).map(|number| format!("fan-{number}")).collect();
+    house.wait_for("the baselines", Duration::from_secs(240), |house| {
+        let fleet = house.fleet().ok()?;
+        let ready = |row: &&serde_json::Value| row["asset_class"] == "fan" && row["commissioned_us"].is_i64();
+        (fleet["machines"].as_array()?.iter().filter(ready).count() == SMALL_COUNT).then_some(())
+    })?;
+    let (mut ages, mut seen) = (Vec::new(), BTreeSet::new());
+    for _ in 0..ROUNDS {
+        set_faults(house, &names, 0.9)?;
+        let begin = Instant::now();
+        let mut failed = BTreeSet::new();
+        while failed.len() < names.len() && begin.elapsed() < Duration::from_secs(60) {
+            for alarm in house.alarms()? {
+                let (Some(key), Some(raised)) = (alarm["key"].as_str(), alarm["raised_us"].as_i64()) else { continue };
+                if seen.insert(key.to_owned()) {
+                    ages.push((now_us()? - raised) as f64 / 1e3);
+                }
+                if alarm["open"] == true {
+                    failed.insert(alarm["asset"].to_string());
+                }
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        set_faults(house, &names, 0.0)?;
+        house.wait_for("the alarms to clear", Duration::from_secs(120), |house| {
+            house.alarms().ok()?.iter().all(|alarm| alarm["open"] == false).then_some(())
+        })?;
+    }
+    Ok(ages)
+}
+
+fn set_faults(house: &House, names: &[String], severity: f64) -> anyhow::Result<()> {
+    for asset in names {
+        let fault = serde_json::json!({ "asset": asset, "kind": "outer_race", "severity": severity, "growth_s": 1 });
+        house.control("/fault", &fault)?;
+    }
+    Ok(())
 }
 
 /// Polls the query API and notes how old each new window is when it first shows.

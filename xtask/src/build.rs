@@ -1,32 +1,35 @@
-//! Builds: always the same packages together, so that nothing is built twice with other features.
+//! Builds. Cargo unites features over the packages that are selected: every command selects the whole house and only names other
+//! targets of it, so that no dependency is built twice.
 
 use std::process::Command;
 
 use crate::step::{cargo, run};
 
-/// Packages that link Polars, Burn or Delta.
-pub(crate) const HEAVY: [&str; 4] = ["kilter-lake", "kilter-history", "kilter-train", "kilter-lab"];
-
 /// What the page needs: agent, server and simulator.
 pub(crate) fn light() -> anyhow::Result<()> {
-    run(&mut light_command())
+    run(&mut programs(&["kilter-agent", "kilter-aggregator", "kilter-sim"]))
 }
 
-/// The cold half.
+/// The cold half: Polars, Burn and Delta.
 pub(crate) fn lab() -> anyhow::Result<()> {
     run(&mut lab_command())
 }
 
-/// Builds agent, server and simulator.
-pub(crate) fn light_command() -> Command {
-    let mut command = cargo();
-    command.args(["build", "--profile", "house", "-p", "kilter-agent", "-p", "kilter-aggregator", "-p", "kilter-sim"]);
-    command
-}
-
 /// Builds the lab.
 pub(crate) fn lab_command() -> Command {
+    programs(&["kilter-lab"])
+}
+
+/// Selects the whole house, but for what is only linked without std.
+pub(crate) fn whole(command: &mut Command) -> &mut Command {
+    command.args(["--workspace", "--exclude", "kilter-nostd-proof"])
+}
+
+fn programs(names: &[&str]) -> Command {
     let mut command = cargo();
-    command.args(["build", "--profile", "house", "-p", "kilter-lab"]);
+    whole(command.args(["build", "--profile", "house"]));
+    for name in names {
+        command.args(["--bin", name]);
+    }
     command
 }

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context, ensure};
 
-use crate::build::HEAVY;
+use crate::build::whole;
 use crate::step::{self, cargo, run};
 
 pub(crate) fn fmt() -> anyhow::Result<()> {
@@ -12,40 +12,34 @@ pub(crate) fn fmt() -> anyhow::Result<()> {
 }
 
 pub(crate) fn clippy() -> anyhow::Result<()> {
-    run(light(cargo().args(["clippy", "--profile", "house", "--all-targets"])).args(["--", "-D", "warnings"]))?;
-    run(heavy(cargo().args(["clippy", "--profile", "house", "--all-targets"])).args(["--", "-D", "warnings"]))
+    run(whole(cargo().args(["clippy", "--profile", "house", "--all-targets"])).args(["--", "-D", "warnings"]))
 }
 
 pub(crate) fn doc() -> anyhow::Result<()> {
-    let deny = "-D warnings";
-    run(light(cargo().env("RUSTDOCFLAGS", deny).args(["doc", "--profile", "house", "--no-deps"])))?;
-    run(heavy(cargo().env("RUSTDOCFLAGS", deny).args(["doc", "--profile", "house", "--no-deps"])))
+    run(whole(cargo().env("RUSTDOCFLAGS", "-D warnings").args(["doc", "--profile", "house", "--no-deps"])))
 }
 
 pub(crate) fn test() -> anyhow::Result<()> {
-    let python = step::target().join("python").join("bin").join("python");
-    run(light(cargo().env("KILTER_PYTHON", &python).args(["nextest", "run", "--cargo-profile", "house"]))
-        .args(["--exclude", "kilter-tests"]))?;
-    run(heavy(cargo().env("KILTER_PYTHON", &python).args(["nextest", "run", "--cargo-profile", "house"])))?;
-    run(light(cargo().args(["test", "--profile", "house", "--doc"])).args(["--exclude", "kilter-tests"]))
+    run(nextest().args(["-E", "not package(kilter-tests)"]))?;
+    run(whole(cargo().args(["test", "--profile", "house", "--doc"])))
 }
 
 /// Journeys run one after the other: each is a whole plant on a machine of two cores.
 pub(crate) fn journeys() -> anyhow::Result<()> {
     crate::build::light()?;
     crate::build::lab()?;
-    let bins = step::target().join("house");
-    run(cargo().env("KILTER_BIN", bins).args([
-        "nextest",
-        "run",
-        "--cargo-profile",
-        "house",
-        "-p",
-        "kilter-tests",
-        "--test-threads",
-        "1",
-        "--no-capture",
-    ]))
+    run(nextest().args(["-E", "package(kilter-tests)", "--test-threads", "1", "--no-capture"]))
+}
+
+fn nextest() -> Command {
+    let target = step::target();
+    let mut command = cargo();
+    command
+        .env("KILTER_PYTHON", target.join("python").join("bin").join("python"))
+        .env("KILTER_BIN", target.join("house"))
+        .args(["nextest", "run", "--cargo-profile", "house"]);
+    whole(&mut command);
+    command
 }
 
 /// A binary of the shared rooms without std and without an allocator: it does not link when one creeps in.
@@ -78,21 +72,4 @@ pub(crate) fn rules() -> anyhow::Result<()> {
     }
     println!("the architecture test breaks its own rules: the_check_fails_when_a_rule_is_broken");
     Ok(())
-}
-
-/// The everyday packages.
-fn light(command: &mut Command) -> &mut Command {
-    command.arg("--workspace");
-    for package in HEAVY.iter().chain(&["kilter-nostd-proof"]) {
-        command.args(["--exclude", package]);
-    }
-    command
-}
-
-/// The heavy packages.
-fn heavy(command: &mut Command) -> &mut Command {
-    for package in HEAVY {
-        command.args(["-p", package]);
-    }
-    command
 }

@@ -2,12 +2,16 @@
 #![expect(clippy::disallowed_methods, reason = "a demonstration may look at the clock and wait")]
 
 use std::io::Write;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use kilter_tests::{Bins, House, Options as HouseOptions, Ports, Tuning, story};
+use kilter_tests::{Bins, House, Interrupted, Options as HouseOptions, Ports, Tuning, story};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::{build, step};
 
@@ -41,19 +45,16 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         println!("{:>6.1} s  {line}", begin.elapsed().as_secs_f64());
         let _ = std::io::stdout().flush();
     };
+    let ports = ports(options)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("failed to listen for Ctrl-C")?;
+    }
     say("building agent, aggregator and simulator (a few minutes the first time)");
     build::light()?;
     let bins = Bins::in_dir(step::target().join("house"));
     let dir = options.dir.clone().unwrap_or_else(|| step::target().join("demo"));
     clear(&dir)?;
-    let address = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
-    let ports = Ports {
-        http: address(options.port),
-        mqtt: address(options.first_port),
-        sensor: address(options.first_port + 1),
-        control: address(options.first_port + 2),
-        agents: options.first_port + 3,
-    };
     let house_options = HouseOptions {
         seed: options.seed,
         speed: options.speed,
@@ -70,6 +71,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         broker: String::new(),
     };
     let mut house = House::new(bins, &dir, ports, house_options)?;
+    house.interrupt_with(interrupted);
+    let shown = show(&mut house, options, &say);
+    let ended = house.stop();
+    if let Err(error) = shown
+        && !error.is::<Interrupted>()
+    {
+        return Err(error);
+    }
+    ended?;
+    say("everything has ended");
+    Ok(())
+}
+
+/// Starts everything, tells the story, and stays until Ctrl-C.
+fn show(house: &mut House, options: &Options, say: &dyn Fn(&str)) -> anyhow::Result<()> {
     house.start_aggregator()?;
     say(&format!("the page is open: http://127.0.0.1:{}/", options.port));
     let mut lab = build_lab()?;
@@ -78,18 +94,38 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         house.start_agent(&agent)?;
     }
     say("a plant of 8 machines runs; 7 agents watch it, one of them a gateway with two machines");
-    let told = tell(&mut house, options, &mut lab, &say);
-    if let Err(error) = told {
+    if let Err(error) = tell(house, options, &mut lab, say) {
         let _ = lab.kill();
+        let _ = lab.wait();
         return Err(error);
     }
-    if !options.exit {
-        say("the plant goes on; Ctrl-C ends everything");
-        house.wait_for("Ctrl-C", Duration::MAX, |_| None::<()>)?;
+    if options.exit {
+        return Ok(());
     }
-    house.stop()?;
-    say("everything has ended");
-    Ok(())
+    say("the plant goes on; Ctrl-C ends everything");
+    house.wait_for("Ctrl-C", Duration::MAX, |_| None::<()>)
+}
+
+/// Every port that will be used, asked for before anything is built.
+fn ports(options: &Options) -> anyhow::Result<Ports> {
+    let last =
+        options.first_port.checked_add(LAST_PORT).context("failed to place the ports: --first-port is too high")?;
+    for port in [options.port].into_iter().chain(options.first_port..=last) {
+        if let Err(error) = TcpListener::bind(("127.0.0.1", port)) {
+            let option = if port == options.port { "--port" } else { "--first-port" };
+            anyhow::bail!(
+                "port {port} can't be used ({error}): end what uses it, perhaps another demo, or choose other ports with {option}"
+            );
+        }
+    }
+    let address = |port: u16| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    Ok(Ports {
+        http: address(options.port),
+        mqtt: address(options.first_port),
+        sensor: address(options.first_port + 1),
+        control: address(options.first_port + 2),
+        agents: options.first_port + 3,
+    })
 }
 
 fn tell(house: &mut House, options: &Options, lab: &mut Child, say: &dyn Fn(&str)) -> anyhow::Result<()> {
@@ -100,10 +136,8 @@ fn tell(house: &mut House, options: &Options, lab: &mut Child, say: &dyn Fn(&str
     if lab.try_wait().context("look at the lab's build")?.is_none() {
         say("the lab (Polars, Burn, Delta) is still being built; training starts when it is there");
     }
-    anyhow::ensure!(
-        lab.wait().context("wait for the lab's build")?.success(),
-        "the lab was not built; its output is above"
-    );
+    let built = house.wait_for("the lab's build", Duration::MAX, |_| lab.try_wait().transpose())?;
+    anyhow::ensure!(built.context("wait for the lab's build")?.success(), "the lab was not built; its output is above");
     say("training the first models on the lake");
     let first = story::first_models(house, &pace, options.seed)?;
     say(&format!("first models lead on every machine: {}", short(&first)));
@@ -145,6 +179,9 @@ fn clear(dir: &std::path::Path) -> anyhow::Result<()> {
         .and_then(|()| std::fs::write(mark, b""))
         .with_context(|| format!("failed to create {}", dir.display()))
 }
+
+/// Devices, sensors, control, and the pages of seven agents.
+const LAST_PORT: u16 = 9;
 
 fn short(leaders: &std::collections::BTreeMap<String, String>) -> String {
     leaders

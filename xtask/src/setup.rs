@@ -12,6 +12,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("mosquitto_pub", "mosquitto-clients"),
     ("chromium", "chromium"),
     ("cc", "gcc"),
+    ("pgrep", "procps"),
     ("python3", "python3-venv"),
 ];
 

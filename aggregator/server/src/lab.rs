@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -25,16 +25,23 @@ impl LabClient {
         Self { socket: data.join("lab.sock") }
     }
 
-    /// One request, one answer; what comes before the answer goes to `progress`.
+    /// One request, one answer; what comes before the answer goes to `progress`. A lab that is stopped or starved takes the
+    /// connection and says nothing: after so many seconds without a word it counts as away.
     pub(crate) async fn ask(&self, request: &Value, mut progress: impl FnMut(Value)) -> anyhow::Result<Value> {
-        let mut stream = UnixStream::connect(&self.socket)
-            .await
-            .context("the lab is away: history, queries and training wait; alarms and trends do not need it")?;
+        let mut stream =
+            UnixStream::connect(&self.socket).await.with_context(|| format!("the lab is away: {NEEDLESS}"))?;
         let mut line = request.to_string();
         line.push('\n');
         stream.write_all(line.as_bytes()).await.context("failed to ask the lab")?;
         let mut lines = BufReader::new(stream).lines();
-        while let Some(line) = lines.next_line().await.context("failed to read the lab's answer")? {
+        let patience = Duration::from_secs(patience_secs(request));
+        loop {
+            let line = tokio::time::timeout(patience, lines.next_line()).await;
+            let line =
+                line.map_err(|_| anyhow!("the lab is away: no word from it for {} s; {NEEDLESS}", patience.as_secs()))?;
+            let Some(line) = line.context("failed to read the lab's answer")? else {
+                bail!("the lab is away: it ended before it answered; {NEEDLESS}");
+            };
             let mut answer: Value = serde_json::from_str(&line).context("failed to read the lab's answer")?;
             if let Some(ok) = answer.get_mut("ok") {
                 return Ok(ok.take());
@@ -44,7 +51,15 @@ impl LabClient {
             }
             progress(answer);
         }
-        bail!("the lab ended before it answered")
+    }
+}
+
+/// How long each kind of request may leave the asker without a word.
+fn patience_secs(request: &Value) -> u64 {
+    match request["op"].as_str() {
+        Some("status") => 5,
+        Some("train") => 600,
+        _ => 60,
     }
 }
 
@@ -118,5 +133,6 @@ fn program(configured: &str) -> PathBuf {
     }
 }
 
+const NEEDLESS: &str = "history, queries and training wait; alarms and trends do not need it";
 const FIRST_PAUSE_MS: u64 = 500;
 const LONGEST_PAUSE_MS: u64 = 30_000;

@@ -28,11 +28,7 @@ fn with_a_full_disk_and_no_server_the_agent_watches_and_alarms_and_later_tells_w
         for agent in &agents {
             house.start_agent(agent)?;
         }
-        house.wait_for("the baselines", PATIENCE, |house| {
-            let fleet = house.fleet().ok()?;
-            let machines = fleet["machines"].as_array()?;
-            (machines.len() == 2 && machines.iter().all(|row| row["commissioned_us"].is_i64())).then_some(())
-        })?;
+        stage::baselines(house)?;
         house.stop_aggregator()?;
         fill(&dir.join("data").join("ballast"), 192 << 10)?;
         let page = std::net::SocketAddr::from(([127, 0, 0, 1], house.ports.agents));

@@ -4,6 +4,7 @@ mod agent_start;
 mod aggregator_start;
 mod full_disk;
 mod kept;
+mod lake;
 mod models;
 mod mqtt;
 mod samples;

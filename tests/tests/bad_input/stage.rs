@@ -1,4 +1,4 @@
-//! A small house for each journey: two pumps with an agent each, no lab.
+//! A small house for each journey: two pumps with an agent each, and a lab where it is asked for.
 
 use std::collections::BTreeMap;
 use std::net::TcpListener;
@@ -21,6 +21,18 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs one journey in a house of its own, unless the programs are not built; on failure everything is kept to look at.
 pub(crate) fn journey(speed: f64, tell: impl FnOnce(&mut House) -> anyhow::Result<()>) {
+    run(speed, |house| {
+        house.set("lab", "enabled", false)?;
+        tell(house)
+    });
+}
+
+/// The same with the lab.
+pub(crate) fn journey_with_lab(speed: f64, tell: impl FnOnce(&mut House) -> anyhow::Result<()>) {
+    run(speed, tell);
+}
+
+fn run(speed: f64, tell: impl FnOnce(&mut House) -> anyhow::Result<()>) {
     let Some(bins) = bins() else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
     let told = house(bins, dir.path(), speed).and_then(|mut house| {
@@ -35,7 +47,7 @@ pub(crate) fn journey(speed: f64, tell: impl FnOnce(&mut House) -> anyhow::Resul
 /// The programs; `None` once it is said that they are not built.
 pub(crate) fn bins() -> Option<Bins> {
     let bins = Bins::find();
-    if ["kilter-agent", "kilter-aggregator", "kilter-sim"].iter().all(|program| bins.has(program)) {
+    if ["kilter-agent", "kilter-aggregator", "kilter-sim", "kilter-lab"].iter().all(|program| bins.has(program)) {
         return Some(bins);
     }
     assert!(std::env::var_os("CI").is_none(), "CI builds the programs first");
@@ -96,6 +108,15 @@ pub(crate) fn open(house: &mut House) -> anyhow::Result<Vec<String>> {
         house.start_agent(agent)?;
     }
     Ok(agents)
+}
+
+/// Waits until every machine is commissioned.
+pub(crate) fn baselines(house: &mut House) -> anyhow::Result<()> {
+    house.wait_for("the baselines", PATIENCE, |house| {
+        let fleet = house.fleet().ok()?;
+        let machines = fleet["machines"].as_array()?;
+        (machines.len() == 2 && machines.iter().all(|row| row["commissioned_us"].is_i64())).then_some(())
+    })
 }
 
 /// Waits until every machine has so many more windows in the journal than now.
@@ -161,9 +182,7 @@ fn house(bins: Bins, dir: &Path, speed: f64) -> anyhow::Result<House> {
     };
     let mut ports = Ports::free()?;
     ports.agents = pages()?;
-    let house = House::new(bins, dir, ports, options)?;
-    house.set("lab", "enabled", false)?;
-    Ok(house)
+    House::new(bins, dir, ports, options)
 }
 
 /// Two free ports side by side, for the agents' pages.

@@ -1,0 +1,120 @@
+//! The lab is stopped, killed, or has no room for its lake: ingest, alarms and the page go on, and later nothing is missing there.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, ensure};
+use kilter_tests::{House, get, lake, request};
+use serde_json::json;
+
+use crate::stage::{self, Mount, PATIENCE, goes_on, nothing_is_lost, open, produced};
+
+#[test]
+fn a_lab_that_is_stopped_or_killed_touches_neither_ingest_nor_alarms_nor_the_page() {
+    stage::journey_with_lab(8.0, |house| {
+        open(house)?;
+        stage::baselines(house)?;
+        house.wait_for("the lab", PATIENCE, |house| get(house.ports.http, "/api/lab").ok())?;
+        let first = lab_of(house)?;
+        signal(first, "STOP")?;
+        hot_half_goes_on(house)?;
+        house.control("/fault", &json!({ "asset": "pump-1", "kind": "outer_race", "severity": 0.9, "growth_s": 4 }))?;
+        house.wait_for("the alarm without a lab", PATIENCE, |house| {
+            let alarms = house.alarms().ok()?;
+            alarms.iter().any(|alarm| alarm["asset"] == "pump-1" && alarm["cause"] == "outer_race").then_some(())
+        })?;
+        let (status, said) = request(house.ports.http, "GET", "/api/lab", "")?;
+        ensure!(status == 503 && said.contains("the lab is away"), "a stopped lab is told as {status} {said}");
+        println!("stopped: {said}");
+        signal(first, "KILL")?;
+        hot_half_goes_on(house)?;
+        let second = house.wait_for("another lab", PATIENCE, |house| lab_of(house).ok().filter(|pid| *pid != first))?;
+        signal(second, "KILL")?;
+        hot_half_goes_on(house)?;
+        house.wait_for("the lab", PATIENCE, |house| get(house.ports.http, "/api/lab").ok())?;
+        nothing_is_lost(house)?;
+        the_lake_holds_each_window_once(house)
+    });
+}
+
+#[test]
+fn with_no_room_for_the_lake_ingest_and_alarms_go_on_and_with_room_again_nothing_is_missing_there() {
+    if !stage::is_root() {
+        return stage::not_run("only root may mount a small disk");
+    }
+    let mut small = None;
+    stage::journey_with_lab(8.0, |house| {
+        let lake = house.data_dir().join("lake");
+        small = Some(Mount::tmpfs(&lake, "size=400k")?);
+        open(house)?;
+        stage::baselines(house)?;
+        let error = house.wait_for("the full disk", PATIENCE, |house| {
+            let status = get(house.ports.http, "/api/lab").ok()?;
+            status["error"].as_str().map(str::to_owned)
+        })?;
+        println!("full: {error}");
+        ensure!(error.contains("No space left on device"), "a full disk is told as {error}");
+        house.control("/fault", &json!({ "asset": "pump-1", "kind": "outer_race", "severity": 0.9, "growth_s": 4 }))?;
+        hot_half_goes_on(house)?;
+        house.wait_for("the alarm without a lake", PATIENCE, |house| {
+            let alarms = house.alarms().ok()?;
+            alarms.iter().any(|alarm| alarm["asset"] == "pump-1" && alarm["cause"] == "outer_race").then_some(())
+        })?;
+        remount(&lake, "size=64m")?;
+        nothing_is_lost(house)?;
+        the_lake_holds_each_window_once(house)?;
+        let status = get(house.ports.http, "/api/lab")?;
+        ensure!(status["error"].is_null(), "with room again it still says {}", status["error"]);
+        Ok(())
+    });
+    drop(small);
+}
+
+/// New windows reach the journal, the fleet's numbers move, and the page is served.
+fn hot_half_goes_on(house: &mut House) -> anyhow::Result<()> {
+    let seen = |house: &House| -> Option<i64> {
+        let fleet = house.fleet().ok()?;
+        fleet["machines"].as_array()?.iter().filter_map(|row| row["last_received_us"].as_i64()).max()
+    };
+    let before = seen(house);
+    ensure!(before.is_some(), "the fleet does not say when it heard last: {}", house.fleet()?);
+    goes_on(house, 5)?;
+    house.wait_for("a fleet that moves on", PATIENCE, |house| (seen(house) > before).then_some(()))?;
+    let (status, page) = request(house.ports.http, "GET", "/", "")?;
+    ensure!(status == 200 && page.contains("<html"), "the page is answered with {status}");
+    Ok(())
+}
+
+/// What another reader than ours finds in the lake is what the simulator's own log expects.
+fn the_lake_holds_each_window_once(house: &mut House) -> anyhow::Result<()> {
+    let wanted: BTreeMap<_, _> =
+        produced(house)?.into_iter().map(|(key, list)| (key, (list.len() as u64, list.len() as u64))).collect();
+    let mut last = BTreeMap::new();
+    let found = house.wait_for("every window in the lake", PATIENCE, |house| {
+        last = lake::counts(house).ok()?;
+        (last == wanted).then_some(())
+    });
+    found.map_err(|error| anyhow::anyhow!("{error:#}\nexpected {wanted:?}\nfound {last:?}"))?;
+    println!("in the lake, each exactly once: {last:?}");
+    Ok(())
+}
+
+/// The process of the lab: the aggregator's child of that name.
+fn lab_of(house: &House) -> anyhow::Result<u32> {
+    let parent = house.aggregator().context("find the lab: the aggregator does not run")?.pid();
+    let output = Command::new("pgrep").args(["-P", &parent.to_string(), "kilter-lab"]).output()?;
+    String::from_utf8_lossy(&output.stdout).trim().parse().context("find the lab's process")
+}
+
+fn signal(pid: u32, signal: &str) -> anyhow::Result<()> {
+    let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status()?;
+    ensure!(status.success(), "send {signal} to {pid}");
+    Ok(())
+}
+
+fn remount(at: &Path, options: &str) -> anyhow::Result<()> {
+    let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(at).status()?;
+    ensure!(status.success(), "remount {}", at.display());
+    Ok(())
+}
