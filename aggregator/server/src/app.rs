@@ -1,5 +1,6 @@
 //! Everything wired together, in the order in which data walks.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -7,6 +8,7 @@ use anyhow::Context;
 use kilter_fold::Entry;
 use kilter_ingest::broker::{self, BrokerConfig};
 use kilter_ingest::listener::{self, Hub, Limits};
+use kilter_ingest::quic::{self, Either, QuicHub, QuicLimits};
 use kilter_ingest::{DeviceLink, Inbound};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -40,8 +42,10 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     let store = Store::open(data, &config.journal, committed.marks.clone(), clock::now())?;
     let fleet = FleetHandle::open(catalogue.clone(), &config.rollout, keys.signing_secret, data).await?;
 
+    let quic = mqtt.as_ref().and_then(|socket| bind_quic(&config.mqtt, socket));
     let mut tasks = JoinSet::new();
     let (inbound, messages) = mpsc::channel::<Inbound>(INBOUND);
+    let quic_inbound = inbound.clone();
     let link: Arc<dyn DeviceLink> = match mqtt {
         Some(socket) => {
             let hub =
@@ -59,6 +63,16 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
             Arc::new(link)
         }
     };
+    let link = match quic {
+        Some(endpoint) => {
+            let hub = QuicHub::new(QuicLimits::default(), Arc::new(catalogue.clone()));
+            let endpoint = hub.bind(endpoint, &keys.tls).context("failed to set up QUIC")?;
+            info!(address = %endpoint.local_addr()?, "listening for devices by QUIC");
+            tasks.spawn(quic::serve(endpoint, hub.clone(), quic_inbound, stop.clone().cancelled_owned()));
+            Arc::new(Either { quic: hub, other: link })
+        }
+        None => link,
+    };
     let sessions = Sessions::new(
         store.clone(),
         Arc::clone(&link),
@@ -66,6 +80,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
         fleet.models_dir().to_owned(),
         config.journal.credit_bytes,
         CommittedMarks::new(&committed),
+        catalogue.clone(),
     );
     let feed = Feed::new();
     tasks.spawn(sessions.clone().run(messages));
@@ -114,6 +129,21 @@ fn prepare(data: &Path) -> anyhow::Result<()> {
         })
 }
 
+/// The UDP port beside the listener's: QUIC is always encrypted, so it is there where the listener is.
+fn bind_quic(config: &Mqtt, socket: &tokio::net::TcpListener) -> Option<std::net::UdpSocket> {
+    if !config.quic || !is_open(config.listen) {
+        return None;
+    }
+    let address = socket.local_addr().ok()?;
+    match std::net::UdpSocket::bind(address) {
+        Ok(socket) => Some(socket),
+        Err(error) => {
+            warn!(%address, %error, "no QUIC: its port is not free");
+            None
+        }
+    }
+}
+
 fn broker_config(mqtt: &Mqtt) -> anyhow::Result<BrokerConfig> {
     let (host, port) = mqtt
         .broker
@@ -122,12 +152,38 @@ fn broker_config(mqtt: &Mqtt) -> anyhow::Result<BrokerConfig> {
         .with_context(|| format!("failed to read mqtt.broker {:?}: it is host:port", mqtt.broker))?;
     let mut config = BrokerConfig::new(host, "kilter-aggregator");
     config.port = port;
+    let loopback =
+        host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    match (mqtt.broker_ca.as_os_str().is_empty(), loopback) {
+        (false, _) => config.tls = Some(broker_tls(&mqtt.broker_ca)?),
+        (true, true) => {}
+        (true, false) => anyhow::bail!(
+            "failed to use the broker {}: plain TCP is allowed on loopback only; set mqtt.broker_ca to its authority",
+            mqtt.broker
+        ),
+    }
     if !mqtt.broker_user.is_empty() {
         let password = std::fs::read_to_string(&mqtt.broker_password_file)
             .with_context(|| format!("failed to read mqtt.broker_password_file {:?}", mqtt.broker_password_file))?;
         config.credential = Some((mqtt.broker_user.clone(), password.trim().to_owned()));
     }
     Ok(config)
+}
+
+/// Believes brokers that this authority signed for.
+fn broker_tls(ca: &Path) -> anyhow::Result<Arc<rustls::ClientConfig>> {
+    use rustls::pki_types::{CertificateDer, pem::PemObject};
+    let failed = || format!("failed to read mqtt.broker_ca {}", ca.display());
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca).with_context(failed)? {
+        roots.add(certificate.with_context(failed)?).with_context(failed)?;
+    }
+    anyhow::ensure!(!roots.is_empty(), "{}: there is no certificate in it", failed());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .context("failed to set up TLS towards the broker")?;
+    Ok(Arc::new(config.with_root_certificates(roots).with_no_client_auth()))
 }
 
 /// Watches what the lab commits and tells the devices.
@@ -146,15 +202,33 @@ async fn follow_lab(sessions: Sessions, data: std::path::PathBuf, mut known: Com
 /// A tick a second into the journal; devices enrolled meanwhile are let in; now and then a snapshot.
 async fn keep_time(store: Store, catalogue: Catalogue, sessions: Sessions, stop: CancellationToken) {
     let mut seconds = 0u64;
-    while pause(&stop, 1_000).await {
+    let mut left_ms = 1_000;
+    loop {
+        tokio::select! {
+            more = pause(&stop, left_ms) => if !more { return },
+            // Who was turned away comes again soon; at most so often is looked whether he may come in by then.
+            () = catalogue.turned_away(), if left_ms > TURNED_AWAY_MS => {
+                if !pause(&stop, TURNED_AWAY_MS).await {
+                    return;
+                }
+                left_ms -= TURNED_AWAY_MS;
+                reload(&catalogue).await;
+                continue;
+            }
+        }
+        left_ms = 1_000;
         seconds += 1;
         let _ = store.append(Entry::Tick { now: clock::now() }).await;
-        if let Err(error) = catalogue.reload().await {
-            warn!(error = %format!("{error:#}"), "devices not read");
-        }
+        reload(&catalogue).await;
         if seconds.is_multiple_of(SNAPSHOT_SECS) {
             store.snapshot(sessions.lab_offset()).await;
         }
+    }
+}
+
+async fn reload(catalogue: &Catalogue) {
+    if let Err(error) = catalogue.reload().await {
+        warn!(error = %format!("{error:#}"), "devices not read");
     }
 }
 
@@ -187,6 +261,7 @@ async fn pause(stop: &CancellationToken, millis: u64) -> bool {
 /// Messages between the link and the journal; the link waits beyond it.
 const INBOUND: usize = 1024;
 const FOLLOW_MS: u64 = 200;
+const TURNED_AWAY_MS: u64 = 50;
 const ROLL_OUT_MS: u64 = 500;
 const SNAPSHOT_SECS: u64 = 20;
 const GRACE_MS: u64 = 500;

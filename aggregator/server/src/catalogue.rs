@@ -11,12 +11,15 @@ use kilter_ingest::listener::{Authorise, Refusal};
 use kilter_types::{DeviceId, Micros, Name};
 use sqlx::Row;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::Notify;
 
 /// The database, and the devices in memory for the listener's door.
 #[derive(Clone)]
 pub(crate) struct Catalogue {
     pool: SqlitePool,
     devices: Arc<RwLock<HashMap<DeviceId, (Name, String)>>>,
+    /// Somebody was turned away: perhaps he was enrolled meanwhile.
+    turned_away: Arc<Notify>,
 }
 
 impl Catalogue {
@@ -35,7 +38,7 @@ impl Catalogue {
         for statement in SCHEMA {
             sqlx::query(*statement).execute(&pool).await.context("failed to prepare the catalogue")?;
         }
-        let catalogue = Self { pool, devices: Arc::default() };
+        let catalogue = Self { pool, devices: Arc::default(), turned_away: Arc::default() };
         catalogue.reload().await?;
         Ok(catalogue)
     }
@@ -56,12 +59,38 @@ impl Catalogue {
         Ok(())
     }
 
+    /// Ready when somebody was turned away since the last call.
+    pub(crate) async fn turned_away(&self) {
+        self.turned_away.notified().await;
+    }
+
+    /// Is it enrolled, and for this tenant?
+    pub(crate) fn has(&self, principal: &Principal) -> bool {
+        let devices = self.devices.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let known = devices.get(&principal.device).is_some_and(|(tenant, _)| *tenant == principal.tenant);
+        if !known {
+            self.turned_away.notify_one();
+        }
+        known
+    }
+
     /// Enrols a device, or gives it a new credential; returns the credential, which is kept nowhere.
+    ///
+    /// A device's id is its alone, whoever the tenant: journal and lake know it by nothing else. So another tenant's is refused,
+    /// for ever: its rows may still be in the lake.
     pub(crate) async fn enrol(&self, tenant: &Name, device: &DeviceId, now: Micros) -> anyhow::Result<String> {
+        let owner = sqlx::query("SELECT tenant FROM devices WHERE device = ?1")
+            .bind(device.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .with_context(|| format!("failed to look {device} up"))?;
+        if let Some(owner) = owner.map(|row| row.get::<String, _>(0)).filter(|owner| owner != tenant.as_str()) {
+            anyhow::bail!("failed to enrol {device}: it is a device of tenant {owner}; choose another id");
+        }
         let credential = enrol::credential(crate::keys::random()?);
         sqlx::query(
             "INSERT INTO devices (device, tenant, credential_hash, enrolled_us) VALUES (?1, ?2, ?3, ?4)
-             ON CONFLICT (device) DO UPDATE SET tenant = ?2, credential_hash = ?3, enrolled_us = ?4, revoked_us = NULL",
+             ON CONFLICT (device) DO UPDATE SET credential_hash = ?3, enrolled_us = ?4, revoked_us = NULL",
         )
         .bind(device.as_str())
         .bind(tenant.as_str())
@@ -161,10 +190,11 @@ impl Authorise for Catalogue {
         let device = username.and_then(|name| DeviceId::new(name).ok()).ok_or(Refusal::BadCredential)?;
         let credential = password.and_then(|p| std::str::from_utf8(p).ok()).ok_or(Refusal::BadCredential)?;
         let devices = self.devices.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (tenant, stored) = devices.get(&device).ok_or(Refusal::BadCredential)?;
-        if !enrol::verify(credential, stored) {
+        let known = devices.get(&device).filter(|(_, stored)| enrol::verify(credential, stored));
+        let Some((tenant, _)) = known else {
+            self.turned_away.notify_one();
             return Err(Refusal::BadCredential);
-        }
+        };
         if client_id != device.as_str() {
             return Err(Refusal::ClientId);
         }
@@ -198,6 +228,11 @@ mod tests {
         assert_eq!(principal, Ok(Principal { tenant, device }));
         assert_eq!(catalogue.connect("edge-1", Some("edge-1"), Some(b"guess")), Err(Refusal::BadCredential));
         assert_eq!(catalogue.connect("edge-1", Some("edge-2"), Some(secret.as_bytes())), Err(Refusal::BadCredential));
+        let other = Name::new("other").expect("a good name");
+        let error = catalogue.enrol(&other, &DeviceId::new("edge-1").expect("a good name"), Micros(2)).await;
+        assert!(error.expect_err("another tenant's").to_string().contains("tenant default"));
+        let stranger = Principal { tenant: other, device: DeviceId::new("edge-1").expect("a good name") };
+        assert!(!catalogue.has(&stranger), "a topic of another tenant is not this device's");
         for file in std::fs::read_dir(dir.path()).expect("a folder") {
             let bytes = std::fs::read(file.expect("an entry").path()).expect("readable");
             assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()));

@@ -54,6 +54,12 @@ impl CommittedMarks {
         self.to.get(&(device.clone(), epoch)).into_iter().flatten().map(|(class, to)| (*class, *to))
     }
 
+    /// Has anything moved in this epoch since `before`?
+    pub(crate) fn moved(&self, before: &Self, device: &DeviceId, epoch: Epoch) -> bool {
+        let key = (device.clone(), epoch);
+        self.to.get(&key) != before.to.get(&key)
+    }
+
     /// How far the lab is in this journal; 0 in any other.
     pub(crate) fn offset_in(&self, journal: JournalId) -> u64 {
         if self.journal_id == Some(journal) { self.offset } else { 0 }

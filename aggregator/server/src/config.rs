@@ -28,9 +28,11 @@ pub(crate) struct Config {
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Mqtt {
     pub(crate) listen: SocketAddr,
+    pub(crate) quic: bool,
     pub(crate) broker: String,
     pub(crate) broker_user: String,
     pub(crate) broker_password_file: String,
+    pub(crate) broker_ca: PathBuf,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -102,9 +104,11 @@ impl Default for Mqtt {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 18830)),
+            quic: true,
             broker: String::new(),
             broker_user: String::new(),
             broker_password_file: String::new(),
+            broker_ca: PathBuf::new(),
         }
     }
 }

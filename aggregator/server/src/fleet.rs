@@ -26,6 +26,8 @@ pub(crate) struct FleetHandle {
     expires: Micros,
     models: PathBuf,
     outbox: PathBuf,
+    /// The generation that each node says it follows.
+    heard: Arc<RwLock<BTreeMap<DeviceId, Generation>>>,
 }
 
 #[derive(Clone, Default, PartialEq)]
@@ -64,12 +66,18 @@ impl FleetHandle {
             expires: Micros::from_secs(i64::from(config.expires_days) * 86_400),
             models,
             outbox: data.join("lab").join("outbox"),
+            heard: Arc::default(),
         })
     }
 
     /// Where artifacts are kept.
     pub(crate) fn models_dir(&self) -> &Path {
         &self.models
+    }
+
+    /// A node's report says which generation it follows.
+    pub(crate) fn heard(&self, device: &DeviceId, generation: Generation) {
+        self.heard.write().unwrap_or_else(PoisonError::into_inner).insert(device.clone(), generation);
     }
 
     /// Everything that is known of models and rollouts.
@@ -111,7 +119,12 @@ impl FleetHandle {
         principals: &BTreeMap<DeviceId, Principal>,
     ) -> Vec<DeviceId> {
         let now = clock::now();
-        let observed = observe(store, link, principals);
+        let mut observed = observe(store, link, principals);
+        for (device, generation) in self.heard.read().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(node) = observed.get_mut(device) {
+                node.generation = *generation;
+            }
+        }
         let before = self.read().clone();
         let mut after = before.clone();
         let cards = self.import(&mut after, now);
@@ -223,7 +236,7 @@ impl FleetHandle {
             key: model.key.clone(),
             role: assignment.role,
             features: model.features.iter().copied().collect(),
-            minimum_agent: u16::from(kilter_wire::VERSION),
+            minimum_agent: MINIMUM_AGENT,
             expires: signed_at + self.expires,
             generation: assignment.generation,
         };
@@ -298,3 +311,6 @@ fn observe(
 
 /// How the lab names a card; written last, so that a card stands for a whole artifact.
 const CARD: &str = ".card.json";
+
+/// The oldest wire version whose agents can run what is trained here.
+const MINIMUM_AGENT: u16 = 1;

@@ -2,17 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use kilter_fold::Entry;
-use kilter_ingest::{Admission, Admit, DeviceLink, Inbound, Intake, Principal, Refuse};
-use kilter_types::{Class, DeviceId, Digest, Epoch};
+use kilter_ingest::{Admission, Admit, DeviceLink, Exchange, Inbound, Intake, Principal, Refuse};
+use kilter_types::{Class, DeviceId, Digest, Epoch, Name, Payload};
 use kilter_wire::frame::{self, Kind};
-use kilter_wire::{Ack, Batch, Chunk, ClassAck, Down, Fetch, TimeReply};
+use kilter_wire::{Ack, Batch, Chunk, ClassAck, Down, Fetch, TimeReply, Welcome, decode_record};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
+use crate::catalogue::Catalogue;
 use crate::clock;
 use crate::committed::CommittedMarks;
 use crate::fleet::FleetHandle;
@@ -29,6 +31,9 @@ pub(crate) struct Sessions {
     committed: Arc<RwLock<CommittedMarks>>,
     /// Which epochs each device spoke of since we started.
     epochs: Arc<Mutex<BTreeMap<Principal, BTreeSet<Epoch>>>>,
+    catalogue: Catalogue,
+    /// The door was narrow when the devices were told last.
+    was_near_cap: Arc<AtomicBool>,
 }
 
 impl Sessions {
@@ -39,6 +44,7 @@ impl Sessions {
         models: PathBuf,
         credit_bytes: u32,
         committed: CommittedMarks,
+        catalogue: Catalogue,
     ) -> Self {
         Self {
             store,
@@ -48,6 +54,8 @@ impl Sessions {
             admission: Arc::new(Mutex::new(Admission::new(credit_bytes))),
             committed: Arc::new(RwLock::new(committed)),
             epochs: Arc::default(),
+            catalogue,
+            was_near_cap: Arc::default(),
         }
     }
 
@@ -58,12 +66,18 @@ impl Sessions {
         }
     }
 
-    /// The lab has committed more: tells every device that is concerned.
+    /// The lab has committed more: tells the devices of which something moved, and all when the door has opened again.
     pub(crate) fn committed(&self, marks: CommittedMarks) {
-        *self.committed.write().unwrap_or_else(PoisonError::into_inner) = marks;
+        let before = {
+            let mut committed = self.committed.write().unwrap_or_else(PoisonError::into_inner);
+            std::mem::replace(&mut *committed, marks.clone())
+        };
+        let near_cap = self.store.near_cap();
+        let opened = self.was_near_cap.swap(near_cap, Ordering::Relaxed) && !near_cap;
         let known = self.epochs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         for (device, epochs) in known {
-            epochs.iter().for_each(|epoch| self.send_ack(&device, *epoch));
+            let moved = |epoch: &&Epoch| opened || marks.moved(&before, &device.device, **epoch);
+            epochs.iter().filter(moved).for_each(|epoch| self.send_ack(&device, *epoch));
         }
     }
 
@@ -100,10 +114,15 @@ impl Sessions {
     async fn handle(&self, message: Inbound) {
         let Inbound { device, payload, ack, .. } = message;
         let received = clock::now();
+        if !self.catalogue.has(&device) {
+            // Behind a broker a topic is all that names a device: what is not enrolled, or for another tenant, is nobody's.
+            debug!(device = %device, "message of a device that is not enrolled");
+            return ack.refuse(Refuse::NotAuthorized);
+        }
         let admitted = {
             let mut admission = self.admission();
             admission.set_intake(if self.store.near_cap() { Intake::AlarmsOnly } else { Intake::Open });
-            admission.admit(&device, &payload)
+            admission.admit(&device, &payload, received)
         };
         match admitted {
             Admit::Hello(hello) => {
@@ -111,21 +130,28 @@ impl Sessions {
                 let epochs: BTreeSet<_> = hello.held.iter().copied().chain([hello.epoch]).collect();
                 self.remember(&device, &epochs);
                 ack.accept();
+                if hello.wire_version >= WELCOME_SINCE {
+                    let (wire_version, software) = (u16::from(kilter_wire::VERSION), software());
+                    self.send(&device, &Down::Welcome(Welcome { wire_version, software }));
+                }
                 epochs.iter().for_each(|epoch| self.send_ack(&device, *epoch));
                 self.send_plan(&device);
             }
             Admit::Batch(batch) => {
                 self.remember(&device, &BTreeSet::from([batch.epoch]));
-                let entry = Entry::Batch {
-                    device: device.device.clone(),
-                    received,
-                    epoch: batch.epoch,
-                    records: batch.records.to_vec(),
-                };
-                let (this, epoch, payload) = (self.clone(), batch.epoch, payload.clone());
+                let (epoch, bytes) = (batch.epoch, batch.records.len());
+                self.hear(&device, epoch, &batch.records);
+                let records = batch.records.into_owned();
+                let entry = Entry::Batch { device: device.device.clone(), received, epoch, records };
+                // In the order in which they came; only the answers overtake each other.
+                let pending = self.store.submit(entry).await;
+                let this = self.clone();
                 tokio::spawn(async move {
-                    let stored = this.store.append(entry).await;
-                    this.settle(&device, &payload);
+                    let stored = match pending {
+                        Ok(pending) => pending.stored().await,
+                        Err(error) => Err(error),
+                    };
+                    this.admission().settle(&device, bytes);
                     match stored {
                         Ok(()) => ack.accept(),
                         Err(error) => {
@@ -136,18 +162,13 @@ impl Sessions {
                     this.send_ack(&device, epoch);
                 });
             }
-            Admit::TimeRequest { epoch, request } => {
+            Admit::TimeRequest { request, exchange } => {
                 ack.accept();
                 let reply = TimeReply { id: request.id, sent: request.sent, received, replied: clock::now() };
                 self.send(&device, &Down::TimeReply(reply));
-                if let (Some(epoch), true) = (epoch, request.last_round_trip_us > 0) {
-                    let entry = Entry::Exchange {
-                        device: device.device.clone(),
-                        epoch,
-                        received,
-                        monotonic: request.sent,
-                        round_trip_us: request.last_round_trip_us,
-                    };
+                if let Some(Exchange { epoch, received, monotonic, round_trip_us }) = exchange {
+                    let asked_by = device.device.clone();
+                    let entry = Entry::Exchange { device: asked_by, epoch, received, monotonic, round_trip_us };
                     if let Err(error) = self.store.append(entry).await {
                         debug!(device = %device, %error, "time exchange not kept");
                     }
@@ -189,10 +210,14 @@ impl Sessions {
         self.fleet.with_plan(&device.device, |plan| self.send(device, &Down::Plan(plan)));
     }
 
-    fn settle(&self, device: &Principal, payload: &[u8]) {
-        if let Ok(kilter_wire::Up::Batch(batch)) = frame::decode(Kind::Up, payload) {
-            let batch: Batch<'_> = batch;
-            self.admission().settle(device, &batch);
+    /// Reports say which generation the node follows.
+    fn hear(&self, device: &Principal, epoch: Epoch, records: &[u8]) {
+        let batch = Batch { epoch, count: 0, records };
+        let reports = batch.iter().map_while(Result::ok).filter(|record| record.class == Class::Report as u8);
+        for record in reports.filter_map(|record| decode_record(record.bytes).ok()) {
+            if let Payload::Report(report) = record.payload {
+                self.fleet.heard(&device.device, report.generation);
+            }
         }
     }
 
@@ -254,6 +279,13 @@ impl Sessions {
 pub(crate) fn artifact(models: &std::path::Path, digest: Digest) -> Option<Vec<u8>> {
     std::fs::read(models.join(format!("{digest}.kltm"))).ok()
 }
+
+fn software() -> Name {
+    Name::new(env!("CARGO_PKG_VERSION")).expect("a version is a good name")
+}
+
+/// The wire version whose nodes know a welcome.
+const WELCOME_SINCE: u16 = 2;
 
 /// The largest part of an artifact in one message.
 const CHUNK_BYTES: usize = 64 * 1024;

@@ -54,6 +54,22 @@ enum Work {
 #[error("store in the journal: {0}")]
 pub(crate) struct NotStored(String);
 
+impl NotStored {
+    fn ended() -> Self {
+        Self("its thread has ended".into())
+    }
+}
+
+/// An entry on its way.
+pub(crate) struct Pending(oneshot::Receiver<Result<(), NotStored>>);
+
+impl Pending {
+    /// Waits until it is durable and folded.
+    pub(crate) async fn stored(self) -> Result<(), NotStored> {
+        self.0.await.map_err(|_| NotStored::ended())?
+    }
+}
+
 impl Store {
     /// Opens the journal in `data` and folds what it holds.
     pub(crate) fn open(
@@ -103,10 +119,16 @@ impl Store {
 
     /// Makes an entry durable and folds it.
     pub(crate) async fn append(&self, entry: Entry) -> Result<(), NotStored> {
+        self.submit(entry).await?.stored().await
+    }
+
+    /// Takes an entry in its turn: entries become durable in the order in which they were submitted. Waits while too many do.
+    pub(crate) async fn submit(&self, entry: Entry) -> Result<Pending, NotStored> {
         let (done, answer) = oneshot::channel();
-        let gone = |_| NotStored("its thread has ended".into());
-        self.work.send(Work::Append { entry, done }).await.map_err(|_| NotStored("its thread has ended".into()))?;
-        answer.await.map_err(gone)?
+        match self.work.send(Work::Append { entry, done }).await {
+            Ok(()) => Ok(Pending(answer)),
+            Err(_) => Err(NotStored::ended()),
+        }
     }
 
     /// Snapshots the state and releases what it and the lab have passed.

@@ -5,7 +5,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use kilter_live::AssetKey;
 use kilter_types::{Cause, Event, Label, Micros, Name, Point};
-use kilter_wire::Down;
+use kilter_wire::{Command, CommandKind, Down};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -102,6 +102,34 @@ pub(super) async fn maintenance(
     Json(request): Json<MaintenanceRequest>,
 ) -> Answer {
     send_event(&app, &who, &request.point, Event::Maintenance { what: request.what }, "maintenance").await
+}
+
+/// Of which machine a raw clip is wanted.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ClipRequest {
+    tenant: Name,
+    site: Name,
+    asset: Name,
+}
+
+/// Asks the machine's node for a raw clip; it comes as records of class clip, within the node's daily budget.
+pub(super) async fn clip(who: Principal, State(app): State<App>, Json(request): Json<ClipRequest>) -> Answer {
+    let now = clock::now();
+    let ClipRequest { tenant, site, asset } = request;
+    let key = AssetKey { tenant, site, asset: asset.clone() };
+    let device = app.store.state().live.machine(&key).map(|machine| machine.device.clone());
+    let AssetKey { tenant, site, .. } = key;
+    let device = device.ok_or_else(|| Problem::not_found(&format!("machine {tenant}/{site}/{asset}")))?;
+    let node = app.sessions.principals().remove(&device).ok_or_else(|| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("node {device} is away; say it again when it is back"))
+    })?;
+    app.catalogue.audit(&who.who, "clip", &format!("{tenant}/{site}/{asset}"), now).await?;
+    let id = now.0.unsigned_abs();
+    let expires = now + Micros::from_secs(60);
+    let kind = CommandKind::Clip { asset };
+    app.sessions.send(&node, &Down::Command(Command { id, expires, kind }));
+    Ok(Json(json!({ "command": id, "device": device })))
 }
 
 pub(super) async fn models(_: Principal, State(app): State<App>) -> Answer {

@@ -74,6 +74,7 @@ fn router(context: App) -> Router {
         .route("/api/alarms/{key}/ack", post(api::acknowledge))
         .route("/api/labels", post(api::label))
         .route("/api/maintenance", post(api::maintenance))
+        .route("/api/clips", post(api::clip))
         .route("/api/models", get(api::models))
         .route("/api/rollouts", get(api::models))
         .route("/api/train", post(api::train))
