@@ -1,7 +1,40 @@
-//! What a board must bring.
+//! What a board must bring: traits over `embedded-hal`'s, and the bundle of them.
 
 use embedded_hal::digital::OutputPin;
-use kilter_types::{Monotonic, Severity};
+use embedded_storage::nor_flash::NorFlash;
+use kilter_types::{Celsius, Monotonic, Severity};
+
+/// Everything that one board brings, by type.
+pub trait Hardware {
+    /// Where vibration comes from.
+    type Accelerometer: Accelerometer;
+    /// Where temperature comes from; [`Absent`] where there is none.
+    type Thermometer: Thermometer;
+    /// The way to the gateway.
+    type Link: Link;
+    /// Lamp and relay.
+    type Output: AlarmOutput;
+    /// Where models are kept.
+    type Flash: Flash;
+    /// What resets a node that hangs.
+    type Watchdog: Watchdog;
+}
+
+/// The board's parts, handed over once.
+pub struct Parts<H: Hardware> {
+    /// The accelerometer.
+    pub accelerometer: H::Accelerometer,
+    /// The thermometer.
+    pub thermometer: H::Thermometer,
+    /// The link.
+    pub link: H::Link,
+    /// The alarm output.
+    pub output: H::Output,
+    /// The flash.
+    pub flash: H::Flash,
+    /// The watchdog, already running.
+    pub watchdog: H::Watchdog,
+}
 
 /// An accelerometer behind a ring that a DMA fills.
 pub trait Accelerometer {
@@ -10,6 +43,12 @@ pub trait Accelerometer {
 
     /// Moves the oldest samples, in the channel's declared unit, into `samples`.
     fn fill(&mut self, samples: &mut [f32]) -> Result<Filled, Self::Error>;
+
+    /// Stops sampling and saves power.
+    fn sleep(&mut self) -> Result<(), Self::Error>;
+
+    /// Samples again; what was taken before the sleep is gone.
+    fn wake(&mut self) -> Result<(), Self::Error>;
 }
 
 /// What [`Accelerometer::fill`] moved.
@@ -21,6 +60,15 @@ pub struct Filled {
     pub lost: u64,
     /// When the first of them was taken.
     pub t0: Monotonic,
+}
+
+/// A temperature sensor.
+pub trait Thermometer {
+    /// Why nothing could be read.
+    type Error;
+
+    /// The newest temperature.
+    fn read(&mut self) -> Result<Celsius, Self::Error>;
 }
 
 /// Bytes to and from the gateway: a UART, or whatever stands in for it.
@@ -42,6 +90,37 @@ pub trait AlarmOutput {
     fn trip(&mut self);
     /// A person has reset the trip.
     fn release(&mut self);
+}
+
+/// Flash with a view of what it holds, so that a model runs from where it lies.
+///
+/// Offsets begin at 0 with the part that belongs to the node. A part that is in use by a view is not written: the node only
+/// ever writes the slot that does not run.
+pub trait Flash: NorFlash {
+    /// The bytes from `offset` on, as they are now.
+    fn view(&self, offset: u32, len: usize) -> Option<&'static [u8]>;
+}
+
+/// Resets the node unless it is fed.
+pub trait Watchdog {
+    /// A whole turn of the loop is done.
+    fn feed(&mut self);
+}
+
+/// A part that this board does not have.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Absent;
+
+impl Thermometer for Absent {
+    type Error = ();
+
+    fn read(&mut self) -> Result<Celsius, ()> {
+        Err(())
+    }
+}
+
+impl Watchdog for Absent {
+    fn feed(&mut self) {}
 }
 
 /// Two pins: a lamp from [`Severity::Alarm`] on, and a trip relay.

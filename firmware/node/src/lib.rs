@@ -1,21 +1,39 @@
 //! The node: an accelerometer's samples through the same monitor as on a gateway, alarms at its own output, records on a line.
 //!
-//! Boards bring pins and peripherals; everything else is here and is tested on the host. No allocation, no clock: the shell
-//! passes `now`. The local alarm is set before anything is sent, so it needs no link (A2).
+//! Boards bring pins and peripherals ([`Hardware`]); everything else is here and is tested on the host. No allocation, no clock:
+//! the shell passes `now`. The local alarm is set before anything is sent, so it needs no link (A2).
 //!
-//! **On the line** the node speaks as a device of its own: frames of [`kilter_wire::frame`] of kind `Up` (records in batches,
-//! time requests, command results), each COBS-encoded and closed by a zero byte; frames of kind `Down` come back the same way.
-//! The origin of a record stays the node, whoever carries it on. There is no journal yet: what the line does not take is
-//! counted, and its seq is missing.
+//! **On the line** the node speaks as a device of its own: frames of [`kilter_wire::frame`] of kind `Up` (hello, records in
+//! batches, time requests, fetches, command results) and `NodeUp` (its status), each COBS-encoded and closed by a zero byte;
+//! `Down` and `NodeDown` come back the same way. The origin of a record stays the node, whoever carries it on. There is no
+//! journal: what the line does not take is counted, and its seq is missing, which the gateway tells as a gap.
+//!
+//! **In flash** lie two model slots and a log of states ([`slots`]); **over a reset** survive the fault counters ([`fault`]).
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
+pub mod driver;
+pub mod duty;
+pub mod fault;
 mod hardware;
 mod line;
+pub mod log;
 mod node;
+mod obey;
+pub mod ring;
+pub mod slots;
+mod time;
+mod voice;
 
-pub use hardware::{Accelerometer, AlarmOutput, Filled, Link, PinAlarm};
+pub use duty::{Duty, Meter, Power};
+pub use fault::{Faults, KEPT_BYTES, Reset};
+pub use hardware::{
+    Absent, Accelerometer, AlarmOutput, Filled, Flash, Hardware, Link, Parts, PinAlarm, Thermometer, Watchdog,
+};
 pub use line::Line;
-pub use node::{BLOCK, Counters, Identity, Node};
+pub use node::{BLOCK, Counters, Identity, Node, Turn};
+pub use obey::PROVING_WINDOWS;
+pub use ring::{Lend, Ring, Sampler};
+pub use slots::Slots;

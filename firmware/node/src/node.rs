@@ -1,17 +1,26 @@
-//! The application: one turn of the loop reads a block, judges it, sets the output and tells the gateway.
+//! The application: one turn of the loop hears the gateway, reads a block, judges it, sets the output and tells the gateway.
 
-use kilter_monitor::{Memory, Monitor, Output, What};
+use kilter_monitor::{Memory, Monitor, Output};
 use kilter_types::{
-    AlarmState, ChannelId, Class, Epoch, Hertz, Input, Micros, Monotonic, Name, Payload, Point, Record, RowRef,
-    Severity, Timeline,
+    ChannelId, DeviceId, Epoch, Event, Hertz, Input, MachineEvent, Micros, Monotonic, Name, Payload, Role, Severity,
 };
-use kilter_wire::{Command, CommandKind, CommandResult, Down, Outcome, TimeReply, TimeRequest, Up};
+use kilter_wire::node::{NodeStatus, NodeUp};
+use kilter_wire::{Hello, Up, VERSION};
 
-use crate::{Accelerometer, AlarmOutput, Line, Link};
+use crate::{
+    Accelerometer, AlarmOutput, Duty, Faults, Hardware, Line, Meter, Parts, Power, Slots, Thermometer, Watchdog,
+    slots::Loaded,
+    time::{Clock, micros},
+    voice::{Numbers, Voice},
+};
 
 /// Who the node is and what it measures.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Identity {
+    /// The node.
+    pub device: DeviceId,
+    /// Version of the firmware.
+    pub software: Name,
     /// Who owns the data.
     pub tenant: Name,
     /// Plant or location.
@@ -24,6 +33,10 @@ pub struct Identity {
     pub channel: ChannelId,
     /// Its rate.
     pub rate: Hertz,
+    /// The thermometer's channel and how often it is read.
+    pub temperature: Option<(ChannelId, Micros)>,
+    /// What the board draws.
+    pub power: Power,
 }
 
 /// What went wrong since boot.
@@ -31,7 +44,7 @@ pub struct Identity {
 pub struct Counters {
     /// Samples lost in the ring.
     pub lost: u64,
-    /// Reads that the accelerometer refused.
+    /// Reads that a sensor refused.
     pub failed_reads: u32,
     /// Frames that the line did not take.
     pub unsent: u32,
@@ -39,84 +52,106 @@ pub struct Counters {
     pub garbled: u32,
 }
 
+/// What one turn did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Turn {
+    /// Samples taken; 0: there were none, so the board may rest until the next interrupt.
+    pub taken: usize,
+    /// Sleep so long before the next turn.
+    pub sleep: Option<Micros>,
+}
+
 /// One node. `G`, `S`: see [`Monitor`]; `B`: longest frame in bytes.
-pub struct Node<A, L, O, M: Memory, const G: usize, const S: usize, const B: usize> {
-    identity: Identity,
-    accelerometer: A,
-    line: Line<L, B>,
-    output: O,
-    monitor: Monitor<M, G, S>,
-    tracks: Tracks,
+pub struct Node<H: Hardware, M: Memory, const G: usize, const S: usize, const B: usize> {
+    pub(crate) identity: Identity,
+    pub(crate) accelerometer: H::Accelerometer,
+    pub(crate) thermometer: H::Thermometer,
+    pub(crate) line: Line<H::Link, B>,
+    pub(crate) output: H::Output,
+    pub(crate) flash: H::Flash,
+    watchdog: H::Watchdog,
+    pub(crate) monitor: Monitor<M, G, S>,
+    pub(crate) slots: Slots,
+    faults: Faults,
+    pub(crate) tracks: Tracks,
     block: [f32; BLOCK],
 }
 
 /// The node's own life beside its monitor.
 #[derive(Clone, Copy, Debug, Default)]
-struct Tracks {
-    /// Samples since boot, lost ones included.
+pub(crate) struct Tracks {
+    /// Samples since boot, lost and slept ones included.
     position: u64,
-    /// Next seq per class.
-    seq: [u64; 9],
-    /// The newest feature row, which scores and alarms name.
-    row: u64,
-    time: Option<Time>,
-    asked: Option<Monotonic>,
-    last_command: Option<(u64, Outcome)>,
-    shown: Severity,
+    /// Temperatures since boot.
+    readings: u64,
+    read_at: Option<Monotonic>,
+    pub(crate) numbers: Numbers,
+    pub(crate) clock: Clock,
+    pub(crate) last_command: Option<(u64, kilter_wire::Outcome)>,
+    /// When the next part of a model was asked for.
+    pub(crate) fetched_at: Option<Monotonic>,
+    /// Windows when the model on trial was installed.
+    pub(crate) trial_from: Option<u64>,
     lost: u64,
     failed_reads: u32,
+    greeted_at: Option<Monotonic>,
+    status_at: Option<Monotonic>,
+    /// Windows when measuring began after the last sleep.
+    awake_from: u64,
+    asleep_until: Option<Monotonic>,
+    slept_at: Monotonic,
+    meter: Meter,
+    metered_bytes: u64,
 }
 
-/// What the gateway said about the time.
-#[derive(Clone, Copy, Debug)]
-struct Time {
-    /// Wall clock less the node's.
-    offset: i64,
-    uncertainty: Micros,
-    round_trip_us: u32,
-}
-
-impl<A, L, O, M, const G: usize, const S: usize, const B: usize> Node<A, L, O, M, G, S, B>
+impl<H, M, const G: usize, const S: usize, const B: usize> Node<H, M, G, S, B>
 where
-    A: Accelerometer,
-    L: Link,
-    O: AlarmOutput,
-    M: Memory,
+    H: Hardware,
+    M: Memory<Model = &'static [u8]>,
 {
-    /// A node from its parts.
-    pub fn new(identity: Identity, accelerometer: A, line: Line<L, B>, output: O, monitor: Monitor<M, G, S>) -> Self {
-        Self { identity, accelerometer, line, output, monitor, tracks: Tracks::default(), block: [0.0; BLOCK] }
+    /// A node from its parts; `faults` is what survived the reset. Takes up the model that lies in flash.
+    pub fn new(identity: Identity, parts: Parts<H>, slots: Slots, monitor: Monitor<M, G, S>, faults: Faults) -> Self {
+        let Parts { accelerometer, thermometer, link, output, flash, watchdog } = parts;
+        let mut node = Self {
+            identity,
+            accelerometer,
+            thermometer,
+            line: Line::new(link),
+            output,
+            flash,
+            watchdog,
+            monitor,
+            slots,
+            faults,
+            tracks: Tracks::default(),
+            block: [0.0; BLOCK],
+        };
+        node.take_up();
+        node
     }
 
-    /// One turn: does what the gateway sent, takes the samples that wait (at most [`BLOCK`]), judges them. How many were taken.
-    pub fn poll(&mut self, now: Monotonic) -> usize {
+    /// One turn: does what the gateway sent, takes the samples that wait (at most [`BLOCK`]), judges them.
+    pub fn poll(&mut self, now: Monotonic) -> Turn {
+        if let Some(until) = self.tracks.asleep_until {
+            if now < until {
+                self.watchdog.feed();
+                return Turn { taken: 0, sleep: Some(Micros((until.0 - now.0) as i64)) };
+            }
+            self.wake(now);
+        }
+        self.tracks.meter.awake(now);
+        self.greet(now);
         self.obey(now);
-        self.ask_time(now);
-        let Ok(filled) = self.accelerometer.fill(&mut self.block) else {
-            self.tracks.failed_reads = self.tracks.failed_reads.saturating_add(1);
-            return 0;
-        };
-        let samples = self.block.get(..filled.len).unwrap_or(&self.block);
-        let from = self.tracks.position;
-        let first = from.saturating_add(filled.lost);
-        self.tracks.position = first.saturating_add(samples.len() as u64);
-        self.tracks.lost = self.tracks.lost.saturating_add(filled.lost);
-        let Identity { channel, rate, .. } = self.identity;
-        let mut voice = Voice {
-            identity: &self.identity,
-            now,
-            tracks: &mut self.tracks,
-            line: &mut self.line,
-            output: &mut self.output,
-        };
-        let mut sink = |said: Output<'_>| voice.say(&said);
-        self.monitor.skipped(channel, from, first, &mut sink);
-        let t0 = Micros(i64::try_from(filled.t0.0).unwrap_or(i64::MAX));
-        // The channel is the one that the node was built for; a block of another kind is refused and changes nothing.
-        let taken = self.monitor.push(channel, first, Input::Block { t0, rate, samples }, &mut sink);
-        let count = samples.len();
+        self.fetch(now);
+        let taken = self.measure(now);
+        self.read_temperature(now);
         self.show();
-        if taken.is_ok() { count } else { 0 }
+        self.prove();
+        let sent = self.line.sent_bytes;
+        self.tracks.meter.sent((sent - core::mem::replace(&mut self.tracks.metered_bytes, sent)) as usize);
+        let sleep = self.rest(now);
+        self.watchdog.feed();
+        Turn { taken, sleep }
     }
 
     /// Resets latched alarms and trips: the button beside the machine.
@@ -126,24 +161,34 @@ where
         self.show();
     }
 
-    /// The monitor, for a summary or to install a model.
+    /// The monitor, for a summary.
     pub fn monitor(&mut self) -> &mut Monitor<M, G, S> {
         &mut self.monitor
     }
 
     /// The accelerometer, for example to set its range.
-    pub fn accelerometer(&mut self) -> &mut A {
+    pub fn accelerometer(&mut self) -> &mut H::Accelerometer {
         &mut self.accelerometer
     }
 
+    /// The thermometer.
+    pub fn thermometer(&mut self) -> &mut H::Thermometer {
+        &mut self.thermometer
+    }
+
     /// The link.
-    pub fn link(&mut self) -> &mut L {
+    pub fn link(&mut self) -> &mut H::Link {
         self.line.link()
     }
 
     /// The alarm output.
-    pub fn output(&self) -> &O {
+    pub fn output(&self) -> &H::Output {
         &self.output
+    }
+
+    /// Gives the flash back, for example to start again from it.
+    pub fn into_flash(self) -> H::Flash {
+        self.flash
     }
 
     /// What went wrong since boot.
@@ -156,155 +201,195 @@ where
         }
     }
 
-    fn show(&mut self) {
+    /// How the node is, as it tells its gateway.
+    pub fn status(&self) -> NodeStatus {
+        let Counters { lost, failed_reads, unsent, garbled } = self.counters();
+        NodeStatus {
+            faults: self.faults.counters,
+            panic: self.faults.panic.clone(),
+            lost_samples: lost,
+            failed_reads,
+            unsent,
+            garbled,
+            model: [Role::Leader, Role::Shadow].into_iter().find_map(|role| self.monitor.model(role)),
+            on_trial: self.slots.state().trial.is_some(),
+            settings: self.slots.state().settings.generation,
+            charge_uah_per_day: self.tracks.meter.uah_per_day(&self.identity.power),
+        }
+    }
+
+    /// The model and the settings that flash holds.
+    fn take_up(&mut self) {
+        let started = self.slots.start(&mut self.flash);
+        let mut model = started.model;
+        // Nothing switches: it ran before the start too.
+        if let Some(Loaded { on_trial: true, .. }) = model
+            && !self.run(model, &mut |_| {})
+        {
+            model = self.slots.revert(&mut self.flash);
+        }
+        match model {
+            Some(Loaded { on_trial: true, .. }) => self.tracks.trial_from = Some(0),
+            Some(_) | None => drop(self.run(model, &mut |_| {})),
+        }
+        if let Some(model) = started.reverted
+            && let Ok(reason) = Name::new("reverted")
+        {
+            self.tell(Monotonic(0), Payload::Event(Event::ModelRefused { model, reason }));
+        }
+        self.apply_settings();
+    }
+
+    /// Puts a model into the monitor; `false` when it is refused there.
+    pub(crate) fn run(&mut self, model: Option<Loaded>, sink: &mut dyn FnMut(Output<'_>)) -> bool {
+        let Some(Loaded { bytes, digest, generation, role, .. }) = model else { return true };
+        let installed = self.monitor.install(role, bytes, digest, generation, sink).is_ok();
+        if installed {
+            // One model at a time: the other role's place is for an agent.
+            self.monitor.remove(match role {
+                Role::Leader => Role::Shadow,
+                Role::Shadow => Role::Leader,
+            });
+        }
+        installed
+    }
+
+    pub(crate) fn apply_settings(&mut self) {
+        let rpm = self.slots.state().settings.nominal_rpm;
+        if rpm.0 > 0.0 {
+            self.monitor.machine_event(Micros(0), MachineEvent::Speed(rpm), &mut |_| {});
+        }
+    }
+
+    fn measure(&mut self, now: Monotonic) -> usize {
+        let Ok(filled) = self.accelerometer.fill(&mut self.block) else {
+            self.tracks.failed_reads = self.tracks.failed_reads.saturating_add(1);
+            return 0;
+        };
+        let Self { identity, line, output, monitor, tracks, block, .. } = self;
+        let samples = block.get(..filled.len).unwrap_or(&block[..]);
+        let from = tracks.position;
+        let first = from.saturating_add(filled.lost);
+        tracks.position = first.saturating_add(samples.len() as u64);
+        tracks.lost = tracks.lost.saturating_add(filled.lost);
+        let (channel, rate) = (identity.channel, identity.rate);
+        let mut voice = Voice { identity, now, clock: &tracks.clock, numbers: &mut tracks.numbers, line, output };
+        let mut sink = |said: Output<'_>| voice.say(&said);
+        monitor.skipped(channel, from, first, &mut sink);
+        // The channel is the one that the node was built for; a block of another kind is refused and changes nothing.
+        let taken = monitor.push(channel, first, Input::Block { t0: micros(filled.t0), rate, samples }, &mut sink);
+        if taken.is_ok() { samples.len() } else { 0 }
+    }
+
+    fn read_temperature(&mut self, now: Monotonic) {
+        let Some((channel, every)) = self.identity.temperature else { return };
+        let due = self.tracks.read_at.is_none_or(|at| now.0.saturating_sub(at.0) >= every.0.max(0).unsigned_abs());
+        if !due {
+            return;
+        }
+        self.tracks.read_at = Some(now);
+        match self.thermometer.read() {
+            Ok(temperature) => {
+                let position = self.tracks.readings;
+                self.tracks.readings += 1;
+                self.with_monitor(now, |monitor, t, sink| {
+                    let input = Input::Reading { t, value: temperature.0 };
+                    // A channel of another kind refuses it and changes nothing.
+                    let _ = monitor.push(channel, position, input, sink);
+                });
+            }
+            Err(_) => self.tracks.failed_reads = self.tracks.failed_reads.saturating_add(1),
+        }
+    }
+
+    pub(crate) fn show(&mut self) {
         let severity = self.monitor.summary().severity;
-        if severity != self.tracks.shown {
-            self.tracks.shown = severity;
+        if severity != self.tracks.numbers.shown {
+            self.tracks.numbers.shown = severity;
             self.output.show(severity);
         }
     }
 
-    fn with_monitor(
+    pub(crate) fn with_monitor<T>(
         &mut self,
         now: Monotonic,
-        f: impl FnOnce(&mut Monitor<M, G, S>, Micros, &mut dyn FnMut(Output<'_>)),
-    ) {
-        let mut voice = Voice {
-            identity: &self.identity,
-            now,
-            tracks: &mut self.tracks,
-            line: &mut self.line,
-            output: &mut self.output,
-        };
-        f(&mut self.monitor, micros(now), &mut |said| voice.say(&said));
+        f: impl FnOnce(&mut Monitor<M, G, S>, Micros, &mut dyn FnMut(Output<'_>)) -> T,
+    ) -> T {
+        let Self { identity, line, output, monitor, tracks, .. } = self;
+        let mut voice = Voice { identity, now, clock: &tracks.clock, numbers: &mut tracks.numbers, line, output };
+        f(monitor, micros(now), &mut |said| voice.say(&said))
     }
 
-    fn ask_time(&mut self, now: Monotonic) {
-        let due = self.tracks.asked.is_none_or(|asked| now.0.saturating_sub(asked.0) >= TIME_EVERY_US);
-        if due {
-            self.tracks.asked = Some(now);
-            let last_round_trip_us = self.tracks.time.map_or(0, |time| time.round_trip_us);
-            self.line.message(&Up::TimeRequest(TimeRequest { id: 0, sent: now, last_round_trip_us }));
+    /// Records something about the node itself.
+    pub(crate) fn tell(&mut self, now: Monotonic, payload: Payload) {
+        let Self { identity, line, output, tracks, .. } = self;
+        let mut voice = Voice { identity, now, clock: &tracks.clock, numbers: &mut tracks.numbers, line, output };
+        if let Ok(point) = Name::new("node") {
+            voice.record(point, payload);
         }
     }
 
-    fn obey(&mut self, now: Monotonic) {
-        let mut command = None;
-        let tracks = &mut self.tracks;
-        self.line.receive(|message| match message {
-            Down::TimeReply(reply) => tracks.time = Time::from(reply, now).or(tracks.time),
-            // One at a time: the aggregator repeats a command until its result comes.
-            Down::Command(new) => command = Some(new.clone()),
-            Down::Ack(_) | Down::Plan(_) | Down::Chunk(_) | Down::Config(_) | Down::Event { .. } => {}
-        });
-        if let Some(command) = command {
-            let outcome = self.execute(&command, now);
-            self.tracks.last_command = Some((command.id, outcome));
-            self.line.message(&Up::CommandResult(CommandResult { id: command.id, outcome }));
+    /// Says who it is, how it is, and asks for the time, each when it is due.
+    fn greet(&mut self, now: Monotonic) {
+        let due = |at: Option<Monotonic>, every: u64| at.is_none_or(|at| now.0.saturating_sub(at.0) >= every);
+        if due(self.tracks.greeted_at, HELLO_US) {
+            self.tracks.greeted_at = Some(now);
+            self.line.up(&Up::Hello(Hello {
+                device: self.identity.device.clone(),
+                wire_version: u16::from(VERSION),
+                software: self.identity.software.clone(),
+                epoch: self.identity.epoch,
+                held: heapless::Vec::new(),
+            }));
+        }
+        if due(self.tracks.status_at, STATUS_US) {
+            self.tracks.status_at = Some(now);
+            let status = self.status();
+            self.line.node(&NodeUp::Status(status));
+        }
+        if let Some(request) = self.tracks.clock.poll(now) {
+            self.line.up(&Up::TimeRequest(request));
         }
     }
 
-    /// Does a command once; without a clock its expiry can't be judged, so it is refused.
-    fn execute(&mut self, command: &Command, now: Monotonic) -> Outcome {
-        if let Some((_, outcome)) = self.tracks.last_command.filter(|(id, _)| *id == command.id) {
-            return outcome;
-        }
-        let Some(time) = self.tracks.time else { return Outcome::Refused };
-        if micros(now).0.saturating_add(time.offset) > command.expires.0 {
-            return Outcome::Expired;
-        }
-        match &command.kind {
-            CommandKind::Reset { asset } if *asset == self.identity.asset => self.reset(now),
-            CommandKind::Recommission { asset } if *asset == self.identity.asset => {
-                self.with_monitor(now, |monitor, at, sink| monitor.recommission(at, sink));
-                self.show();
-            }
-            CommandKind::Flush => {}
-            CommandKind::Reset { .. } | CommandKind::Recommission { .. } => return Outcome::Refused,
-        }
-        Outcome::Done
-    }
-}
-
-impl Time {
-    /// `None` of a reply that can't belong to a request of this node.
-    fn from(reply: &TimeReply, now: Monotonic) -> Option<Self> {
-        let away = now.0.checked_sub(reply.sent.0)?;
-        let there = u64::try_from(reply.replied.0.checked_sub(reply.received.0)?).ok()?;
-        let round_trip = i64::try_from(away.checked_sub(there)?).ok()?;
-        let offset = reply.replied.0.checked_add(round_trip / 2)?.checked_sub(micros(now).0)?;
-        let uncertainty = Micros(round_trip / 2 + 1);
-        Some(Self { offset, uncertainty, round_trip_us: u32::try_from(round_trip).unwrap_or(u32::MAX) })
-    }
-}
-
-/// Says what the monitor says: first locally, then on the line.
-struct Voice<'a, L, O, const B: usize> {
-    identity: &'a Identity,
-    now: Monotonic,
-    tracks: &'a mut Tracks,
-    line: &'a mut Line<L, B>,
-    output: &'a mut O,
-}
-
-impl<L: Link, O: AlarmOutput, const B: usize> Voice<'_, L, O, B> {
-    fn say(&mut self, said: &Output<'_>) {
-        let payload = match &said.what {
-            What::Features(row) => Payload::Features((*row).clone()),
-            What::Score(score) => {
-                let mut score = (*score).clone();
-                score.input = self.named(score.input);
-                Payload::Score(score)
-            }
-            What::Alarm(alarm) => {
-                if alarm.state != AlarmState::Cleared && alarm.severity > self.tracks.shown {
-                    self.tracks.shown = alarm.severity;
-                    self.output.show(alarm.severity);
-                }
-                let mut alarm = (*alarm).clone();
-                alarm.input = self.named(alarm.input);
-                // Without a journal nothing here is durable.
-                alarm.unjournaled = true;
-                Payload::Alarm(alarm)
-            }
-            What::Event(event) => Payload::Event(event.clone()),
-            What::Spectrum(spectrum) => Payload::Spectrum((*spectrum).clone()),
-            What::State(state) => Payload::State((*state).clone()),
-            What::Trip(_) => {
-                self.output.trip();
-                return;
-            }
-        };
-        let class = payload.class();
-        let Some(next) = self.tracks.seq.get_mut(class as usize) else { return };
-        let seq = *next;
-        *next += 1;
-        if class == Class::Feature {
-            self.tracks.row = seq;
-        }
-        let Identity { tenant, site, asset, epoch, .. } = self.identity.clone();
-        let time = self.tracks.time;
-        self.line.record(&Record {
-            point: Point { tenant, site, asset, point: said.point.clone() },
-            epoch,
-            seq,
-            monotonic: self.now,
-            timeline: Timeline::Device,
-            wall: time.map(|time| Micros(micros(self.now).0.saturating_add(time.offset))),
-            uncertainty: time.map_or(Micros(0), |time| time.uncertainty),
-            payload,
-        });
+    /// Lets the status leave with the next turn, because it has changed.
+    pub(crate) fn status_changed(&mut self) {
+        self.tracks.status_at = None;
     }
 
-    fn named(&self, input: RowRef) -> RowRef {
-        RowRef { seq: self.tracks.row, ..input }
+    /// Goes to sleep when the duty cycle says so and nothing is under way.
+    fn rest(&mut self, now: Monotonic) -> Option<Micros> {
+        let duty = Duty::of(&self.slots.state().settings)?;
+        let summary = self.monitor.summary();
+        let measured = summary.windows.saturating_sub(self.tracks.awake_from);
+        let busy = self.slots.incoming().is_some() || summary.severity >= Severity::Alarm;
+        if measured < u64::from(duty.windows) || busy || self.accelerometer.sleep().is_err() {
+            return None;
+        }
+        self.tracks.slept_at = now;
+        self.tracks.asleep_until = Some(Monotonic(now.0.saturating_add(duty.sleep.0.max(0).unsigned_abs())));
+        Some(duty.sleep)
     }
-}
 
-fn micros(now: Monotonic) -> Micros {
-    Micros(i64::try_from(now.0).unwrap_or(i64::MAX))
+    /// Samples that were not taken are skipped, so that positions go on as if time had.
+    fn wake(&mut self, now: Monotonic) {
+        if self.accelerometer.wake().is_err() {
+            self.tracks.failed_reads = self.tracks.failed_reads.saturating_add(1);
+        }
+        self.tracks.asleep_until = None;
+        self.tracks.awake_from = self.monitor.summary().windows;
+        self.tracks.meter.slept(now);
+        let slept_us = now.0.saturating_sub(self.tracks.slept_at.0);
+        let from = self.tracks.position;
+        let rate_hz = self.identity.rate.0 as u64;
+        let to = from.saturating_add(slept_us.saturating_mul(rate_hz) / 1_000_000);
+        self.tracks.position = to;
+        let channel = self.identity.channel;
+        self.with_monitor(now, |monitor, _, sink| monitor.skipped(channel, from, to, sink));
+    }
 }
 
 /// Samples per turn.
 pub const BLOCK: usize = 128;
-const TIME_EVERY_US: u64 = 60_000_000;
+const HELLO_US: u64 = 10_000_000;
+const STATUS_US: u64 = 10_000_000;

@@ -13,8 +13,14 @@ use core::hint::black_box;
 
 use kilter_infer::Artifact;
 use kilter_monitor::{Carve, ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Monitor};
-use kilter_node::{Accelerometer, AlarmOutput, Filled, Identity, Line, Link, Node};
-use kilter_types::{ChannelId, Epoch, Generation, GroupKind, Hertz, Micros, Monotonic, Name, Role, Severity, Unit};
+use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+use kilter_node::{
+    Absent, Accelerometer, AlarmOutput, Faults, Filled, Flash, Hardware, Identity, KEPT_BYTES, Link, Node, Parts,
+    Power, Reset, Slots,
+};
+use kilter_types::{
+    ChannelId, DeviceId, Epoch, Generation, GroupKind, Hertz, Monotonic, Name, Role, Severity, Unit,
+};
 use kilter_wire::SignedManifest;
 
 #[panic_handler]
@@ -34,9 +40,8 @@ pub extern "C" fn rust_eh_personality() {}
 // SAFETY: no other symbol of this name exists: the binary is linked without start-up files.
 #[unsafe(no_mangle)]
 pub extern "C" fn _start() -> ! {
-    let mut floats = [0.0f32; 8192];
-    let mut times = [Micros(0); 8];
-    let outcome = node(&mut Carve::new(&mut floats, &mut times));
+    // Lent for ever: the memory of whoever calls the entry point never ends.
+    let outcome = node(&mut black_box(Carve::new(&mut [], &mut [])));
     black_box(outcome);
     loop {
         core::hint::spin_loop();
@@ -44,7 +49,7 @@ pub extern "C" fn _start() -> ! {
 }
 
 /// Everything a node does: sample, judge, install a model, restore, verify a signature.
-fn node<'a>(memory: &mut Carve<'a>) -> Option<usize> {
+fn node(memory: &mut Carve<'static>) -> Option<usize> {
     let mut config = MachineConfig::new(Name::new("pump").ok()?);
     let kind = ChannelKind::Vibration { rate: Hertz(3200.0) };
     config.channels.push(ChannelConfig { name: Name::new("z").ok()?, unit: Unit::G, kind }).ok()?;
@@ -52,8 +57,12 @@ fn node<'a>(memory: &mut Carve<'a>) -> Option<usize> {
     let point = Name::new("drive-end").ok()?;
     config.groups.push(GroupConfig { kind: GroupKind::Vibration, point, channels, window: 1024, hop: 1024 }).ok()?;
     config.regimes = 2;
-    let monitor = Monitor::<Carve<'a>, 1, 256>::new(config, memory).ok()?;
+    let monitor = Monitor::<Carve<'static>, 1, 256>::new(config, memory).ok()?;
     let identity = Identity {
+        device: DeviceId::new("node-1").ok()?,
+        software: Name::new("0.1.0").ok()?,
+        temperature: None,
+        power: Power::default(),
         tenant: Name::new("default").ok()?,
         site: Name::new("north").ok()?,
         asset: Name::new("pump-1").ok()?,
@@ -61,8 +70,18 @@ fn node<'a>(memory: &mut Carve<'a>) -> Option<usize> {
         channel: ChannelId(0),
         rate: Hertz(3200.0),
     };
-    let mut node = Node::<_, _, _, _, 1, 256, 1024>::new(identity, Silence, Line::new(Silence), Silence, monitor);
-    let taken = node.poll(Monotonic(black_box(0)));
+    let slots = Slots::open(&mut Silence, 1 << 16, [0; 32]).ok()?;
+    let parts = Parts {
+        accelerometer: Silence,
+        thermometer: Absent,
+        link: Silence,
+        output: Silence,
+        flash: Silence,
+        watchdog: Absent,
+    };
+    let faults = Faults::start(&mut [0; KEPT_BYTES], Reset::Power);
+    let mut node = Node::<Silence, _, 1, 256, 1024>::new(identity, parts, slots, monitor, faults);
+    let taken = node.poll(Monotonic(black_box(0))).taken;
     node.reset(Monotonic(black_box(1)));
     let bytes: &'static [u8] = black_box(&[0; 64]);
     let digest = kilter_types::Digest::of(bytes);
@@ -81,12 +100,66 @@ fn node<'a>(memory: &mut Carve<'a>) -> Option<usize> {
 /// Hardware that is not there.
 struct Silence;
 
+impl Hardware for Silence {
+    type Accelerometer = Self;
+    type Thermometer = Absent;
+    type Link = Self;
+    type Output = Self;
+    type Flash = Self;
+    type Watchdog = Absent;
+}
+
+impl ErrorType for Silence {
+    type Error = NorFlashErrorKind;
+}
+
+impl ReadNorFlash for Silence {
+    const READ_SIZE: usize = 1;
+
+    fn read(&mut self, _: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
+        bytes.fill(black_box(0xFF));
+        Ok(())
+    }
+
+    fn capacity(&self) -> usize {
+        black_box(1 << 16)
+    }
+}
+
+impl NorFlash for Silence {
+    const WRITE_SIZE: usize = 4;
+    const ERASE_SIZE: usize = 4096;
+
+    fn erase(&mut self, _: u32, _: u32) -> Result<(), Self::Error> {
+        Ok(())
+    }
+
+    fn write(&mut self, _: u32, bytes: &[u8]) -> Result<(), Self::Error> {
+        black_box(bytes);
+        Ok(())
+    }
+}
+
+impl Flash for Silence {
+    fn view(&self, _: u32, _: usize) -> Option<&'static [u8]> {
+        Some(black_box(&[0; 64]))
+    }
+}
+
 impl Accelerometer for Silence {
     type Error = ();
 
     fn fill(&mut self, samples: &mut [f32]) -> Result<Filled, ()> {
         samples.fill(black_box(0.0));
         Ok(Filled { len: samples.len(), lost: 0, t0: Monotonic(0) })
+    }
+
+    fn sleep(&mut self) -> Result<(), ()> {
+        Ok(())
+    }
+
+    fn wake(&mut self) -> Result<(), ()> {
+        Ok(())
     }
 }
 

@@ -1,0 +1,337 @@
+//! Two model slots in flash: one runs, one is written; signature, generation and digest are checked here, on the node itself.
+//!
+//! ```text
+//! page 0, 1      the log of states ([`crate::log`])
+//! then slot A:   "KLTS" │ manifest length u16 LE │ 0, 0 │ signature, 64 │ manifest │ … │ artifact from byte 1024 on
+//! then slot B:   the same
+//! ```
+//! **The order of writes** is what a power cut meets: erase the idle slot, header, artifact, and then one cell of the log, which
+//! alone makes the new model count. Before that cell the node runs what it ran; after it, it tries the new one. A model on trial
+//! that does not live to be confirmed within [`MOST_ATTEMPTS`] starts is given up for the one before. Whatever is read from a
+//! slot is believed only if its signature and digest fit.
+
+use embedded_storage::nor_flash::NorFlash;
+use kilter_types::{Digest, Generation, Manifest, Micros, Name, Role};
+use kilter_wire::{SignedManifest, VERSION, node::NodeSettings};
+use sha2::{Digest as _, Sha256};
+
+use crate::{
+    Flash,
+    log::{ERASED, Log, Slot, State, log_bytes},
+};
+
+/// The slots of one node.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    log: Log,
+    slot_bytes: u32,
+    key: [u8; 32],
+    incoming: Option<Incoming>,
+}
+
+/// A model that lies in a slot, checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Loaded {
+    /// Its bytes, where they lie.
+    pub bytes: &'static [u8],
+    /// Their digest.
+    pub digest: Digest,
+    /// The manifest's generation.
+    pub generation: Generation,
+    /// Leader or shadow.
+    pub role: Role,
+    /// It still has to prove itself.
+    pub on_trial: bool,
+}
+
+/// What a start found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Started {
+    /// The model to run.
+    pub model: Option<Loaded>,
+    /// A model on trial was given up: this one.
+    pub reverted: Option<Digest>,
+}
+
+/// A model on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Incoming {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its size.
+    pub size_bytes: u32,
+    /// Bytes that lie in the slot.
+    pub have_bytes: u32,
+    slot: Slot,
+    generation: Generation,
+}
+
+/// The machine that a model must be for, and what is known of the time.
+#[derive(Clone, Copy, Debug)]
+pub struct Demands<'a> {
+    /// Kind of machine.
+    pub asset_class: &'a Name,
+    /// The machine.
+    pub asset: &'a Name,
+    /// The latest that it surely is already; `None` when the time is not known, and then nothing counts as expired.
+    pub surely: Option<Micros>,
+}
+
+/// Why a model is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Not signed by the fleet's key, or not readable.
+    Signature,
+    /// Not above the highest generation seen (R5).
+    Generation,
+    /// For another machine or kind of machine.
+    Machine,
+    /// It wants newer software.
+    Software,
+    /// Past its date.
+    Expired,
+    /// Larger than a slot.
+    Size,
+    /// A model is on trial: the other slot is its way back.
+    Busy,
+    /// What came has another digest than was signed.
+    Digest,
+    /// A part that does not follow on what is there.
+    Order,
+    /// The flash refused.
+    Flash,
+}
+
+impl Refused {
+    /// A word for [`kilter_types::Event::ModelRefused`].
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Signature => "signature",
+            Self::Generation => "old_generation",
+            Self::Machine => "other_machine",
+            Self::Software => "agent_too_old",
+            Self::Expired => "expired",
+            Self::Size => "too_large",
+            Self::Busy => "busy",
+            Self::Digest => "digest",
+            Self::Order => "order",
+            Self::Flash => "flash",
+        }
+    }
+}
+
+impl Slots {
+    /// Reads the log. `bytes` is the flash that belongs to the node, `key` the fleet's model-signing key.
+    pub fn open<F: Flash>(flash: &mut F, bytes: u32, key: [u8; 32]) -> Result<Self, Refused> {
+        let log = Log::open(flash).map_err(|_| Refused::Flash)?;
+        let page = F::ERASE_SIZE as u32;
+        let slot_bytes = bytes.saturating_sub(log_bytes::<F>()) / 2 / page * page;
+        Ok(Self { log, slot_bytes, key, incoming: None })
+    }
+
+    /// Chooses the model to run, once after each start. A trial counts this start; one that had enough of them is given up.
+    pub fn start<F: Flash>(&mut self, flash: &mut F) -> Started {
+        let mut reverted = None;
+        let state = *self.log.state();
+        if let Some(slot) = state.trial {
+            let loaded = self.load(slot, true, flash);
+            let attempts = state.attempts.saturating_add(1);
+            // A start that can't be counted could be repeated for ever, so it is not tried.
+            let tries = attempts <= MOST_ATTEMPTS && self.log.write(State { attempts, ..state }, flash).is_ok();
+            match loaded {
+                Some(loaded) if tries => return Started { model: Some(loaded), reverted },
+                Some(Loaded { digest, .. }) => reverted = Some(digest),
+                None => reverted = Some(Digest::NONE),
+            }
+            self.revert(flash);
+        }
+        Started { model: state.runs.and_then(|slot| self.load(slot, false, flash)), reverted }
+    }
+
+    /// Takes a manifest: checks it and makes its slot ready. [`Slots::incoming`] says what to fetch.
+    pub fn begin<F: Flash>(
+        &mut self,
+        signed: &SignedManifest<'_>,
+        demands: &Demands<'_>,
+        flash: &mut F,
+    ) -> Result<(), (Digest, Refused)> {
+        let manifest = signed.verify(&self.key).map_err(|_| (Digest::NONE, Refused::Signature))?;
+        let digest = manifest.digest;
+        self.admit(&manifest, demands).map_err(|reason| (digest, reason))?;
+        if self.incoming.is_none_or(|incoming| incoming.digest != digest) {
+            self.incoming = None;
+            self.incoming = Some(self.prepare(signed, &manifest, flash).map_err(|reason| (digest, reason))?);
+        }
+        Ok(())
+    }
+
+    /// What is on its way.
+    pub fn incoming(&self) -> Option<Incoming> {
+        self.incoming
+    }
+
+    /// Gives up what is on its way.
+    pub fn forget_incoming(&mut self) {
+        self.incoming = None;
+    }
+
+    /// Writes a part. All parts but the last are multiples of [`PART`].
+    pub fn part<F: Flash>(&mut self, offset: u32, bytes: &[u8], flash: &mut F) -> Result<(), Refused> {
+        let Some(incoming) = &mut self.incoming else { return Err(Refused::Order) };
+        let last = offset + bytes.len() as u32 == incoming.size_bytes;
+        if offset != incoming.have_bytes
+            || offset + bytes.len() as u32 > incoming.size_bytes
+            || !(last || bytes.len().is_multiple_of(PART))
+        {
+            return Err(Refused::Order);
+        }
+        let slot = incoming.slot;
+        let place = self.start_of::<F>(slot) + HEADER + offset;
+        let whole = bytes.len() / PART * PART;
+        let (body, tail) = bytes.split_at(whole);
+        let mut written = flash.write(place, body);
+        if !tail.is_empty() && written.is_ok() {
+            let mut padded = [ERASED; PART];
+            padded[..tail.len()].copy_from_slice(tail);
+            written = flash.write(place + whole as u32, &padded[..tail.len().next_multiple_of(F::WRITE_SIZE)]);
+        }
+        written.map_err(|_| Refused::Flash)?;
+        if let Some(incoming) = &mut self.incoming {
+            incoming.have_bytes += bytes.len() as u32;
+        }
+        Ok(())
+    }
+
+    /// Everything is here: reads it back, checks it, and puts it on trial with one write.
+    pub fn finish<F: Flash>(&mut self, flash: &mut F) -> Result<Loaded, Refused> {
+        let incoming = self.incoming.take().ok_or(Refused::Order)?;
+        let loaded = self.load(incoming.slot, true, flash).filter(|loaded| loaded.digest == incoming.digest);
+        let loaded = loaded.ok_or(Refused::Digest)?;
+        let state = State {
+            trial: Some(incoming.slot),
+            attempts: 1,
+            generation: self.log.state().generation.max(incoming.generation),
+            ..*self.log.state()
+        };
+        self.log.write(state, flash).map_err(|_| Refused::Flash)?;
+        Ok(loaded)
+    }
+
+    /// The model on trial has proven itself; `false` when the flash refused, and then it stays on trial.
+    pub fn confirm<F: Flash>(&mut self, flash: &mut F) -> bool {
+        let state = *self.log.state();
+        let Some(slot) = state.trial else { return true };
+        self.log.write(State { runs: Some(slot), trial: None, attempts: 0, ..state }, flash).is_ok()
+    }
+
+    /// The model on trial is given up; what runs is the one before.
+    pub fn revert<F: Flash>(&mut self, flash: &mut F) -> Option<Loaded> {
+        let state = *self.log.state();
+        if state.trial.is_some() {
+            // Without the write the trial runs out of attempts by itself.
+            let _ = self.log.write(State { trial: None, attempts: 0, ..state }, flash);
+        }
+        state.runs.and_then(|slot| self.load(slot, false, flash))
+    }
+
+    /// Keeps settings that are newer than those that hold.
+    pub fn set<F: Flash>(&mut self, settings: NodeSettings, flash: &mut F) -> bool {
+        let state = *self.log.state();
+        let good = settings.nominal_rpm.0.is_finite() && settings.nominal_rpm.0 >= 0.0;
+        let newer = settings.generation > state.settings.generation;
+        good && newer && self.log.write(State { settings, ..state }, flash).is_ok()
+    }
+
+    /// The newest state.
+    pub fn state(&self) -> &State {
+        self.log.state()
+    }
+
+    /// The largest artifact that fits.
+    pub fn capacity_bytes(&self) -> u32 {
+        self.slot_bytes.saturating_sub(HEADER)
+    }
+
+    fn prepare<F: Flash>(
+        &self,
+        signed: &SignedManifest<'_>,
+        manifest: &Manifest,
+        flash: &mut F,
+    ) -> Result<Incoming, Refused> {
+        let state = self.log.state();
+        let slot = match (state.trial, state.runs) {
+            (Some(_), _) => return Err(Refused::Busy),
+            (None, runs) => runs.map_or(Slot::A, Slot::other),
+        };
+        let start = self.start_of::<F>(slot);
+        flash.erase(start, start + self.slot_bytes).map_err(|_| Refused::Flash)?;
+        let mut header = [ERASED; HEADER as usize];
+        let len = signed.manifest.len();
+        header[..4].copy_from_slice(MAGIC);
+        header[4..6].copy_from_slice(&(len as u16).to_le_bytes());
+        header[6..8].fill(0);
+        header[8..SIGNED_AT].copy_from_slice(signed.signature.first_chunk::<64>().ok_or(Refused::Signature)?);
+        header.get_mut(SIGNED_AT..SIGNED_AT + len).ok_or(Refused::Size)?.copy_from_slice(signed.manifest);
+        let used = (SIGNED_AT + len).next_multiple_of(F::WRITE_SIZE);
+        flash.write(start, &header[..used]).map_err(|_| Refused::Flash)?;
+        let Manifest { digest, size_bytes, generation, .. } = *manifest;
+        Ok(Incoming { digest, size_bytes, have_bytes: 0, slot, generation })
+    }
+
+    fn admit(&self, manifest: &Manifest, demands: &Demands<'_>) -> Result<(), Refused> {
+        let key = &manifest.key;
+        if manifest.generation <= self.log.state().generation {
+            return Err(Refused::Generation);
+        }
+        if key.asset_class != *demands.asset_class || key.asset.as_ref().is_some_and(|asset| asset != demands.asset) {
+            return Err(Refused::Machine);
+        }
+        if manifest.minimum_agent > u16::from(VERSION) {
+            return Err(Refused::Software);
+        }
+        if demands.surely.is_some_and(|now| now > manifest.expires) {
+            return Err(Refused::Expired);
+        }
+        if manifest.size_bytes == 0 || manifest.size_bytes > self.capacity_bytes() {
+            return Err(Refused::Size);
+        }
+        Ok(())
+    }
+
+    /// What lies in a slot, if it is whole and signed.
+    fn load<F: Flash>(&self, slot: Slot, on_trial: bool, flash: &F) -> Option<Loaded> {
+        let start = self.start_of::<F>(slot);
+        let header = flash.view(start, HEADER as usize)?;
+        if header.get(..4)? != MAGIC {
+            return None;
+        }
+        let len = usize::from(u16::from_le_bytes(*header.get(4..)?.first_chunk()?));
+        let signed = SignedManifest {
+            manifest: header.get(SIGNED_AT..SIGNED_AT.checked_add(len)?)?,
+            signature: header.get(8..SIGNED_AT)?,
+        };
+        let Manifest { digest, size_bytes, generation, role, .. } = signed.verify(&self.key).ok()?;
+        if size_bytes > self.capacity_bytes() {
+            return None;
+        }
+        let bytes = flash.view(start + HEADER, size_bytes as usize)?;
+        let found = Digest(Sha256::digest(bytes).into());
+        (found == digest).then_some(Loaded { bytes, digest, generation, role, on_trial })
+    }
+
+    fn start_of<F: NorFlash>(&self, slot: Slot) -> u32 {
+        match slot {
+            Slot::A => log_bytes::<F>(),
+            Slot::B => log_bytes::<F>() + self.slot_bytes,
+        }
+    }
+}
+
+/// Starts that a model on trial gets.
+pub const MOST_ATTEMPTS: u8 = 3;
+/// Parts are multiples of this, which every flash's word divides.
+pub const PART: usize = 64;
+const MAGIC: &[u8] = b"KLTS";
+const SIGNED_AT: usize = 8 + 64;
+/// Room for header and manifest; the artifact begins behind it.
+const HEADER: u32 = 1024;

@@ -1,0 +1,72 @@
+//! A small model for the node's own features, signed by a test's key.
+
+use kilter_infer::{Body, Draft, Range, ResetRule, Scratch, State};
+use kilter_signal::table::{self, at};
+use kilter_types::{Digest, Generation, GroupKind, Manifest, Micros, ModelKey, Role};
+use kilter_wire::{SignedManifest, sign};
+
+use super::name;
+
+pub(crate) const SECRET: [u8; 32] = [9; 32];
+
+pub(crate) fn public_key() -> [u8; 32] {
+    sign::public_key(&SECRET)
+}
+
+/// A statistic over RMS and kurtosis; the threshold tells two models apart.
+pub(crate) fn artifact(threshold: f32) -> Vec<u8> {
+    let features = [at::RMS, at::KURTOSIS].map(|place| table::VIBRATION[place].reference());
+    let draft = Draft {
+        group: GroupKind::Vibration,
+        features: &features,
+        mean: &[1.0, 3.0],
+        inverse_scale: &[2.0, 1.0],
+        range: &[Range { low: 0.0, high: 2.0 }, Range { low: 2.0, high: 5.0 }],
+        weight: &[0.5, 0.5],
+        regimes: &[],
+        threshold,
+        input_clip: 10.0,
+        residual_clip: 10.0,
+        sequence_len: 1,
+        reset: ResetRule::ALWAYS,
+        body: Body::Statistic { ewma: 0.5 },
+        golden: &[1.0, 3.0, 2.0, 4.0],
+    };
+    let mut bytes = vec![0; draft.size_bytes()];
+    let (mut state, mut scratch) = (State::<1024>::new(), Scratch::new());
+    draft.write(&mut bytes, &mut state, &mut scratch).expect("a good draft");
+    bytes
+}
+
+pub(crate) fn manifest(bytes: &[u8], generation: u64) -> Manifest {
+    Manifest {
+        digest: Digest::of(bytes),
+        size_bytes: bytes.len() as u32,
+        name: name("anomaly"),
+        version: 1,
+        key: ModelKey { task: name("anomaly"), asset_class: name("pump"), asset: None },
+        role: Role::Leader,
+        features: heapless::Vec::new(),
+        minimum_agent: 1,
+        expires: Micros(i64::MAX),
+        generation: Generation(generation),
+    }
+}
+
+/// A manifest as it travels.
+pub(crate) struct Signed {
+    bytes: Vec<u8>,
+    signature: [u8; 64],
+}
+
+impl Signed {
+    pub(crate) fn new(manifest: &Manifest, secret: &[u8; 32]) -> Self {
+        let mut room = [0; 1024];
+        let (bytes, signature) = sign::sign_manifest(manifest, secret, &mut room).expect("it fits");
+        Self { bytes: bytes.to_vec(), signature }
+    }
+
+    pub(crate) fn travel(&self) -> SignedManifest<'_> {
+        SignedManifest { manifest: &self.bytes, signature: &self.signature }
+    }
+}
