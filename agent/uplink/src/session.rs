@@ -156,6 +156,8 @@ pub struct Status {
     pub timeouts: u64,
     /// Records that wait in memory because the journal is dead.
     pub unjournaled: usize,
+    /// Everything that the spool holds is accepted.
+    pub drained: bool,
 }
 
 impl Session {
@@ -424,6 +426,7 @@ impl Session {
             bytes: self.counters.bytes,
             timeouts: self.counters.timeouts,
             unjournaled: self.unjournaled.len(),
+            drained: self.is_drained(),
         }
     }
 

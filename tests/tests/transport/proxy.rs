@@ -1,0 +1,154 @@
+//! Proxies that lose, double, delay and reorder what goes through them, by a seed; UDP can be blocked and rebound, TCP cut.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::copy_bidirectional;
+use tokio::net::{TcpListener, TcpStream, UdpSocket};
+use tokio::sync::Notify;
+
+/// What happens to datagrams.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Weather {
+    pub(crate) loss_ppm: u64,
+    pub(crate) double_ppm: u64,
+    /// Each waits up to so long, so that later ones overtake it.
+    pub(crate) delay_us: u64,
+}
+
+/// Datagrams between one server and its clients.
+pub(crate) struct UdpProxy {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    front: UdpSocket,
+    server: SocketAddr,
+    weather: Weather,
+    random: AtomicU64,
+    blocked: AtomicBool,
+    backs: Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>,
+    passed: AtomicU64,
+}
+
+impl UdpProxy {
+    pub(crate) async fn start(front: UdpSocket, server: SocketAddr, weather: Weather, seed: u64) -> Self {
+        let (blocked, backs, passed) = (AtomicBool::new(false), Mutex::default(), AtomicU64::new(0));
+        let random = AtomicU64::new(seed | 1);
+        let shared = Arc::new(Shared { front, server, weather, random, blocked, backs, passed });
+        let up = Arc::clone(&shared);
+        tokio::spawn(async move {
+            let mut datagram = [0; 2048];
+            loop {
+                // An earlier answer's ICMP error is no reason to end.
+                let Ok((len, client)) = up.front.recv_from(&mut datagram).await else { continue };
+                let known = up.backs.lock().expect("unpoisoned").get(&client).cloned();
+                let back = match known {
+                    Some(back) => back,
+                    None => up.open(client).await,
+                };
+                let bytes: Arc<[u8]> = datagram[..len].into();
+                up.pass(|| {
+                    let (back, bytes, server) = (Arc::clone(&back), Arc::clone(&bytes), up.server);
+                    async move { drop(back.send_to(&bytes, server).await) }
+                });
+            }
+        });
+        Self { shared }
+    }
+
+    /// Nothing goes through any more, or again.
+    pub(crate) fn block(&self, blocked: bool) {
+        self.shared.blocked.store(blocked, Ordering::Relaxed);
+    }
+
+    /// Every client gets another address towards the server, as behind a NAT that has forgotten it.
+    pub(crate) async fn rebind(&self) {
+        let clients: Vec<SocketAddr> = self.shared.backs.lock().expect("unpoisoned").keys().copied().collect();
+        for client in clients {
+            self.shared.open(client).await;
+        }
+    }
+
+    /// Datagrams that went through.
+    pub(crate) fn passed(&self) -> u64 {
+        self.shared.passed.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    async fn open(self: &Arc<Self>, client: SocketAddr) -> Arc<UdpSocket> {
+        let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a free port"));
+        self.backs.lock().expect("unpoisoned").insert(client, Arc::clone(&back));
+        let (shared, socket) = (Arc::clone(self), Arc::clone(&back));
+        tokio::spawn(async move {
+            let mut datagram = [0; 2048];
+            loop {
+                let Ok((len, _)) = socket.recv_from(&mut datagram).await else { continue };
+                let bytes: Arc<[u8]> = datagram[..len].into();
+                shared.pass(|| {
+                    let (line, bytes) = (Arc::clone(&shared), Arc::clone(&bytes));
+                    async move { drop(line.front.send_to(&bytes, client).await) }
+                });
+            }
+        });
+        back
+    }
+
+    fn pass<F: Future<Output = ()> + Send + 'static>(&self, send: impl Fn() -> F) {
+        if self.blocked.load(Ordering::Relaxed) || self.below(1_000_000) < self.weather.loss_ppm {
+            return;
+        }
+        self.passed.fetch_add(1, Ordering::Relaxed);
+        let copies = 1 + u64::from(self.below(1_000_000) < self.weather.double_ppm);
+        for _ in 0..copies {
+            let (delay, sent) = (Duration::from_micros(self.below(self.weather.delay_us + 1)), send());
+            tokio::spawn(async move {
+                tokio::time::sleep(delay).await;
+                sent.await;
+            });
+        }
+    }
+
+    fn below(&self, most: u64) -> u64 {
+        let mut next = self.random.load(Ordering::Relaxed);
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        self.random.store(next, Ordering::Relaxed);
+        next % most.max(1)
+    }
+}
+
+/// Bytes between one server and its clients.
+pub(crate) struct TcpProxy {
+    cut: Arc<Notify>,
+}
+
+impl TcpProxy {
+    pub(crate) fn start(front: TcpListener, server: SocketAddr) -> Self {
+        let cut = Arc::new(Notify::new());
+        let scissors = Arc::clone(&cut);
+        tokio::spawn(async move {
+            while let Ok((mut client, _)) = front.accept().await {
+                let scissors = Arc::clone(&scissors);
+                tokio::spawn(async move {
+                    let Ok(mut back) = TcpStream::connect(server).await else { return };
+                    tokio::select! {
+                        _ = copy_bidirectional(&mut client, &mut back) => {}
+                        () = scissors.notified() => {}
+                    }
+                });
+            }
+        });
+        Self { cut }
+    }
+
+    /// Every connection ends here and now.
+    pub(crate) fn cut(&self) {
+        self.cut.notify_waiters();
+    }
+}
