@@ -59,7 +59,7 @@ pub fn encode<'o, T: Message>(kind: Kind, message: &T, out: &'o mut [u8]) -> Res
     let len_field = u32::try_from(len).map_err(|_| FrameError::TooLong)?;
     out[..4].copy_from_slice(&[MAGIC, message.version(), kind as u8, 0]);
     out[4..HEADER].copy_from_slice(&len_field.to_le_bytes());
-    let crc = crc32fast::hash(&out[..HEADER + len]);
+    let crc = crate::crc::crc32(&out[..HEADER + len]);
     out[HEADER + len..HEADER + len + TRAILER].copy_from_slice(&crc.to_le_bytes());
     Ok(&out[..HEADER + len + TRAILER])
 }
@@ -98,7 +98,7 @@ fn open(kind: Kind, frame: &[u8]) -> Result<&[u8], FrameError> {
         return Err(FrameError::TooLong);
     }
     let (covered, crc) = frame.split_at(total - TRAILER);
-    if crc != crc32fast::hash(covered).to_le_bytes() {
+    if crc != crate::crc::crc32(covered).to_le_bytes() {
         return Err(FrameError::Crc);
     }
     if covered[1] == 0 || covered[1] > VERSION {

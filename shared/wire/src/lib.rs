@@ -12,6 +12,7 @@ extern crate std;
 
 pub mod bundle;
 pub mod cobs;
+pub mod crc;
 pub mod columns;
 pub mod down;
 pub mod frame;
