@@ -87,6 +87,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
         RealFilesystem,
         &journal_dir,
         config.journal.config(),
+        config.journal.caps(),
         version.clone(),
         fresh_id,
         previous,

@@ -43,6 +43,26 @@ pub(crate) struct Journal {
     pub(crate) reserve_bytes: u64,
     pub(crate) fsync: Fsync,
     pub(crate) group_ms: u64,
+    pub(crate) cap: Vec<ClassCap>,
+}
+
+/// Bounds of one class, beside those of the whole journal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Cap {
+    pub(crate) class: Class,
+    pub(crate) max_bytes: Option<u64>,
+    pub(crate) max_age_us: Option<u64>,
+}
+
+/// The same as a file says it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClassCap {
+    pub(crate) class: Name,
+    #[serde(default)]
+    pub(crate) max_bytes: Option<u64>,
+    #[serde(default)]
+    pub(crate) max_days: Option<f64>,
 }
 
 /// When appended records become durable.
@@ -131,6 +151,12 @@ impl Config {
         let reserve = ..=self.journal.max_bytes / 2;
         figure(reserve.contains(&self.journal.reserve_bytes), "journal.reserve_bytes", "at most half of max_bytes")?;
         figure((1..=60_000).contains(&self.journal.group_ms), "journal.group_ms", "1 to 60000")?;
+        for cap in &self.journal.cap {
+            figure(cap.class().is_some(), "journal.cap.class", "clip, spectrum, state, feature, score or report")?;
+            let bytes = cap.max_bytes.is_none_or(|bytes| bytes >= self.journal.segment_bytes);
+            figure(bytes, "journal.cap.max_bytes", "at least segment_bytes")?;
+            figure(cap.max_days.is_none_or(|days| days >= 0.001), "journal.cap.max_days", "at least 0.001")?;
+        }
         figure((8192..=200_000).contains(&self.uplink.batch_bytes), "uplink.batch_bytes", "8192 to 200000")?;
         figure((1..=64).contains(&self.uplink.max_in_flight), "uplink.max_in_flight", "1 to 64")?;
         figure((0.1..=600.0).contains(&self.uplink.ack_timeout_secs), "uplink.ack_timeout_secs", "0.1 to 600")?;
@@ -181,6 +207,15 @@ impl Journal {
             drop_policy: Drop::OldestOfClass(DROP_ORDER.iter().map(|class| *class as u8).collect()),
         }
     }
+
+    /// Bounds by class.
+    pub(crate) fn caps(&self) -> Vec<Cap> {
+        let cap = |cap: &ClassCap| {
+            let max_age_us = cap.max_days.map(|days| (days * 86.4e9) as u64);
+            Some(Cap { class: cap.class()?, max_bytes: cap.max_bytes, max_age_us })
+        };
+        self.cap.iter().filter_map(cap).collect()
+    }
 }
 
 impl Default for Journal {
@@ -191,7 +226,15 @@ impl Default for Journal {
             reserve_bytes: 4 << 20,
             fsync: Fsync::Group,
             group_ms: 100,
+            cap: Vec::new(),
         }
+    }
+}
+
+impl ClassCap {
+    /// `None` for a class that does not exist or never gives way.
+    fn class(&self) -> Option<Class> {
+        DROP_ORDER.into_iter().find(|class| class.as_str() == self.class.as_str())
     }
 }
 
@@ -298,6 +341,44 @@ mod tests {
         let mut short = shown.clone();
         short.forget_optional();
         assert_eq!(shown, short);
+    }
+
+    #[test]
+    fn a_class_can_be_capped_unless_it_never_gives_way() {
+        let cap = |cap: &str| Config::parse(&format!("[journal]\ncap = [{cap}]"));
+        let good = cap("{ class = \"clip\", max_bytes = 8388608, max_days = 7.0 }").expect("a good cap");
+        let expected = Cap { class: Class::Clip, max_bytes: Some(8 << 20), max_age_us: Some(604_800_000_000) };
+        assert_eq!(good.journal.caps(), [expected]);
+        for bad in ["{ class = \"alarm\" }", "{ class = \"clip\", max_bytes = 10 }", "{ class = \"clip\", max_days = 0.0 }"] {
+            assert!(cap(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_text_makes_reading_the_configuration_panic() {
+        let whole = format!("{DEFAULT_TOML}\n{}", example());
+        let pieces: Vec<&str> = whole.split_inclusive(['\n', '=', ',', ' ']).collect();
+        let mut random = 1_u64;
+        let mut below = |limit: usize| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random % limit as u64) as usize
+        };
+        let mut good = 0;
+        for _ in 0..3_000 {
+            let mut text: Vec<&str> = pieces.clone();
+            for _ in 0..=below(3) {
+                let (at, from) = (below(text.len()), below(pieces.len()));
+                match below(3) {
+                    0 => drop(text.remove(at)),
+                    1 => text[at] = ["-1", "0", "1e308", "nan", "\"\"", "[]", "18446744073709551616"][below(7)],
+                    _ => text[at] = pieces[from],
+                }
+            }
+            good += u32::from(Config::parse(&text.concat()).is_ok());
+        }
+        assert!(good > 10 && good < 2_990, "{good} of 3000 were good: the mutations are too weak or too strong");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Expected failures end with one clear message and exit code 1 (2 for a wrong command line); anything else is a bug and panics.
 
 mod action;
+mod age;
 mod analyze;
 mod app;
 mod board;
@@ -11,6 +12,7 @@ mod clock;
 mod config;
 mod control;
 mod file;
+mod hole;
 mod http;
 mod identity;
 mod inspect;

@@ -12,6 +12,9 @@ use kilter_wire::up::MAX_RECORD_BYTES;
 use kilter_wire::{decode_record, encode_record};
 use tracing::{error, info, warn};
 
+use crate::age::Ages;
+use crate::config::Cap;
+use crate::hole::Holes;
 use crate::number::{Numbering, Stamp, lose};
 use crate::said::Said;
 use crate::suppress::Suppress;
@@ -22,6 +25,8 @@ pub(crate) struct Spooler<F: Filesystem> {
     fs: F,
     dir: PathBuf,
     config: kilter_journal::Config,
+    caps: Vec<Cap>,
+    ages: Ages,
     version: Name,
     numbering: Numbering,
     journal: Option<Journal<F>>,
@@ -61,6 +66,8 @@ pub(crate) struct Found {
     pub(crate) durable: u64,
     /// Per epoch and class: the last seq.
     last: Vec<(Epoch, Class, u64)>,
+    /// Seqs that were given and are neither here nor told.
+    holes: Vec<Gap>,
 }
 
 impl<F: Filesystem> Spooler<F> {
@@ -71,22 +78,26 @@ impl<F: Filesystem> Spooler<F> {
         fs: F,
         dir: &Path,
         config: kilter_journal::Config,
+        caps: Vec<Cap>,
         version: Name,
         fresh_id: u64,
         previous: Option<Epoch>,
         numbering: impl FnOnce(Suppress) -> Numbering,
         now: Stamp,
     ) -> Result<(Self, Found), JournalError> {
-        let (journal, mut found) = open(&fs, dir, &config, fresh_id)?;
+        let (journal, mut found) = open(&fs, dir, &config, &caps, fresh_id)?;
         let numbering = numbering(std::mem::take(&mut found.suppress));
+        let ages = Ages::new(caps.iter().filter_map(|cap| Some((cap.class as u8, cap.max_age_us?))).collect());
         let mut spooler = Self {
             fs,
             dir: dir.to_owned(),
             config,
+            caps,
+            ages,
             version,
             numbering,
             journal: Some(journal),
-            lost: Vec::new(),
+            lost: std::mem::take(&mut found.holes),
             undurable: Vec::new(),
             full: false,
             retry_us: i64::MIN,
@@ -133,6 +144,7 @@ impl<F: Filesystem> Spooler<F> {
         if again {
             self.retry_us = now_us.saturating_add(RETRY_US);
         }
+        self.expire(now.monotonic.0);
         self.tell_gaps(now);
         let Some(journal) = &mut self.journal else { return };
         let synced = if force || again { journal.sync().map(Some) } else { journal.poll_sync(now_us) };
@@ -165,11 +177,13 @@ impl<F: Filesystem> Spooler<F> {
         if self.journal.is_some() {
             return;
         }
-        match open(&self.fs, &self.dir, &self.config, fresh_id) {
+        // Holes stay untold here: what left unjournaled may still be on its way from memory. The next start tells them.
+        match open(&self.fs, &self.dir, &self.config, &self.caps, fresh_id) {
             Ok((journal, found)) => {
                 info!("journal opened again");
                 let previous = self.numbering.epoch();
                 self.journal = Some(journal);
+                self.ages.forget();
                 self.full = false;
                 self.keep_what_survived(&found);
                 self.numbering.begin(epoch);
@@ -297,7 +311,8 @@ impl<F: Filesystem> Spooler<F> {
         }
     }
 
-    /// Appends a gap record for each loss, once the journal takes records again.
+    /// Appends a gap record for each loss, once the journal takes records again. Only when all of them are in, the journal hears that
+    /// its losses are told: what finds no room now is told again after a restart (J3).
     fn tell_gaps(&mut self, now: Stamp) {
         self.take_dropped();
         while let (false, Some(gap)) = (self.full, self.lost.last().copied()) {
@@ -310,6 +325,8 @@ impl<F: Filesystem> Spooler<F> {
                 Ok(_) => {
                     self.lost.pop();
                     self.undurable.push(key);
+                    // Room for this record may have cost others.
+                    self.take_dropped();
                 }
                 Err(error) => {
                     self.numbering.take_back(Class::Gap);
@@ -317,20 +334,29 @@ impl<F: Filesystem> Spooler<F> {
                 }
             }
         }
+        if let (true, Some(journal)) = (self.lost.is_empty(), &mut self.journal) {
+            journal.told();
+        }
+    }
+
+    /// Drops what is older than its class may be.
+    fn expire(&mut self, now_us: u64) {
+        let Some(journal) = &mut self.journal else { return };
+        for (class, below) in self.ages.due(now_us, journal.next_offset().0) {
+            if let Err(error) = journal.expire(class, Offset(below)) {
+                return self.failed(&error);
+            }
+        }
     }
 
     fn take_dropped(&mut self) {
         let Some(journal) = &mut self.journal else { return };
         for dropped in journal.take_dropped() {
-            let Some(class) = Class::from_u8(dropped.class) else { continue };
-            let reason = match dropped.reason {
-                Reason::Evicted | Reason::Released => GapReason::Evicted,
-                Reason::Corrupt => GapReason::Quarantined,
-            };
-            let (epoch, first_seq, last_seq) = (Epoch(dropped.epoch), dropped.first_seq, dropped.last_seq);
+            let Some(gap) = gap_of(dropped) else { continue };
+            let Gap { class, first_seq, last_seq, reason, .. } = gap;
             warn!(class = class.as_str(), first_seq, last_seq, reason = ?reason, "records lost");
             self.dropped += dropped.count;
-            lose(&mut self.lost, Gap { class, epoch, first_seq, last_seq, reason });
+            lose(&mut self.lost, gap);
         }
     }
 
@@ -359,9 +385,10 @@ fn open<F: Filesystem>(
     fs: &F,
     dir: &Path,
     config: &kilter_journal::Config,
+    caps: &[Cap],
     fresh_id: u64,
 ) -> Result<(Journal<F>, Found), JournalError> {
-    let (journal, recovery) = Journal::open(fs.clone(), dir, config.clone(), fresh_id)?;
+    let (mut journal, recovery) = Journal::open(fs.clone(), dir, config.clone(), fresh_id)?;
     if recovery.torn_bytes > 0 || !recovery.quarantined.is_empty() {
         warn!(torn_bytes = recovery.torn_bytes, quarantined = recovery.quarantined.len(), "journal repaired");
     }
@@ -371,6 +398,12 @@ fn open<F: Filesystem>(
             found.last.push((Epoch(epoch), class, seq));
         }
     }
+    for cap in caps {
+        if let Some(max_bytes) = cap.max_bytes {
+            journal.cap_class(cap.class as u8, max_bytes)?;
+        }
+    }
+    let mut holes = Holes::default();
     let mut reader = journal.reader(journal.first_offset());
     while let Some(entry) = reader.next()? {
         let epoch = Epoch(entry.key.epoch);
@@ -381,11 +414,27 @@ fn open<F: Filesystem>(
             found.alarms.push(entry.offset.0);
         }
         match decode_record(&entry.bytes) {
-            Ok(record) => found.suppress.note(&record),
+            Ok(record) => {
+                holes.note(&record);
+                found.suppress.note(&record);
+            }
             Err(error) => warn!(offset = entry.offset.0, error = %error, "a journalled record can't be read"),
         }
     }
+    found.holes = holes.untold(&journal.losses().into_iter().filter_map(gap_of).collect::<Vec<_>>());
+    if !found.holes.is_empty() {
+        warn!(gaps = found.holes.len(), "records of earlier runs never reached the journal: told as gaps");
+    }
     Ok((journal, found))
+}
+
+fn gap_of(dropped: kilter_journal::Dropped) -> Option<Gap> {
+    let reason = match dropped.reason {
+        Reason::Evicted | Reason::Released => GapReason::Evicted,
+        Reason::Corrupt => GapReason::Quarantined,
+    };
+    let (epoch, first_seq, last_seq) = (Epoch(dropped.epoch), dropped.first_seq, dropped.last_seq);
+    Some(Gap { class: Class::from_u8(dropped.class)?, epoch, first_seq, last_seq, reason })
 }
 
 /// How often a full disk is tried again.
@@ -453,11 +502,12 @@ mod tests {
             max_bytes: 1 << 20,
             fsync: FsyncPolicy::Group { interval_us: 1000 },
             reserve_bytes: 64 * 1024,
-            drop_policy: Drop::OldestOfClass(vec![5, 4]),
+            drop_policy: Drop::OldestOfClass(vec![Class::Spectrum as u8, Class::Score as u8]),
         };
+        let caps = vec![Cap { class: Class::Score, max_bytes: None, max_age_us: Some(100_000_000) }];
         let places = vec![Place { site: name("north"), asset: name("pump-1") }];
         let numbering = |suppress| Numbering::new(name("default"), name("edge-1"), places, Epoch(epoch), suppress);
-        Spooler::open(fs.clone(), Path::new("/journal"), config, name("1.0"), 7, None, numbering, stamp(0))
+        Spooler::open(fs.clone(), Path::new("/journal"), config, caps, name("1.0"), 7, None, numbering, stamp(0))
             .expect("the model opens")
     }
 
@@ -563,5 +613,87 @@ mod tests {
         }
         assert!(records.iter().any(|r| r.class() == Class::Score && r.epoch == Epoch(2) && r.seq == 0));
         assert!(spooler.take_effects().contains(&Effect::Epoch(Epoch(2))));
+    }
+
+    #[test]
+    fn j3_alarms_that_left_from_memory_before_a_crash_are_told_by_the_next_run() {
+        let fs = MemoryFilesystem::default();
+        let (mut spooler, _) = open(&fs, 1);
+        spooler.say(alarm(0), stamp(0));
+        let held: u64 = fs.files().iter().map(|(_, bytes)| *bytes).sum();
+        fs.set_capacity_bytes(Some(held));
+        (1..2000).for_each(|i| spooler.say(alarm(i), stamp(i)));
+        let unjournaled: Vec<u64> = spooler
+            .take_effects()
+            .into_iter()
+            .filter_map(|effect| if let Effect::Unjournaled(key, _) = effect { Some(key.seq) } else { None })
+            .collect();
+        assert!(unjournaled.len() > 100, "the reserve is finite");
+        fs.set_capacity_bytes(None);
+        spooler.say(alarm(2000), stamp(2_000_000));
+        drop(spooler);
+        fs.kill();
+
+        let (mut spooler, _) = open(&fs, 2);
+        spooler.sync(true, stamp(1));
+        let told = gaps(&records(&fs));
+        let covers = |seq: u64| {
+            told.iter().any(|gap| {
+                (gap.class, gap.epoch) == (Class::Alarm, Epoch(1)) && gap.first_seq <= seq && seq <= gap.last_seq
+            })
+        };
+        assert!(unjournaled.iter().all(|seq| covers(*seq)), "{told:?}");
+        drop(spooler);
+        // A third run finds them told.
+        let (mut spooler, _) = open(&fs, 3);
+        spooler.sync(true, stamp(1));
+        assert_eq!(gaps(&records(&fs)), told);
+    }
+
+    #[test]
+    fn j3_an_eviction_that_no_gap_record_could_tell_is_told_after_a_kill() {
+        let fs = MemoryFilesystem::default();
+        let (mut spooler, _) = open(&fs, 1);
+        let mut last = 0;
+        while spooler.dropped() == 0 {
+            spooler.say(score(last), stamp(last));
+            last += 1;
+        }
+        let held: u64 = fs.files().iter().map(|(_, bytes)| *bytes).sum();
+        fs.set_capacity_bytes(Some(held));
+        (0..1000).for_each(|i| {
+            spooler.say(score(last + i), stamp(1_000_000 + i * 10_000));
+            spooler.sync(false, stamp(1_000_000 + i * 10_000));
+        });
+        drop(spooler);
+        fs.kill();
+        fs.set_capacity_bytes(None);
+        let (mut spooler, _) = open(&fs, 2);
+        spooler.sync(true, stamp(1));
+        let records = records(&fs);
+        let told = gaps(&records);
+        let held: Vec<u64> = records.iter().filter(|r| r.class() == Class::Score).map(|r| r.seq).collect();
+        let end = held.iter().max().map_or(0, |seq| seq + 1);
+        for seq in 0..end {
+            let told = told.iter().any(|g| g.class == Class::Score && g.first_seq <= seq && seq <= g.last_seq);
+            assert!(held.contains(&seq) != told, "score {seq} is either held or told");
+        }
+    }
+
+    #[test]
+    fn what_is_older_than_its_class_may_be_goes_and_is_told() {
+        let fs = MemoryFilesystem::default();
+        let (mut spooler, _) = open(&fs, 1);
+        // A score a second for 500 seconds in segments of 64 kB; scores may be 100 s old.
+        for i in 0..8000 {
+            spooler.say(score(i), stamp(i * 62_500));
+            spooler.sync(false, stamp(i * 62_500));
+        }
+        spooler.sync(true, stamp(500_000_000));
+        let records = records(&fs);
+        let held: Vec<u64> = records.iter().filter(|r| r.class() == Class::Score).map(|r| r.seq).collect();
+        let told: u64 = gaps(&records).iter().map(|gap| gap.last_seq - gap.first_seq + 1).sum();
+        assert!(told > 0 && held.len() as u64 + told == 8000, "{} held, {told} told", held.len());
+        assert!(held[0] > 3000, "{} is far too old", held[0]);
     }
 }
