@@ -9,7 +9,7 @@ use kilter_types::{Hertz, Micros, Unit};
 
 use crate::csv::{CsvDeclaration, CsvTime};
 use crate::error::RecordingError;
-use crate::file::{Declaration, open, read_bounded};
+use crate::file::{Declaration, open, read_bounded, unpacked_path};
 use crate::folder::read_folder;
 use crate::npy::NpyArray;
 use crate::recording::{Channel, ChannelDeclaration, Item, Recording, channel_id, name_from, span};
@@ -263,7 +263,7 @@ fn snapshots(path: &Path) -> Result<Recording, RecordingError> {
     Ok(recording)
 }
 
-/// The files with this ending, down to `depth` folders, sorted by path.
+/// The files with this ending, packed or not, down to `depth` folders, sorted by path.
 fn files(folder: &Path, ending: &str, depth: u32) -> Result<Vec<PathBuf>, RecordingError> {
     let failed = |source| RecordingError::Read { path: folder.to_owned(), source };
     let mut found = Vec::new();
@@ -271,7 +271,7 @@ fn files(folder: &Path, ending: &str, depth: u32) -> Result<Vec<PathBuf>, Record
         let path = entry.map_err(failed)?.path();
         if path.is_dir() && depth > 1 {
             found.extend(files(&path, ending, depth - 1)?);
-        } else if path.is_file() && path.to_string_lossy().ends_with(ending) {
+        } else if path.is_file() && unpacked_path(&path).to_string_lossy().ends_with(ending) {
             found.push(path);
         }
     }
@@ -280,7 +280,7 @@ fn files(folder: &Path, ending: &str, depth: u32) -> Result<Vec<PathBuf>, Record
 }
 
 fn stem(path: &Path) -> String {
-    path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
+    unpacked_path(path).file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 const ENGINE_COLUMNS: usize = 26;

@@ -39,7 +39,7 @@ pub struct Declaration {
 pub fn open(path: &Path, declaration: &Declaration) -> Result<Recording, RecordingError> {
     let bytes = read_bounded(path)?;
     let file = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
+    let ending = unpacked_path(path).extension().map(|ending| ending.to_string_lossy().to_ascii_lowercase());
     let mut recording = match ending.as_deref() {
         Some("npy") => {
             let values = NpyArray::parse(&bytes, &file)?.channels(&file)?;
@@ -49,18 +49,32 @@ pub fn open(path: &Path, declaration: &Declaration) -> Result<Recording, Recordi
         Some("csv" | "txt") => from_csv(&bytes, &file, declaration)?,
         Some(_) | None => return Err(RecordingError::format(&file, "is neither .npy, .wav nor .csv")),
     };
-    recording.name = path.file_stem().map_or(file, |stem| stem.to_string_lossy().into_owned());
+    recording.name = unpacked_path(path).file_stem().map_or(file, |stem| stem.to_string_lossy().into_owned());
     recording.rpm = declaration.rpm;
     recording.bearing.clone_from(&declaration.bearing);
     Ok(recording)
 }
 
-/// The bytes of a file, at most [`MAX_FILE_BYTES`].
+/// The path without the ending of a gzip file.
+pub(crate) fn unpacked_path(path: &Path) -> &Path {
+    let gzip = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("gz"));
+    // Only the stem matters to whoever asks, and a path with an ending has one.
+    if gzip { path.file_stem().map_or(path, Path::new) } else { path }
+}
+
+/// The bytes of a file, those of a gzip file unpacked, at most [`MAX_FILE_BYTES`] either way.
 pub fn read_bounded(path: &Path) -> Result<Vec<u8>, RecordingError> {
     let failed = |source| RecordingError::Read { path: path.to_owned(), source };
     let file = std::fs::File::open(path).map_err(failed)?;
     let mut bytes = Vec::new();
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.starts_with(&GZIP) {
+        let packed = std::mem::take(&mut bytes);
+        flate2::read::MultiGzDecoder::new(packed.as_slice())
+            .take(MAX_FILE_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .map_err(failed)?;
+    }
     if bytes.len() as u64 > MAX_FILE_BYTES {
         return Err(RecordingError::too_large(&path.display().to_string(), "the file in bytes", MAX_FILE_BYTES));
     }
@@ -135,3 +149,6 @@ fn unit(declaration: &Declaration, file: &str) -> Result<Unit, RecordingError> {
         RecordingError::undeclared(file, "unit", "state g, m/s2, mm/s, degC, … or 1 for none (--unit g, unit = \"g\")")
     })
 }
+
+/// How a gzip file begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];

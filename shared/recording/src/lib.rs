@@ -2,7 +2,7 @@
 //!
 //! Whatever a file does not say must be declared: a unit or a rate is never guessed. Missing values become NaN, which
 //! [`kilter_types::Input`] reads as missing, and a clock that goes back is kept as it is; both are told in [`Recording::notes`].
-//! Labels are not read anywhere in this crate. Files are read whole, up to [`MAX_FILE_BYTES`].
+//! Labels are not read anywhere in this crate. Files are read whole, up to [`MAX_FILE_BYTES`]; text and arrays may be packed by gzip.
 
 mod csv;
 mod dataset;

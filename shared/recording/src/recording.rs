@@ -159,7 +159,9 @@ impl Item {
             Self::Reading { channel, position, t, value } => {
                 Some((*channel, *position, Input::Reading { t: *t, value: *value }))
             }
-            Self::Cycle { channel, position, n, row } => Some((*channel, *position, Input::Cycle { n: *n, t: None, row })),
+            Self::Cycle { channel, position, n, row } => {
+                Some((*channel, *position, Input::Cycle { n: *n, t: None, row }))
+            }
             Self::Event { t, event } => Some((ChannelId(0), 0, Input::Event { t: *t, event: *event })),
             Self::Skipped { .. } => None,
         }

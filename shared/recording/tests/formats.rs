@@ -199,6 +199,21 @@ fn every_data_set_is_read_with_its_known_size_and_traps() {
     assert!(matches!(femto[0].items[2], Item::Skipped { from: 2560, .. }), "{:?}", femto[0].items[2]);
 }
 
+#[test]
+fn a_packed_file_reads_as_its_contents_and_a_torn_one_is_an_error() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let text = "1 1 0 0 100 ".to_owned() + &"0.5 ".repeat(21) + "\n";
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut packer, text.as_bytes()).expect("memory takes it");
+    let packed = packer.finish().expect("memory takes it");
+    std::fs::write(folder.path().join("train_FD009.txt.gz"), &packed).expect("a file");
+    let engines = DataSet::Cmapss.sources(folder.path()).expect("engines");
+    assert_eq!(engines.iter().map(|engine| engine.name.as_str()).collect::<Vec<_>>(), ["train_FD009-1"]);
+    assert_eq!(engines[0].read().expect("rows").items.len(), 1);
+    std::fs::write(folder.path().join("train_FD009.txt.gz"), &packed[..packed.len() - 9]).expect("a file");
+    assert!(DataSet::Cmapss.sources(folder.path()).is_err());
+}
+
 fn declared(toml: &str) -> CsvDeclaration {
     toml::from_str(toml).expect("a declaration")
 }
