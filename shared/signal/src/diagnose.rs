@@ -72,15 +72,20 @@ impl Diagnosis {
         if score(&other) > score(&self) { other } else { self }
     }
 
-    /// These findings and those, ranked anew.
+    /// These findings and those, ranked anew; of two with the same cause the clearer stays.
     pub fn merge(mut self, other: Self) -> Self {
         for finding in other.findings {
+            match self.findings.iter().position(|f| f.cause == finding.cause) {
+                Some(place) if self.findings[place].score >= finding.score => continue,
+                Some(place) => drop(self.findings.remove(place)),
+                None => {}
+            }
             self.insert(finding);
         }
         self
     }
 
-    fn insert(&mut self, finding: Finding) {
+    pub(crate) fn insert(&mut self, finding: Finding) {
         let rank = self.findings.iter().position(|f| finding.score > f.score).unwrap_or(self.findings.len());
         if self.findings.is_full() {
             self.findings.pop();
@@ -94,6 +99,13 @@ impl Diagnosis {
 pub fn vibration(window: &Vibration, limits: &Limits) -> Diagnosis {
     let mut diagnosis = Diagnosis::default();
     bearing(window, limits, &mut diagnosis);
+    shaft(window, limits, &mut diagnosis);
+    diagnosis
+}
+
+/// What the shaft's own lines speak for: unbalance, misalignment, looseness.
+pub fn shaft_lines(window: &Vibration, limits: &Limits) -> Diagnosis {
+    let mut diagnosis = Diagnosis::default();
     shaft(window, limits, &mut diagnosis);
     diagnosis
 }
@@ -377,7 +389,7 @@ fn evidence(window: &Vibration, places: &[(usize, f32)]) -> heapless::Vec<Eviden
 }
 
 /// 1/2 at the limit, towards 1 far beyond.
-fn clarity(ratio: f32) -> f32 {
+pub(crate) fn clarity(ratio: f32) -> f32 {
     1.0 - 0.5 / f32::max(ratio, 1.0)
 }
 

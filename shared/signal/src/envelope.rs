@@ -51,7 +51,7 @@ impl Band {
     }
 
     /// First line inside and the line past the last one.
-    fn lines(&self, spacing_hz: f32, count: usize) -> (usize, usize) {
+    pub(crate) fn lines(&self, spacing_hz: f32, count: usize) -> (usize, usize) {
         let first = libm::ceilf(self.low.0 / spacing_hz) as usize;
         let end = libm::floorf(self.high.0 / spacing_hz) as usize + 1;
         (first.clamp(1, count), end.clamp(1, count))
@@ -65,6 +65,8 @@ pub(crate) struct Envelope {
     pub(crate) rms: f32,
     /// Pearson kurtosis of `e` less its mean; `None` where `e` does not vary.
     pub(crate) kurtosis: Option<f32>,
+    /// Standard deviation of `e`.
+    pub(crate) deviation: f32,
 }
 
 /// The envelope of `band` from the untapered spectrum, and the envelope's own Hann amplitude spectrum.
@@ -123,5 +125,6 @@ pub(crate) fn envelope<T: AsRef<[f32]>>(
     Some(Envelope {
         rms: libm::sqrtf(square * scale),
         kurtosis: (variance > 0.0).then(|| s4 * scale / (variance * variance)),
+        deviation: libm::sqrtf(variance),
     })
 }

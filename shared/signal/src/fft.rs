@@ -118,7 +118,7 @@ impl<T: AsRef<[f32]>> Plan<T> {
         }
     }
 
-    /// Forward complex transform of `len` points (`plan/2` or `plan/4`), in place with the help of `work`.
+    /// Forward complex transform of `len` points (a divisor of half the plan), in place with the help of `work`.
     ///
     /// Exchanging `re` and `im` on the way in and out makes it the inverse, unscaled.
     pub(crate) fn complex(&self, len: usize, mut data: Complex<'_>, mut work: Complex<'_>) {
@@ -155,7 +155,11 @@ impl<T: AsRef<[f32]>> Plan<T> {
         if table.len() < fast_table_len(self.len) || !self.len.is_multiple_of(16) {
             return None;
         }
-        let from = if len == half { 0 } else { first_len(half) };
+        let from = match len {
+            _ if len == half => 0,
+            _ if len == half / 2 => first_len(half),
+            _ => return None,
+        };
         table[table_len(self.len) + from..].get(..first_len(len))
     }
 

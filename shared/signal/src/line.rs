@@ -196,7 +196,7 @@ impl Amplitudes<'_> {
 }
 
 /// Median (upper one of an even number) of two runs of lines, thinned to fit `work`; `None` of fewer than four.
-fn median(below: &[f32], above: &[f32], work: &mut [f32]) -> Option<f32> {
+pub(crate) fn median(below: &[f32], above: &[f32], work: &mut [f32]) -> Option<f32> {
     let total = below.len() + above.len();
     if total < 4 || work.is_empty() {
         return None;

@@ -4,9 +4,16 @@
 //! nothing. Changing any bit of a feature's value bumps its version; numbers are never used twice. The vibration schema is
 //! Set S: its values stand in this table's order. Readings and cycles take one block of numbers per channel or column.
 
+pub mod at;
+mod examined;
+mod vibration;
+
 use core::fmt::Write;
 
 use kilter_types::{FeatureId, FeatureRef, FeatureVector, GroupKind, MAX_FEATURES, SchemaHash};
+
+pub use examined::{EXAMINED, GEAR_MESH, GEAR_SIDEBANDS, sign_id};
+pub use vibration::VIBRATION;
 
 /// One feature's definition.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -58,7 +65,7 @@ pub fn describe(id: FeatureId) -> Option<Described> {
     let mut name = heapless::String::new();
     let feature = match id.0 {
         1..READING_BASE => {
-            let feature = *VIBRATION.iter().chain(&TEMPERATURE).find(|f| f.id == id)?;
+            let feature = *VIBRATION.iter().chain(&TEMPERATURE).chain(&EXAMINED).find(|f| f.id == id)?;
             name.push_str(feature.name).ok()?;
             feature
         }
@@ -81,7 +88,7 @@ pub fn describe(id: FeatureId) -> Option<Described> {
 
 /// The number of the feature with this full name.
 pub fn find(name: &str) -> Option<FeatureId> {
-    if let Some(feature) = VIBRATION.iter().chain(&TEMPERATURE).find(|f| f.name == name) {
+    if let Some(feature) = VIBRATION.iter().chain(&TEMPERATURE).chain(&EXAMINED).find(|f| f.name == name) {
         return Some(feature.id);
     }
     if let Some(column) = name.strip_prefix('c') {
@@ -177,112 +184,6 @@ pub fn mask(count: usize) -> u64 {
     }
 }
 
-/// Places of the vibration features in their vector; the number of a feature is its place plus one.
-pub mod at {
-    /// `mean`
-    pub const MEAN: usize = 0;
-    /// `rms`
-    pub const RMS: usize = 1;
-    /// `peak`
-    pub const PEAK: usize = 2;
-    /// `peak_to_peak`
-    pub const PEAK_TO_PEAK: usize = 3;
-    /// `crest_factor`
-    pub const CREST_FACTOR: usize = 4;
-    /// `shape_factor`
-    pub const SHAPE_FACTOR: usize = 5;
-    /// `impulse_factor`
-    pub const IMPULSE_FACTOR: usize = 6;
-    /// `clearance_factor`
-    pub const CLEARANCE_FACTOR: usize = 7;
-    /// `skewness`
-    pub const SKEWNESS: usize = 8;
-    /// `kurtosis`
-    pub const KURTOSIS: usize = 9;
-    /// `zero_crossing_rate`
-    pub const ZERO_CROSSING_RATE: usize = 10;
-    /// `band_rms_00`
-    pub const BAND_RMS_00: usize = 11;
-    /// `band_rms_01`
-    pub const BAND_RMS_01: usize = 12;
-    /// `band_rms_02`
-    pub const BAND_RMS_02: usize = 13;
-    /// `band_rms_03`
-    pub const BAND_RMS_03: usize = 14;
-    /// `band_rms_04`
-    pub const BAND_RMS_04: usize = 15;
-    /// `band_rms_05`
-    pub const BAND_RMS_05: usize = 16;
-    /// `band_rms_06`
-    pub const BAND_RMS_06: usize = 17;
-    /// `band_rms_07`
-    pub const BAND_RMS_07: usize = 18;
-    /// `band_rms_08`
-    pub const BAND_RMS_08: usize = 19;
-    /// `band_rms_09`
-    pub const BAND_RMS_09: usize = 20;
-    /// `band_rms_10`
-    pub const BAND_RMS_10: usize = 21;
-    /// `band_rms_11`
-    pub const BAND_RMS_11: usize = 22;
-    /// `band_rms_12`
-    pub const BAND_RMS_12: usize = 23;
-    /// `band_rms_13`
-    pub const BAND_RMS_13: usize = 24;
-    /// `band_rms_14`
-    pub const BAND_RMS_14: usize = 25;
-    /// `band_rms_15`
-    pub const BAND_RMS_15: usize = 26;
-    /// `spectral_centroid`
-    pub const SPECTRAL_CENTROID: usize = 27;
-    /// `spectral_spread`
-    pub const SPECTRAL_SPREAD: usize = 28;
-    /// `spectral_entropy`
-    pub const SPECTRAL_ENTROPY: usize = 29;
-    /// `peak_1_frequency`
-    pub const PEAK_1_FREQUENCY: usize = 30;
-    /// `peak_1_amplitude`
-    pub const PEAK_1_AMPLITUDE: usize = 31;
-    /// `peak_2_frequency`
-    pub const PEAK_2_FREQUENCY: usize = 32;
-    /// `peak_2_amplitude`
-    pub const PEAK_2_AMPLITUDE: usize = 33;
-    /// `peak_3_frequency`
-    pub const PEAK_3_FREQUENCY: usize = 34;
-    /// `peak_3_amplitude`
-    pub const PEAK_3_AMPLITUDE: usize = 35;
-    /// `velocity_rms`
-    pub const VELOCITY_RMS: usize = 36;
-    /// `envelope_rms`
-    pub const ENVELOPE_RMS: usize = 37;
-    /// `envelope_kurtosis`
-    pub const ENVELOPE_KURTOSIS: usize = 38;
-    /// `bpfo_amplitude`
-    pub const BPFO_AMPLITUDE: usize = 39;
-    /// `bpfo_snr`
-    pub const BPFO_SNR: usize = 40;
-    /// `bpfi_amplitude`
-    pub const BPFI_AMPLITUDE: usize = 41;
-    /// `bpfi_snr`
-    pub const BPFI_SNR: usize = 42;
-    /// `bsf2_amplitude`
-    pub const BSF2_AMPLITUDE: usize = 43;
-    /// `bsf2_snr`
-    pub const BSF2_SNR: usize = 44;
-    /// `ftf_amplitude`
-    pub const FTF_AMPLITUDE: usize = 45;
-    /// `ftf_snr`
-    pub const FTF_SNR: usize = 46;
-    /// `shaft_half`
-    pub const SHAFT_HALF: usize = 47;
-    /// `shaft_1x`
-    pub const SHAFT_1X: usize = 48;
-    /// `shaft_2x`
-    pub const SHAFT_2X: usize = 49;
-    /// `shaft_3x`
-    pub const SHAFT_3X: usize = 50;
-}
-
 /// The number of the vibration feature at this place (see [`at`]).
 pub const fn vibration_id(place: usize) -> FeatureId {
     FeatureId(place as u16 + 1)
@@ -290,265 +191,6 @@ pub const fn vibration_id(place: usize) -> FeatureId {
 
 /// How many values the vibration schema holds.
 pub const VIBRATION_LEN: usize = 51;
-
-/// Set S: the vibration schema.
-pub const VIBRATION: [Feature; VIBRATION_LEN] = [
-    entry(1, "mean", "g", 1.0, "arithmetic mean of the window; y below is the window less this mean"),
-    entry(2, "rms", "g", 1.0, "sqrt(mean(y^2))"),
-    entry(3, "peak", "g", 1.0, "max |y|"),
-    entry(4, "peak_to_peak", "g", 1.0, "max y - min y"),
-    entry(5, "crest_factor", "1", 1.0, "peak / rms"),
-    entry(6, "shape_factor", "1", 1.0, "rms / mean|y|"),
-    entry(7, "impulse_factor", "1", 1.0, "peak / mean|y|"),
-    entry(8, "clearance_factor", "1", 1.0, "peak / (mean sqrt|y|)^2"),
-    entry(9, "skewness", "1", 1.0, "mean(y^3) / rms^3, population form"),
-    entry(10, "kurtosis", "1", 3.0, "mean(y^4) / rms^4, Pearson (normal noise: 3), population form"),
-    entry(
-        11,
-        "zero_crossing_rate",
-        "Hz",
-        1000.0,
-        "sign changes of y between neighbours (zero counts as positive) per second",
-    ),
-    entry(
-        12,
-        "band_rms_00",
-        "g",
-        1.0,
-        "RMS in [0/32, 1/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        13,
-        "band_rms_01",
-        "g",
-        1.0,
-        "RMS in [1/32, 2/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        14,
-        "band_rms_02",
-        "g",
-        1.0,
-        "RMS in [2/32, 3/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        15,
-        "band_rms_03",
-        "g",
-        1.0,
-        "RMS in [3/32, 4/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        16,
-        "band_rms_04",
-        "g",
-        1.0,
-        "RMS in [4/32, 5/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        17,
-        "band_rms_05",
-        "g",
-        1.0,
-        "RMS in [5/32, 6/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        18,
-        "band_rms_06",
-        "g",
-        1.0,
-        "RMS in [6/32, 7/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        19,
-        "band_rms_07",
-        "g",
-        1.0,
-        "RMS in [7/32, 8/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        20,
-        "band_rms_08",
-        "g",
-        1.0,
-        "RMS in [8/32, 9/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        21,
-        "band_rms_09",
-        "g",
-        1.0,
-        "RMS in [9/32, 10/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        22,
-        "band_rms_10",
-        "g",
-        1.0,
-        "RMS in [10/32, 11/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        23,
-        "band_rms_11",
-        "g",
-        1.0,
-        "RMS in [11/32, 12/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        24,
-        "band_rms_12",
-        "g",
-        1.0,
-        "RMS in [12/32, 13/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        25,
-        "band_rms_13",
-        "g",
-        1.0,
-        "RMS in [13/32, 14/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        26,
-        "band_rms_14",
-        "g",
-        1.0,
-        "RMS in [14/32, 15/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(
-        27,
-        "band_rms_15",
-        "g",
-        1.0,
-        "RMS in [15/32, 16/32) of the rate: sqrt(sum A^2/3) over the one-sided periodic-Hann amplitude lines A = 4|X|/n, line 0 left out",
-    ),
-    entry(28, "spectral_centroid", "Hz", 1000.0, "sum f A^2 / sum A^2 over lines 1 .. n/2-1 of the Hann spectrum"),
-    entry(29, "spectral_spread", "Hz", 1000.0, "sqrt(sum (f - centroid)^2 A^2 / sum A^2) over the same lines"),
-    entry(30, "spectral_entropy", "1", 1.0, "-sum p ln p / ln(lines) with p = A^2 / sum A^2 over the same lines"),
-    entry(
-        31,
-        "peak_1_frequency",
-        "Hz",
-        1000.0,
-        "frequency of the strongest local maximum of A from line 2 on, interpolated for a Hann taper",
-    ),
-    entry(32, "peak_1_amplitude", "g", 1.0, "its amplitude (0 to peak), interpolated for a Hann taper"),
-    entry(
-        33,
-        "peak_2_frequency",
-        "Hz",
-        1000.0,
-        "frequency of the second strongest local maximum of A from line 2 on, interpolated for a Hann taper",
-    ),
-    entry(34, "peak_2_amplitude", "g", 1.0, "its amplitude (0 to peak), interpolated for a Hann taper"),
-    entry(
-        35,
-        "peak_3_frequency",
-        "Hz",
-        1000.0,
-        "frequency of the third strongest local maximum of A from line 2 on, interpolated for a Hann taper",
-    ),
-    entry(36, "peak_3_amplitude", "g", 1.0, "its amplitude (0 to peak), interpolated for a Hann taper"),
-    entry(
-        37,
-        "velocity_rms",
-        "mm/s",
-        1.0,
-        "sqrt(2 sum |9806.65 Y / (n 2 pi f)|^2) over 10 <= f <= 1000 Hz (from 2 Hz below 600 rpm), Y the untapered spectrum of y",
-    ),
-    entry(
-        38,
-        "envelope_rms",
-        "g",
-        1.0,
-        "RMS of e, the magnitude of the analytic signal of the band (lines inside the band, doubled, others zero), at half the rate",
-    ),
-    entry(39, "envelope_kurtosis", "1", 3.0, "Pearson kurtosis of e less its mean (band-limited normal noise: 3.245)"),
-    entry(
-        40,
-        "bpfo_amplitude",
-        "g",
-        0.1,
-        "mean over harmonics 1 to 3 of BPFO of the line in the one-sided Hann amplitude spectrum of e less its mean: maximum within max(1 %, 2 lines)",
-    ),
-    entry(
-        41,
-        "bpfo_snr",
-        "1",
-        1.0,
-        "mean over harmonics 1 to 3 of BPFO of line / median of the lines around it (within max(0.4 BPFO, 10 lines), the line's own reach left out)",
-    ),
-    entry(
-        42,
-        "bpfi_amplitude",
-        "g",
-        0.1,
-        "mean over harmonics 1 to 3 of BPFI of the line in the one-sided Hann amplitude spectrum of e less its mean: maximum within max(1 %, 2 lines)",
-    ),
-    entry(
-        43,
-        "bpfi_snr",
-        "1",
-        1.0,
-        "mean over harmonics 1 to 3 of BPFI of line / median of the lines around it (within max(0.4 BPFI, 10 lines), the line's own reach left out)",
-    ),
-    entry(
-        44,
-        "bsf2_amplitude",
-        "g",
-        0.1,
-        "mean over harmonics 1 to 3 of 2xBSF of the line in the one-sided Hann amplitude spectrum of e less its mean: maximum within max(1 %, 2 lines)",
-    ),
-    entry(
-        45,
-        "bsf2_snr",
-        "1",
-        1.0,
-        "mean over harmonics 1 to 3 of 2xBSF of line / median of the lines around it (within max(0.4 2xBSF, 10 lines), the line's own reach left out)",
-    ),
-    entry(
-        46,
-        "ftf_amplitude",
-        "g",
-        0.1,
-        "mean over harmonics 1 to 3 of FTF of the line in the one-sided Hann amplitude spectrum of e less its mean: maximum within max(1 %, 2 lines)",
-    ),
-    entry(
-        47,
-        "ftf_snr",
-        "1",
-        1.0,
-        "mean over harmonics 1 to 3 of FTF of line / median of the lines around it (within max(0.4 FTF, 10 lines), the line's own reach left out)",
-    ),
-    entry(
-        48,
-        "shaft_half",
-        "g",
-        0.1,
-        "amplitude (0 to peak) of the line at 0.5 x shaft: maximum of A within max(1 %, 1.5 lines), interpolated for a Hann taper",
-    ),
-    entry(
-        49,
-        "shaft_1x",
-        "g",
-        0.1,
-        "amplitude (0 to peak) of the line at 1 x shaft: maximum of A within max(1 %, 1.5 lines), interpolated for a Hann taper",
-    ),
-    entry(
-        50,
-        "shaft_2x",
-        "g",
-        0.1,
-        "amplitude (0 to peak) of the line at 2 x shaft: maximum of A within max(1 %, 1.5 lines), interpolated for a Hann taper",
-    ),
-    entry(
-        51,
-        "shaft_3x",
-        "g",
-        0.1,
-        "amplitude (0 to peak) of the line at 3 x shaft: maximum of A within max(1 %, 1.5 lines), interpolated for a Hann taper",
-    ),
-];
 
 /// The temperature schema.
 pub const TEMPERATURE: [Feature; 3] = [
@@ -615,7 +257,7 @@ mod tests {
     #[test]
     fn numbers_names_and_hashes_are_unique_and_found_again() {
         let mut seen = BTreeSet::new();
-        let all = VIBRATION.iter().chain(&TEMPERATURE);
+        let all = VIBRATION.iter().chain(&TEMPERATURE).chain(&EXAMINED);
         for feature in all {
             assert!(seen.insert((feature.name, feature.hash())), "{}", feature.name);
             let described = describe(feature.id).expect("a listed feature is described");
