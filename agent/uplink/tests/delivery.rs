@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kilter_types::{Class, DeviceId, Epoch, JournalId, Monotonic, Name};
 use kilter_uplink::{Identity, Key, Place, Session, SessionConfig, Spool, SpoolError};
 use kilter_wire::frame::Kind;
-use kilter_wire::{Ack, ClassAck, SeqRange, Up, frame};
+use kilter_wire::{Ack, ClassAck, SeqRange, Up, Welcome, frame};
 use proptest::prelude::*;
 
 /// Entries of ten offsets each; what is released is gone.
@@ -350,4 +350,40 @@ fn a_late_word_of_a_lost_journal_that_records_are_committed_takes_them_out_of_th
     world.release();
     assert_eq!(world.log.released, world.log.end());
     world.step(Step::Send(vec![1; 4]));
+}
+
+#[test]
+fn batches_are_packed_after_a_welcome_and_on_that_link_only() {
+    let mut log = Log::default();
+    let identity = Identity { device: DeviceId::new("edge-1").expect("good"), software: Name::new("1").expect("good") };
+    let mut session = Session::new(SessionConfig::default(), identity, Epoch(1), vec![Epoch(1)], 0, 0);
+    let mut kinds = Vec::new();
+    for (link, wire_version) in [(0u64, None), (1, Some(2u16)), (2, None), (3, Some(1))] {
+        let now = Monotonic(link * 1_000_000);
+        session.handle_connected(now);
+        while session.poll_transmit(&mut &log, now).expect("the model reads").is_some() {}
+        let ack =
+            Ack { journal_id: JournalId(1), epoch: Epoch(1), classes: heapless::Vec::new(), credit_bytes: 1 << 20 };
+        session.handle_ack(&ack, now);
+        if let Some(wire_version) = wire_version {
+            session.handle_welcome(&Welcome { wire_version, software: Name::new("1").expect("good") });
+        }
+        for seq in 0..20 {
+            log.entries.push(Key { epoch: Epoch(1), class: Class::Feature, seq: link * 20 + seq });
+        }
+        session.handle_record_available(log.end());
+        let mut found = "none";
+        while let Some(frame) = session.poll_transmit(&mut &log, now).expect("the model reads") {
+            match frame::decode::<Up>(Kind::Up, &frame).expect("a good frame") {
+                Up::Packed(packed) => {
+                    assert!(packed.bytes.len() < packed.plain_bytes as usize);
+                    found = "packed";
+                }
+                Up::Batch(_) => found = "plain",
+                Up::Hello(_) | Up::TimeRequest(_) | Up::Fetch(_) | Up::CommandResult(_) => {}
+            }
+        }
+        kinds.push(found);
+    }
+    assert_eq!(kinds, ["plain", "packed", "plain", "plain"]);
 }

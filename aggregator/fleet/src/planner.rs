@@ -285,7 +285,9 @@ impl Planner {
     fn derive(&mut self, fleet: &BTreeMap<DeviceId, Observed>) {
         for (device, observed) in fleet {
             // A plan that is not above the node's own would be refused: it is decided anew.
-            let current = self.desired.get(device).filter(|desired| desired.generation >= observed.generation);
+            let current = self.desired.get(device).filter(|desired| {
+                desired.generation >= observed.generation || observed.generation > self.last_generation
+            });
             let known = current.map_or(&[][..], |desired| &desired.models);
             let next = Generation(self.last_generation.0 + 1);
             let mut models = Vec::new();

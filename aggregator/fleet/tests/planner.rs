@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kilter_fleet::{Observed, Planner, Policy, Registry, Stage, guard};
-use kilter_types::{DeviceId, Digest, Micros, Name};
+use kilter_types::{DeviceId, Digest, Generation, Micros, Name};
 use proptest::prelude::*;
 
 const POLICY: Policy = Policy { canaries: 1, probation: Micros::from_secs(10) };
@@ -65,6 +65,33 @@ fn a_canary_runs_it_for_the_probation_then_everyone() {
     assert!(holders[..first_all].iter().all(|count| *count == 1), "one canary before that: {holders:?}");
     assert!((10..14).contains(&first_all), "the probation is ten seconds: {first_all}");
     assert!(matches!(planner.rollouts()[0].stage, Stage::Complete { .. }));
+}
+
+#[test]
+fn r5_after_an_older_catalogue_the_next_plan_is_above_what_a_node_follows() {
+    let (registry, digests) = registry(1);
+    let mut fleet = fleet(1);
+    let mut planner = Planner::default();
+    planner.start(digests[0], "first model", &registry, Micros(0)).expect("a leader");
+    for second in 0..20 {
+        planner.step(&POLICY, &fleet, Micros::from_secs(second));
+        obey(&planner, &mut fleet);
+    }
+    let device = DeviceId::new("edge-0").expect("a good name");
+    let before = planner.desired(&device).expect("a plan").clone();
+    // The node followed plans that the restored catalogue knows nothing of.
+    let node = fleet.get_mut(&device).expect("the node");
+    node.generation = Generation(before.generation.0 + 40);
+    let old = planner.clone();
+    planner.step(&POLICY, &fleet, Micros::from_secs(20));
+    let after = planner.desired(&device).expect("a plan");
+    assert!(after.generation > fleet[&device].generation, "{after:?} would be refused");
+    assert!(after.models.iter().all(|model| model.generation == after.generation), "and so would its manifests");
+    guard::check(&old, &planner, &POLICY, &registry, &fleet).expect("the guard agrees");
+    // A number that no plan can have been given is not believed.
+    fleet.get_mut(&device).expect("the node").generation = Generation(u64::MAX);
+    planner.step(&POLICY, &fleet, Micros::from_secs(21));
+    assert!(planner.last_generation().0 < 1_000);
 }
 
 #[test]

@@ -7,7 +7,6 @@
 //! **Memory (D3).** A frame reserves its size in one byte budget before it is read on; where nothing is left, streams are not read
 //! and QUIC's own windows (512 kB a connection) hold the device back. Mail to a device is bounded by messages, and past that the
 //! connection is closed: what matters is said again to who comes back.
-#![expect(clippy::disallowed_methods, reason = "a shell waits for a handshake")]
 
 use std::collections::HashMap;
 use std::future::Future;

@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn both_ways_give_the_published_check_value_and_agree() {
         assert_eq!((small(b"123456789"), crc32(b"123456789")), (0xCBF4_3926, 0xCBF4_3926));
-        let bytes: Vec<u8> = (0..700u32).map(|i| (i * i * 7 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..700u32).map(|i| ((i * i * 7) >> 3) as u8).collect();
         for len in 0..bytes.len() {
             assert_eq!(small(&bytes[..len]), crc32(&bytes[..len]));
         }

@@ -12,8 +12,8 @@ extern crate std;
 
 pub mod bundle;
 pub mod cobs;
-pub mod crc;
 pub mod columns;
+pub mod crc;
 pub mod down;
 pub mod frame;
 pub mod link;

@@ -2,7 +2,6 @@
 //!
 //! Clean start and no session expiry: what is in flight is known to the session and the journal, not to the client. So a client
 //! that fails, or that moves nothing, is thrown away whole and the session sends again what was not accepted.
-#![expect(clippy::disallowed_methods, reason = "a shell waits for a goodbye to be out")]
 
 use std::time::Duration;
 

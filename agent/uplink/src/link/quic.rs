@@ -3,7 +3,6 @@
 //! The stream for talk goes both ways and begins with the credential; it carries what is no batch, and everything from the
 //! aggregator. The others go up only. No data is sent before the handshake is done (0-RTT is off: it can be replayed). A change of
 //! address, ours or a NAT's, moves the connection instead of ending it.
-#![expect(clippy::disallowed_methods, reason = "a shell waits for a handshake and for a goodbye to be out")]
 
 use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;

@@ -40,7 +40,7 @@ pub(super) fn put_table(words: &mut [u64], places: &[u32], template: &[u8], out:
             }
         }
         let (plan, against) = best;
-        let flags = u8::from(against.is_some()) * AGAINST | u8::from(shift > 0) * SHIFTED;
+        let flags = if against.is_some() { AGAINST } else { 0 } | if shift > 0 { SHIFTED } else { 0 };
         out.byte(plan.mode as u8 | flags)?;
         if let Some(other) = against {
             out.byte(other as u8)?;
@@ -229,7 +229,7 @@ fn take_error(bytes: &mut Reader<'_>, k: u32) -> Result<u64, UnpackError> {
         high += 1;
     }
     let low = if high == MOST_ONES { 64 } else { k };
-    let error = bytes.bits(low.min(32))? | bytes.bits(low.saturating_sub(32))? << 32;
+    let error = bytes.bits(low.min(32))? | (bytes.bits(low.saturating_sub(32))? << 32);
     let high = if high == MOST_ONES { 0 } else { high << k };
     Ok(unzigzag(high | error))
 }
@@ -249,11 +249,11 @@ fn varint_bits(value: u64) -> u64 {
 }
 
 fn zigzag(value: u64) -> u64 {
-    value << 1 ^ (value as i64 >> 63) as u64
+    (value << 1) ^ (value as i64 >> 63) as u64
 }
 
 fn unzigzag(value: u64) -> u64 {
-    value >> 1 ^ (value & 1).wrapping_neg()
+    (value >> 1) ^ (value & 1).wrapping_neg()
 }
 
 /// A float's bits as a number that grows as the float does, without `shift` low bits (which are empty).

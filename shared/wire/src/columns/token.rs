@@ -87,7 +87,7 @@ pub(super) fn fill(template: &[u8], number: impl Fn(usize) -> u64, out: &mut [u8
             Op::Unsigned => out.varint(number(column))?,
             Op::Signed => {
                 let value = number(column);
-                out.varint(value << 1 ^ (value as i64 >> 63) as u64)?;
+                out.varint((value << 1) ^ (value as i64 >> 63) as u64)?;
             }
             Op::Float => out.bytes(&(number(column) as u32).to_le_bytes())?,
         }
