@@ -27,6 +27,41 @@ pub(crate) enum Command {
     /// Write one machine's vibration to a .npy file, with its truth beside it
     #[command(after_help = MACHINE_EXAMPLES)]
     Machine(MachineArgs),
+    /// Run simulated machines through the production monitor in this process and print how it did
+    #[command(after_help = EVALUATE_EXAMPLES)]
+    Evaluate(EvaluateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EvaluateArgs {
+    /// What to measure
+    #[arg(value_enum)]
+    pub(crate) suite: EvaluateSuite,
+    /// Healthy machines, a month each
+    #[arg(long, value_name = "N", default_value_t = 200)]
+    pub(crate) machine_months: u64,
+    /// Faulty machines per kind of fault
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub(crate) faulty_machines: u64,
+    /// Samples per window
+    #[arg(long, value_name = "SAMPLES", default_value_t = 1024)]
+    pub(crate) window: u32,
+    /// All random choices follow from it
+    #[arg(long, default_value_t = 1)]
+    pub(crate) seed: u64,
+    /// Leave the faulty machines out
+    #[arg(long)]
+    pub(crate) healthy_only: bool,
+    /// Write one JSON object per figure here
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// Suites of `evaluate`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum EvaluateSuite {
+    /// Alarms of healthy machines, and how late faults are seen
+    FalseAlarms,
 }
 
 #[derive(Debug, Args)]
@@ -218,3 +253,8 @@ const MACHINE_EXAMPLES: &str = "\
 Examples:
   kilter-sim machine --fault inner_race --severity 0.7 --rpm 1797 --out inner.npy
   kilter-sim machine --name pump-1 --fault unbalance --axis horizontal --seconds 60 --out unbalance.npy";
+
+const EVALUATE_EXAMPLES: &str = "\
+Examples:
+  kilter-sim evaluate false-alarms --json false-alarms.json
+  kilter-sim evaluate false-alarms --machine-months 10 --healthy-only";

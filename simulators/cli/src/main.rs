@@ -8,6 +8,7 @@ mod args;
 mod asset;
 mod clock;
 mod control;
+mod evaluate;
 mod feed;
 mod history;
 mod ledger;
@@ -33,6 +34,7 @@ async fn main() -> std::process::ExitCode {
         Command::Replay(args) => replay::run(args).await,
         Command::Describe(args) => plant::describe(&args),
         Command::Machine(args) => machine::run(&args),
+        Command::Evaluate(args) => evaluate::run(&args),
     };
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,

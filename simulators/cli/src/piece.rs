@@ -58,9 +58,7 @@ impl Piece {
                 SensorUp::Block(Block { channel, position: self.position + skip, t0, samples: &samples[start..] })
             }
             Data::Reading(value) => SensorUp::Reading { channel, position: self.position, t: self.t, value: *value },
-            Data::Cycle { n, row } => {
-                SensorUp::CycleAt { channel, position: self.position, n: *n, t: self.t, row }
-            },
+            Data::Cycle { n, row } => SensorUp::CycleAt { channel, position: self.position, n: *n, t: self.t, row },
         }
     }
 }
