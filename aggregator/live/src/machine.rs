@@ -229,7 +229,7 @@ const FIRST: [usize; 6] = [0, 1, 2, 3, 4, 5];
 const MAX_REFUSED: usize = 16;
 
 /// The most rows of a group that are kept whole.
-const MAX_ROWS: usize = 360;
+pub(crate) const MAX_ROWS: usize = 360;
 
 /// The most scores of a point that are kept.
-const MAX_SCORES: usize = 720;
+pub(crate) const MAX_SCORES: usize = 720;

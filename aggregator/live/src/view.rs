@@ -6,7 +6,7 @@ use kilter_types::{
 };
 use serde::Serialize;
 
-use crate::machine::{AssetKey, GroupState, Machine, ratio};
+use crate::machine::{AssetKey, GroupState, MAX_ROWS, MAX_SCORES, Machine, ratio};
 use crate::{AlarmEntry, Arrival, Live, Span, Summary};
 
 /// The whole fleet.
@@ -438,7 +438,8 @@ fn trends(machine: &Machine) -> Vec<TrendView> {
                 continue;
             }
             let name = if role == Role::Leader { "score / threshold" } else { "shadow score / threshold" };
-            let week = if role == Role::Leader { week(&machine.health) } else { Vec::new() };
+            let whole = machine.points.values().all(|point| point.scores.len() < MAX_SCORES);
+            let week = if role == Role::Leader && !whole { week(&machine.health) } else { Vec::new() };
             out.push(TrendView {
                 point: point.to_string(),
                 name: name.into(),
@@ -453,7 +454,9 @@ fn trends(machine: &Machine) -> Vec<TrendView> {
                 let Some((name, unit)) = place_name(group, *place) else { continue };
                 let values =
                     group.rows.iter().filter_map(|(t, row)| row.vector.get(*place).map(|value| (t.0, value))).collect();
-                out.push(TrendView { point: point.to_string(), name, unit, limit: None, values, week: week(roll_up) });
+                // While every row is still there, the roll-up has nothing to add.
+                let week = if group.rows.len() < MAX_ROWS { Vec::new() } else { week(roll_up) };
+                out.push(TrendView { point: point.to_string(), name, unit, limit: None, values, week });
             }
         }
     }
