@@ -1,4 +1,5 @@
-//! Where inputs come from: a sensor's socket or a recorded file, one machine each.
+//! Where inputs come from: a sensor's socket or a recorded file, one machine each; and nodes on a serial line, whose records
+//! come ready made ([`Nodes`]).
 //!
 //! A [`Source`] is pulled by the thread that feeds the machine's monitor, so back-pressure needs no queue: a monitor that is
 //! busy reads less, TCP fills up and the sensor waits. Nothing is guessed: a channel whose unit or rate differs from the
@@ -6,6 +7,9 @@
 
 mod check;
 mod file;
+mod line;
+mod node;
+mod serial;
 mod socket;
 mod stop;
 
@@ -13,6 +17,9 @@ use kilter_types::{ChannelId, Hertz, Input, MachineEvent, Micros, Name, Timeline
 
 pub use check::{Difference, SourceError};
 pub use file::{FileConfig, FileSource};
+pub use line::Deframer;
+pub use node::{Heard, Nodes, Now, Offset, encode};
+pub use serial::{LineTurn, SerialLine};
 pub use socket::SocketSource;
 pub use stop::Stop;
 

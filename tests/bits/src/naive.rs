@@ -164,7 +164,8 @@ fn spectrum(lines: &[f32], spacing_hz: f32, out: &mut [f32; VIBRATION_LEN]) {
     let total: f32 = power().map(|(_, p)| p).sum();
     let centroid = power().map(|(f, p)| f * p).sum::<f32>() / total;
     let spread = power().map(|(f, p)| (f - centroid) * (f - centroid) * p).sum::<f32>() / total;
-    let entropy: f32 = power().map(|(_, p)| p / total).filter(|share| *share > 0.0).map(|share| share * logf(share)).sum();
+    let entropy: f32 =
+        power().map(|(_, p)| p / total).filter(|share| *share > 0.0).map(|share| share * logf(share)).sum();
     out[at::SPECTRAL_CENTROID] = centroid;
     out[at::SPECTRAL_SPREAD] = sqrtf(spread);
     out[at::SPECTRAL_ENTROPY] = -entropy / logf((count - 1) as f32);

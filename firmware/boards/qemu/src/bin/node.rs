@@ -21,7 +21,9 @@ use kilter_node::{
     Absent, AlarmOutput, Faults, Flash, Hardware, Identity, KEPT_BYTES, Lend, Link, Node, Parts, Power, Reset, Ring,
     Sampler, Slots, Watchdog,
 };
-use kilter_types::{Cause, ChannelId, DeviceId, Epoch, FeatureId, GroupKind, Hertz, Micros, Monotonic, Name, Severity, Unit};
+use kilter_types::{
+    Cause, ChannelId, DeviceId, Epoch, FeatureId, GroupKind, Hertz, Micros, Monotonic, Name, Severity, Unit,
+};
 
 /// This board.
 struct Board;
@@ -65,10 +67,7 @@ fn main() -> ! {
     }
 }
 
-fn start(
-    floats: &'static mut [f32],
-    times: &'static mut [Micros],
-) -> Option<Node<Board, Carve<'static>, 1, 64, 1024>> {
+fn start(floats: &'static mut [f32], times: &'static mut [Micros]) -> Option<Node<Board, Carve<'static>, 1, 64, 1024>> {
     let mut core = cortex_m::Peripherals::take()?;
     core.SYST.set_clock_source(SystClkSource::Core);
     core.SYST.set_reload(CLOCK_HZ / 1000 - 1);
@@ -76,7 +75,12 @@ fn start(
     core.SYST.enable_counter();
     core.SYST.enable_interrupt();
     let faults = start_faults();
-    hprintln!("boots {} watchdog {} panics {}", faults.counters.boots, faults.counters.watchdog, faults.counters.panics);
+    hprintln!(
+        "boots {} watchdog {} panics {}",
+        faults.counters.boots,
+        faults.counters.watchdog,
+        faults.counters.panics
+    );
     let mut key = [0; 32];
     File::open(c"key.bin", Mode::Read)?.read(&mut key);
     let mut flash = FileFlash::open()?;

@@ -50,6 +50,7 @@ fn run(
     Some(sent + send(|| Some(Payload::Score(score)), work)?)
 }
 
+#[inline(never)]
 fn row(features: &Vibration) -> Option<Payload> {
     Some(Payload::Features(FeatureRow {
         group: 0,
@@ -81,15 +82,17 @@ fn extracted(
 }
 
 /// The features are out, so their work space serves the model.
+#[inline(never)]
 fn lend(work: &mut [f32; WORK_LEN]) -> Option<&mut Scratch> {
     const { assert!(size_of::<Scratch>() <= 4 * WORK_LEN && align_of::<Scratch>() <= 8) };
     let place = work.as_mut_ptr().cast::<Scratch>();
     if !place.is_aligned() {
         return None;
     }
-    // SAFETY: the room is large enough, aligned, ours alone for the borrow, and written before it is read.
+    // SAFETY: the room is large enough, aligned and ours alone for the borrow; a scratch is numbers only, so zeros are a good one
+    // (and writing `Scratch::new()` would first build it on the stack).
     unsafe {
-        place.write(Scratch::new());
+        place.write_bytes(0, 1);
         Some(&mut *place)
     }
 }
@@ -129,8 +132,7 @@ fn scored(values: &[f32], kernel: &mut Scratch) -> Option<Score> {
 fn send(payload: impl FnOnce() -> Option<Payload>, work: &mut [f32; WORK_LEN]) -> Option<usize> {
     let name = |text| Name::new(text).ok();
     let device = DeviceId::new("node-1").ok()?;
-    let point =
-        Point { tenant: name("default")?, site: name("north")?, asset: device.0, point: name("drive-end")? };
+    let point = Point { tenant: name("default")?, site: name("north")?, asset: device.0, point: name("drive-end")? };
     let record = Record {
         point,
         epoch: Epoch(42),
