@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kilter_journal::RealFilesystem;
-use kilter_source::{FileSource, SocketSource, Source, Stop};
+use kilter_monitor::ChannelKind;
+use kilter_source::{FileSource, SerialLine, SocketSource, Source, Stop};
 use kilter_types::{Clock as _, DeviceId, Epoch, Event, Micros, Name, Payload};
-use kilter_uplink::mqtt::{self, Ports, Server};
-use kilter_uplink::{Identity, JournalSpool, Session, Status};
+use kilter_uplink::{self as uplink, Identity, JournalSpool, Ports, Server, Session, Status};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -20,6 +20,7 @@ use tracing::{info, warn};
 use crate::action::Actions;
 use crate::board::Board;
 use crate::checkpoint::Checkpoint;
+use crate::clip::Clips;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, SourceConfig};
 use crate::control::{Control, Work};
@@ -28,6 +29,7 @@ use crate::http::{self, Page};
 use crate::identity::Enrolled;
 use crate::machine::{Machine, Order, Outlet, Parts};
 use crate::models::{Candidate, Store};
+use crate::node::{self, Carrier};
 use crate::number::{Numbering, Place, Stamp};
 use crate::recorder::{self, Message, Recorder};
 use crate::spooler::Spooler;
@@ -82,7 +84,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
     let journal_dir = data.join("journal");
     let epoch_path = data.join("epoch");
     let previous = file::read(&epoch_path)?.and_then(|text| parse_epoch(&text));
-    let node = device.0.clone();
+    let own = device.0.clone();
     let (spooler, found) = Spooler::open(
         RealFilesystem,
         &journal_dir,
@@ -91,7 +93,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
         version.clone(),
         fresh_id,
         previous,
-        |suppress| Numbering::new(tenant, node, places, epoch, suppress),
+        |suppress| Numbering::new(tenant, own, places, epoch, suppress),
         Stamp::now(&clock),
     )
     .with_context(|| format!("open the journal in {}", journal_dir.display()))?;
@@ -178,7 +180,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
                 stop: uplink_stop_seen,
             };
             let seed = epoch.0;
-            let server = enrolled.server;
+            let server = enrolled.server.with_quic(config.uplink.quic);
             Some(Uplink { server, session, spool, ports, control, downs: downs_seen, links: links_seen, seed })
         }
         None => {
@@ -213,7 +215,7 @@ impl App {
         let mut tasks = None;
         if let Some(Uplink { server, session, spool, ports, control, downs, links, seed }) = uplink {
             let control = tokio::spawn(control.run(downs, links));
-            let delivery = tokio::spawn(mqtt::run(server, session, spool, clock.clone(), seed, ports));
+            let delivery = tokio::spawn(uplink::run(server, session, spool, clock.clone(), seed, ports));
             tasks = Some((control, delivery));
         }
         info!(machines = machines.len(), monotonic_us = clock.monotonic().0, "agent runs");
@@ -260,8 +262,31 @@ fn start(
     let (order, orders) = sync_channel(ORDERS);
     let path = Checkpoint::path(data, &asset);
     let checkpoint = Checkpoint::load(&path).with_context(|| format!("read {}", path.display()))?;
+    if let SourceConfig::Node { address, baud } = &machine.source {
+        let parts = node::Parts {
+            place,
+            asset: asset.clone(),
+            line: SerialLine::new(address, *baud, stop.clone()),
+            checkpoint,
+            orders,
+            outlet: outlet.clone(),
+            clock: clock.clone(),
+            checkpoint_us: (config.checkpoint_secs * 1e6) as u64,
+        };
+        let (carrier, stop) = (Carrier::new(parts), stop.clone());
+        return Ok((order, thread(asset.as_str(), move || carrier.run(&stop))?));
+    }
     let models = store.candidates(&asset);
     let monitor = machine.monitor().map_err(anyhow::Error::msg)?;
+    let sampled = monitor.channels.iter().map(|channel| match channel.kind {
+        ChannelKind::Vibration { rate } => Some((channel.name.clone(), channel.unit, rate)),
+        ChannelKind::Reading { .. }
+        | ChannelKind::Cycle { .. }
+        | ChannelKind::Speed
+        | ChannelKind::Load
+        | ChannelKind::Ambient => None,
+    });
+    let sampled = sampled.collect();
     let parts = Parts {
         place,
         asset: asset.clone(),
@@ -271,6 +296,7 @@ fn start(
         outlet: outlet.clone(),
         clock: clock.clone(),
         checkpoint_us: (config.checkpoint_secs * 1e6) as u64,
+        clips: Clips::new(config.clip.clone(), sampled, data.join("clips").join(asset.as_str())),
     };
     let source = |positions: &[u64]| -> anyhow::Result<Box<dyn Source>> {
         let specs = machine.specs();
@@ -278,7 +304,7 @@ fn start(
             SourceConfig::Socket { address } => {
                 Box::new(SocketSource::new(address, asset.clone(), specs, positions.to_vec(), stop.clone()))
             }
-            SourceConfig::File { .. } => {
+            SourceConfig::File { .. } | SourceConfig::Node { .. } => {
                 let file = machine.source.file().context("a file source")?;
                 Box::new(FileSource::open(&file, &asset, &specs, positions.to_vec(), stop.clone())?)
             }

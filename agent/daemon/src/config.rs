@@ -11,6 +11,7 @@ use kilter_uplink::SessionConfig;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::clip::ClipConfig;
 pub(crate) use machine::{Machine, SourceConfig};
 
 /// The documented defaults.
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) clock_uncertainty_secs: f64,
     pub(crate) journal: Journal,
     pub(crate) uplink: Uplink,
+    pub(crate) clip: ClipConfig,
     pub(crate) http: Http,
     pub(crate) alarm: Alarm,
     pub(crate) machine: Vec<Machine>,
@@ -84,6 +86,9 @@ pub(crate) struct Uplink {
     pub(crate) stall_secs: f64,
     pub(crate) time_secs: f64,
     pub(crate) fetch_bytes: u32,
+    pub(crate) quic: bool,
+    pub(crate) batch_secs: f64,
+    pub(crate) back_fill_bytes_per_sec: u64,
 }
 
 /// The local page for people and scrapers on the same host.
@@ -162,13 +167,16 @@ impl Config {
         figure((0.1..=600.0).contains(&self.uplink.ack_timeout_secs), "uplink.ack_timeout_secs", "0.1 to 600")?;
         figure((1.0..=3600.0).contains(&self.uplink.stall_secs), "uplink.stall_secs", "1 to 3600")?;
         figure((1.0..=86400.0).contains(&self.uplink.time_secs), "uplink.time_secs", "1 to 86400")?;
+        figure((0.0..=3600.0).contains(&self.uplink.batch_secs), "uplink.batch_secs", "0 to 3600")?;
+        figure((0.0..=60.0).contains(&self.clip.before_secs), "clip.before_secs", "0 to 60")?;
+        figure((0.0..=60.0).contains(&self.clip.after_secs), "clip.after_secs", "0 to 60")?;
         figure((512..=65536).contains(&self.uplink.fetch_bytes), "uplink.fetch_bytes", "512 to 65536")?;
         for (i, machine) in self.machine.iter().enumerate() {
             let twin = self.machine[..i].iter().any(|other| other.asset == machine.asset);
             if twin {
                 return Err(ConfigError::Twice { asset: machine.asset.clone() });
             }
-            machine.monitor().map_err(|reason| ConfigError::Machine { asset: machine.asset.clone(), reason })?;
+            machine.check().map_err(|reason| ConfigError::Machine { asset: machine.asset.clone(), reason })?;
         }
         Ok(())
     }
@@ -186,6 +194,7 @@ impl Default for Config {
             clock_uncertainty_secs: 60.0,
             journal: Journal::default(),
             uplink: Uplink::default(),
+            clip: ClipConfig::default(),
             http: Http::default(),
             alarm: Alarm::default(),
             machine: Vec::new(),
@@ -247,6 +256,8 @@ impl Uplink {
             ack_timeout_us: us(self.ack_timeout_secs),
             stall_us: us(self.stall_secs),
             time_interval_us: us(self.time_secs),
+            batch_interval_us: us(self.batch_secs),
+            back_fill_bytes_per_sec: self.back_fill_bytes_per_sec,
             ..SessionConfig::default()
         }
     }
@@ -261,6 +272,9 @@ impl Default for Uplink {
             stall_secs: 60.0,
             time_secs: 60.0,
             fetch_bytes: 32 * 1024,
+            quic: true,
+            batch_secs: 0.0,
+            back_fill_bytes_per_sec: 0,
         }
     }
 }
@@ -349,7 +363,9 @@ mod tests {
         let good = cap("{ class = \"clip\", max_bytes = 8388608, max_days = 7.0 }").expect("a good cap");
         let expected = Cap { class: Class::Clip, max_bytes: Some(8 << 20), max_age_us: Some(604_800_000_000) };
         assert_eq!(good.journal.caps(), [expected]);
-        for bad in ["{ class = \"alarm\" }", "{ class = \"clip\", max_bytes = 10 }", "{ class = \"clip\", max_days = 0.0 }"] {
+        for bad in
+            ["{ class = \"alarm\" }", "{ class = \"clip\", max_bytes = 10 }", "{ class = \"clip\", max_days = 0.0 }"]
+        {
             assert!(cap(bad).is_err(), "{bad}");
         }
     }

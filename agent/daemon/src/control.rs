@@ -87,7 +87,7 @@ impl Control {
             Ok(Down::Command(command)) => self.take_command(&command),
             Ok(Down::Event { point, event }) => self.tell(&point.asset, || Order::Event(event.clone())),
             Ok(Down::Config(_)) => warn!("configuration from the aggregator is not taken: this agent follows its file"),
-            Ok(Down::Ack(_) | Down::TimeReply(_)) => {}
+            Ok(Down::Ack(_) | Down::TimeReply(_) | Down::Welcome(_)) => {}
             Err(error) => warn!(%error, "a message from the aggregator can't be read"),
         }
     }
@@ -268,7 +268,8 @@ impl Control {
             return error!(%asset, model = %manifest.digest, %error, "model not written");
         }
         let (digest, generation, expires) = (manifest.digest, manifest.generation, manifest.expires);
-        let install = Install { role: manifest.role, bytes, digest, generation, expires };
+        let signed = self.signed(digest);
+        let install = Install { role: manifest.role, bytes, digest, generation, expires, signed };
         let (reply, answer) = oneshot::channel();
         if !self.order(wanted.machine, Order::Install(install, reply)) {
             return;
@@ -286,6 +287,16 @@ impl Control {
         self.report(wanted.machine);
     }
 
+    /// A manifest of the plan that is followed, as it was signed.
+    fn signed(&self, digest: Digest) -> Option<(Vec<u8>, Vec<u8>)> {
+        let frame = self.store.plan().ok().flatten()?;
+        let Ok(Down::Plan(plan)) = frame::decode::<Down>(Kind::Down, &frame) else { return None };
+        let named = |model: &&kilter_wire::SignedManifest<'_>| {
+            model.verify(&self.key).is_ok_and(|manifest| manifest.digest == digest)
+        };
+        plan.models.iter().find(named).map(|model| (model.manifest.to_vec(), model.signature.to_vec()))
+    }
+
     fn take_command(&mut self, command: &Command) {
         let (best, uncertainty) = self.clock.best();
         let outcome = if self.work.done.contains(&command.id) {
@@ -299,9 +310,10 @@ impl Control {
                     let _ = self.recorder.try_send(Message::Flush);
                     Outcome::Done
                 }
-                CommandKind::Recommission { asset } | CommandKind::Reset { asset } => {
+                CommandKind::Recommission { asset } | CommandKind::Reset { asset } | CommandKind::Clip { asset } => {
                     let place = self.machines.iter().position(|machine| machine.asset == *asset);
-                    let told = place.is_some_and(|place| self.order(place, Order::Command(command.kind.clone())));
+                    let told =
+                        place.is_some_and(|place| self.order(place, Order::Command(command.id, command.kind.clone())));
                     if told { Outcome::Done } else { Outcome::Refused }
                 }
             }
@@ -417,6 +429,7 @@ mod tests {
             outlet,
             clock: clock.clone(),
             checkpoint_us: 1_000_000,
+            clips: crate::clip::Clips::new(crate::clip::ClipConfig::default(), Vec::new(), dir.path().join("clips")),
         };
         let source = |_: &[u64]| Ok::<Box<dyn Source>, ConfigError>(Box::new(Silent(stop.clone())));
         let (machine, _) = Machine::new(parts, Vec::new(), source).expect("a good machine");

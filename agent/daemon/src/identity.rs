@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use kilter_types::{DeviceId, Name};
-use kilter_uplink::mqtt::{Server, ServerError};
+use kilter_uplink::{Server, ServerError};
 use kilter_wire::bundle::{BUNDLE_VERSION, Bundle};
 use kilter_wire::topic::{Direction, Topic};
 use thiserror::Error;

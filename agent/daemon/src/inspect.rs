@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Subcommand;
 use kilter_journal::{Offset, RealFilesystem};
-use kilter_types::{Class, Payload, Record};
+use kilter_types::{Class, Clip, Payload, Record};
 use kilter_wire::decode_record;
 
 /// What to look at.
@@ -133,6 +133,10 @@ fn line(record: &Record) -> String {
             format!("{head} group {} window {} {} lines", spectrum.group, spectrum.index, spectrum.lines.len())
         }
         Payload::State(state) => format!("{head} group {} {} bytes", state.group, state.bytes.len()),
+        Payload::Clip(clip) => {
+            let Clip { id, channel, part, parts, .. } = clip;
+            format!("{head} clip {id} channel {channel} part {part} of {parts}, {} bytes", clip.samples.len())
+        }
         Payload::Event(event) => format!("{head} {event:?}"),
         Payload::Gap(gap) => format!("{head} {gap:?}"),
         Payload::Opening(opening) => format!("{head} {opening:?}"),

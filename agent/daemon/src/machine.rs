@@ -1,5 +1,6 @@
 //! One machine on a thread of its own: source → monitor → recorder. The thread waits only for its source and its recorder.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
@@ -9,8 +10,8 @@ use kilter_infer::{Artifact, Scratch};
 use kilter_monitor::{ConfigError, MachineConfig, Memory, Monitor, Output, What};
 use kilter_source::{Item, Source, Stop};
 use kilter_types::{
-    ChannelId, Class, Clock as _, Digest, Event, Generation, Input, Micros, Monotonic, Name, Role, RunningModel,
-    Timeline,
+    AlarmState, ChannelId, Class, Clip, ClipCause, Clock as _, Digest, Event, Generation, Input, Micros, Monotonic,
+    Name, Payload, Role, RunningModel, Timeline,
 };
 use kilter_wire::CommandKind;
 use tokio::sync::oneshot;
@@ -19,6 +20,7 @@ use tracing::{info, warn};
 use crate::action::Actions;
 use crate::board::{Board, Model};
 use crate::checkpoint::Checkpoint;
+use crate::clip::Clips;
 use crate::clock::SystemClock;
 use crate::recorder::Message;
 use crate::said::Said;
@@ -49,6 +51,8 @@ pub(crate) struct Install {
     pub(crate) digest: Digest,
     pub(crate) generation: Generation,
     pub(crate) expires: Micros,
+    /// The manifest as it was signed and its signature, for a node that checks them itself; `None` of a kept model.
+    pub(crate) signed: Option<(Vec<u8>, Vec<u8>)>,
 }
 
 /// What a machine is told from outside; obeyed between two inputs.
@@ -59,7 +63,7 @@ pub(crate) enum Order {
     /// Run no model in this role.
     Remove(Role),
     /// A command.
-    Command(CommandKind),
+    Command(u64, CommandKind),
     /// Maintenance or a label.
     Event(Event),
 }
@@ -95,6 +99,9 @@ pub(crate) struct Machine {
     since_checkpoint: u32,
     board_due: Monotonic,
     said_error: String,
+    clips: Clips,
+    /// Parts of a clip on their way to the recorder.
+    parts: VecDeque<Clip>,
 }
 
 /// What a machine is made of.
@@ -107,6 +114,7 @@ pub(crate) struct Parts {
     pub(crate) outlet: Outlet,
     pub(crate) clock: SystemClock,
     pub(crate) checkpoint_us: u64,
+    pub(crate) clips: Clips,
 }
 
 impl Machine {
@@ -117,7 +125,7 @@ impl Machine {
         models: Vec<Install>,
         source: impl FnOnce(&[u64]) -> Result<Box<dyn Source>, E>,
     ) -> Result<(Self, Vec<Install>), E> {
-        let Parts { place, asset, config, checkpoint, orders, outlet, clock, checkpoint_us } = parts;
+        let Parts { place, asset, config, checkpoint, orders, outlet, clock, checkpoint_us, clips } = parts;
         let channels: Vec<Name> = config.channels.iter().map(|channel| channel.name.clone()).collect();
         let mut running = Vec::new();
         let mut monitor = build(&config, &models, &mut running)?;
@@ -150,6 +158,8 @@ impl Machine {
             since_checkpoint: 0,
             board_due: due,
             said_error: String::new(),
+            clips,
+            parts: VecDeque::new(),
         };
         for model in &running {
             machine.show_model(model);
@@ -170,7 +180,7 @@ impl Machine {
     }
 
     fn step(&mut self) {
-        let Self { source, monitor, outlet, positions, newest, timeline, place, asset, .. } = self;
+        let Self { source, monitor, outlet, positions, newest, timeline, place, asset, clips, .. } = self;
         let item = match source.next() {
             Ok(item) => item,
             Err(error) => {
@@ -193,9 +203,14 @@ impl Machine {
             *timeline = found;
         }
         let (timeline, now) = (*timeline, *newest);
-        let mut said = 0;
+        let (mut said, mut raised) = (0, None);
         let mut sink = |output: Output<'_>| {
             said += 1;
+            if let What::Alarm(alarm) = &output.what
+                && alarm.state == AlarmState::Raised
+            {
+                raised = Some((ClipCause::Alarm(alarm.id), output.at));
+            }
             hand_over(&output, *place, asset, timeline, now, true, outlet, &mut self.clogged);
         };
         match item {
@@ -210,7 +225,10 @@ impl Machine {
             }
             Item::Input { channel, position, input } => {
                 let end = match input {
-                    Input::Block { samples, .. } => position + samples.len() as u64,
+                    Input::Block { samples, t0, .. } => {
+                        clips.block(usize::from(channel.0), position, t0, samples);
+                        position + samples.len() as u64
+                    }
                     Input::Reading { .. } | Input::Cycle { .. } | Input::Event { .. } => position + 1,
                 };
                 let pushed = monitor.push(channel, position, input, &mut sink);
@@ -234,6 +252,9 @@ impl Machine {
             Item::Idle => {}
         }
         self.since_checkpoint += said;
+        if let Some((cause, at)) = raised {
+            self.clips.want(cause, at);
+        }
     }
 
     fn obey(&mut self, order: Order) {
@@ -270,9 +291,10 @@ impl Machine {
                     self.outlet.board.machine(self.place, |machine| machine.model(role, None));
                 }
             }
-            Order::Command(CommandKind::Recommission { .. }) => monitor.recommission(now, &mut sink),
-            Order::Command(CommandKind::Reset { .. }) => monitor.reset(now, &mut sink),
-            Order::Command(CommandKind::Flush) => {}
+            Order::Command(_, CommandKind::Recommission { .. }) => monitor.recommission(now, &mut sink),
+            Order::Command(_, CommandKind::Reset { .. }) => monitor.reset(now, &mut sink),
+            Order::Command(_, CommandKind::Flush) => {}
+            Order::Command(id, CommandKind::Clip { .. }) => drop(self.clips.want(ClipCause::Command(id), now)),
             Order::Event(event) => monitor.event(&event, now, &mut sink),
         }
         // What came from outside does not come again after a restart, so it must be in the checkpoint.
@@ -280,8 +302,35 @@ impl Machine {
         self.checkpoint();
     }
 
+    /// Parts of clips as the recorder has room for them; what is more urgent goes on between them.
+    fn clip(&mut self) {
+        if self.parts.is_empty() {
+            let (wall, _) = self.clock.best();
+            self.parts = self.clips.poll(self.newest, wall).into();
+        }
+        for _ in 0..PARTS_AT_ONCE {
+            let Some(part) = self.parts.pop_front() else { return };
+            let said = Said {
+                machine: self.place,
+                point: part.channel.clone(),
+                group: 0,
+                index: 0,
+                at: part.t0,
+                timeline: self.timeline,
+                replayable: false,
+                payload: Payload::Clip(part),
+            };
+            if let Err(TrySendError::Full(Message::Said(Said { payload: Payload::Clip(part), .. }))) =
+                self.outlet.recorder.try_send(Message::Said(said))
+            {
+                return self.parts.push_front(part);
+            }
+        }
+    }
+
     /// Checkpoints and the board, when it is time.
     fn keep_up(&mut self) {
+        self.clip();
         let now = self.clock.monotonic();
         if now >= self.checkpoint_due || self.since_checkpoint >= MOST_UNCHECKED {
             self.checkpoint();
@@ -405,10 +454,15 @@ fn hand_over(
 fn time_of(item: &Item<'_>) -> Option<Micros> {
     match item {
         Item::Input {
-            input: Input::Block { t0: t, .. } | Input::Reading { t, .. } | Input::Event { t, .. }, ..
+            input:
+                Input::Block { t0: t, .. }
+                | Input::Reading { t, .. }
+                | Input::Event { t, .. }
+                | Input::Cycle { t: Some(t), .. },
+            ..
         } => Some(*t),
         Item::Event { t, .. } => Some(*t),
-        Item::Input { input: Input::Cycle { .. }, .. } | Item::Started(_) | Item::Skipped { .. } => None,
+        Item::Input { input: Input::Cycle { t: None, .. }, .. } | Item::Started(_) | Item::Skipped { .. } => None,
         Item::Idle | Item::Interrupted | Item::End => None,
     }
 }
@@ -450,5 +504,6 @@ fn chain(error: &dyn std::error::Error) -> String {
 const MOST_UNCHECKED: u32 = 256;
 /// Attempts of 2 ms each.
 const PATIENCE: u32 = 2500;
+const PARTS_AT_ONCE: usize = 8;
 const FIRST_CHECKPOINT_US: u64 = 50_000;
 const BOARD_US: u64 = 250_000;

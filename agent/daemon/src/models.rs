@@ -194,7 +194,7 @@ impl Store {
                 let digest = Digest::of(&bytes);
                 if digest.to_string() == kept.digest {
                     let (generation, expires) = (kept.generation, Micros(kept.expires_us));
-                    found.push(Install { role, bytes, digest, generation, expires });
+                    found.push(Install { role, bytes, digest, generation, expires, signed: None });
                 } else {
                     tracing::warn!(%asset, ?role, slot, "a model slot is damaged");
                 }

@@ -7,8 +7,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use kilter_journal::Filesystem;
-use kilter_types::{Class, Clock as _, Epoch, Monotonic, Name, Payload, Report};
-use kilter_uplink::{Key, mqtt::Note};
+use kilter_types::{Class, Clock as _, Epoch, Gap, Monotonic, Name, Payload, Record, Report};
+use kilter_uplink::{Key, Note};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
@@ -29,6 +29,10 @@ pub(crate) enum Message {
     About { machine: usize, payload: Payload },
     /// A machine's state behind everything it has said; `None` when it is as before.
     Checkpoint { machine: usize, checkpoint: Option<Checkpoint> },
+    /// A record of a node, as the node made it.
+    Carried(Box<Record>),
+    /// Records of a node that were lost on the line.
+    Lost(Gap),
     /// Report on a machine now.
     Report(usize),
     /// Sync now.
@@ -115,6 +119,11 @@ impl<F: Filesystem> Recorder<F> {
                     marks.waiting = Some((end, checkpoint.or(before)));
                 }
             }
+            Message::Carried(record) => {
+                self.records += 1;
+                spooler.carry(*record);
+            }
+            Message::Lost(gap) => spooler.missing(gap),
             Message::Report(machine) => self.report(machine, now),
             Message::Flush => self.turn(true),
         }

@@ -123,6 +123,16 @@ impl<F: Filesystem> Spooler<F> {
         }
     }
 
+    /// Records what a node made: its point, epoch and seq stay its own.
+    pub(crate) fn carry(&mut self, record: Record) {
+        self.put(record);
+    }
+
+    /// Records of a node that never came.
+    pub(crate) fn missing(&mut self, gap: Gap) {
+        self.lose(gap);
+    }
+
     /// So many outputs of a class never reached the recorder.
     pub(crate) fn overrun(&mut self, class: Class, count: u64) {
         if let Some((first_seq, last_seq)) = self.numbering.skip(class, count) {

@@ -77,7 +77,8 @@ fn window(payload: &Payload) -> Option<(u8, u64, u64)> {
             Some((alarm.input.group, alarm.input.index, u64::from(alarm.id) << 8 | alarm.state as u64))
         }
         Payload::Spectrum(spectrum) => Some((spectrum.group, spectrum.index, u64::from(spectrum.envelope))),
-        Payload::Event(_) | Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) | Payload::State(_) => None,
+        Payload::Event(_) | Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) => None,
+        Payload::State(_) | Payload::Clip(_) => None,
     }
 }
 
@@ -86,7 +87,7 @@ fn other(asset: &Name, at: Micros, payload: &Payload) -> Option<u64> {
     match payload {
         Payload::Event(_) | Payload::State(_) => {}
         Payload::Features(_) | Payload::Score(_) | Payload::Alarm(_) | Payload::Spectrum(_) => return None,
-        Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) => return None,
+        Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) | Payload::Clip(_) => return None,
     }
     let mut bytes = [0; 2048];
     let bytes = postcard::to_slice(payload, &mut bytes).ok()?;

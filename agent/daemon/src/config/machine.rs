@@ -41,7 +41,9 @@ pub(crate) struct Machine {
     pub(crate) limit: Vec<LimitConfig>,
     #[serde(default)]
     pub(crate) protection: Vec<ProtectionConfig>,
+    #[serde(default)]
     pub(crate) channel: Vec<Channel>,
+    #[serde(default)]
     pub(crate) group: Vec<Group>,
 }
 
@@ -53,6 +55,14 @@ pub(crate) enum SourceConfig {
     Socket {
         /// `host:port`.
         address: String,
+    },
+    /// A node that runs its own monitor, on a serial line.
+    Node {
+        /// `/dev/ttyACM0`, or `tcp://host:port`.
+        address: String,
+        /// Speed of a serial port.
+        #[serde(default = "baud")]
+        baud: u32,
     },
     /// A recording: `.npy`, `.wav`, `.csv`.
     File {
@@ -70,6 +80,9 @@ pub(crate) enum SourceConfig {
         /// Microseconds since 1970 of the first sample.
         #[serde(default)]
         t0_us: i64,
+        /// Seconds that one cycle stands for, in a recording that counts cycles; 0 leaves them undated.
+        #[serde(default)]
+        cycle_secs: f64,
         /// Sample time per real time; 0 replays as fast as possible.
         #[serde(default)]
         speed: f32,
@@ -177,6 +190,20 @@ pub(crate) struct Group {
 }
 
 impl Machine {
+    /// Does a node watch it, with a monitor of its own?
+    pub(crate) fn is_node(&self) -> bool {
+        matches!(self.source, SourceConfig::Node { .. })
+    }
+
+    /// Checks what can be checked before anything starts.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match (self.is_node(), self.channel.is_empty() && self.group.is_empty()) {
+            (true, true) => Ok(()),
+            (true, false) => Err("a node brings its own channels and groups: leave them out here".to_owned()),
+            (false, _) => self.monitor().map(drop),
+        }
+    }
+
     /// The monitor's configuration, or what does not fit.
     pub(crate) fn monitor(&self) -> Result<MachineConfig, String> {
         let mut config = MachineConfig::new(self.class.clone());
@@ -252,13 +279,14 @@ impl SourceConfig {
     /// The file's declaration; `None` for a socket.
     pub(crate) fn file(&self) -> Option<FileConfig> {
         match self {
-            Self::Socket { .. } => None,
-            Self::File { path, rate_hz, unit, rpm, t0_us, speed, csv } => Some(FileConfig {
+            Self::Socket { .. } | Self::Node { .. } => None,
+            Self::File { path, rate_hz, unit, rpm, t0_us, cycle_secs, speed, csv } => Some(FileConfig {
                 path: path.clone(),
                 rate: rate_hz.map(Hertz),
                 unit: *unit,
                 rpm: rpm.map(Rpm),
                 t0: Micros(*t0_us),
+                cycle: Micros((*cycle_secs * 1e6) as i64),
                 csv: csv.clone(),
                 speed: *speed,
             }),
@@ -337,6 +365,10 @@ impl Default for PatienceConfig {
 
 fn feature(name: &str) -> Result<FeatureId, String> {
     table::find(name).ok_or_else(|| format!("feature {name:?} is unknown"))
+}
+
+fn baud() -> u32 {
+    115_200
 }
 
 fn commissioning_windows() -> u32 {
