@@ -1,49 +1,179 @@
 //! Time per window of Set S and of the real FFT: 4096 samples at 12.8 kHz, 1797 rpm, 6205, every feature valid.
 //!
-//! `cargo bench -p kilter-signal --bench set_s` prints the best and the median of many rounds on one core.
+//! `cargo bench -p kilter-signal --bench set_s` prints the best and the median of many rounds on one core. With `KILTER_PYTHON` set
+//! (a Python with numpy and scipy) the peer in `benches/peer/set_s.py` computes all of Set S of the same windows, its values are
+//! compared with ours within 1e-4 of the larger of value and scale, and rounds of both take turns, so that a busy machine
+//! is busy for both.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, process::Command, time::Instant};
 
 use kilter_signal::{
     bearing::Orders,
+    cepstrum,
+    demodulate::{self, Demodulation},
     extract::{self, Vibration, VibrationSetup},
     fft::{self, Complex, Plan},
+    kurtogram::{self, Kurtogram},
     moment::Moments,
-    table::{VIBRATION_LEN, mask},
+    table::{VIBRATION, VIBRATION_LEN, mask},
+    welch,
 };
 use kilter_types::{Hertz, Rpm};
 
+const LEN: usize = 4096;
+const WINDOWS: usize = 32;
+const RATE: Hertz = Hertz(12_800.0);
+
 fn main() {
-    const LEN: usize = 4096;
-    let samples: Vec<f32> =
-        (0..LEN as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 8_388_608.0 - 1.0).collect();
+    let windows: Vec<Vec<f32>> = (0..WINDOWS as u32).map(window).collect();
     let plan = Plan::new(LEN, vec![0.0; fft::fast_table_len(LEN)]).expect("supported");
-    let setup = VibrationSetup::new(Hertz(12_800.0))
-        .expect("a sound rate")
-        .with_shaft(Rpm(1797.0))
-        .with_bearing(Orders::catalogue("6205").expect("built in"));
+    let bearing = Orders::catalogue("6205").expect("built in");
+    let setup = VibrationSetup::new(RATE).expect("a sound rate").with_shaft(Rpm(1797.0)).with_bearing(bearing);
+    let mut scratch = vec![0.0; extract::scratch_len(LEN)];
+    let mut values = Vec::new();
+    for samples in &windows {
+        let mut out = Vibration::default();
+        extract::vibration(samples, &setup, &plan, &mut scratch, &mut out).expect("the buffers fit");
+        assert_eq!(out.valid, mask(VIBRATION_LEN), "every feature is valid");
+        values.push(out.values);
+    }
+    let peer = Peer::find(&windows, bearing);
+    if let Some(peer) = &peer {
+        peer.check(&values);
+    }
+    for turn in 0..if peer.is_some() { 3 } else { 1 } {
+        println!("turn {}", turn + 1);
+        ours(&windows, &setup, &plan);
+        if let Some(peer) = &peer {
+            peer.run();
+        }
+    }
+    beyond(&windows[0], &plan);
+}
+
+/// Set S, the real FFT and the moments.
+fn ours(windows: &[Vec<f32>], setup: &VibrationSetup, plan: &Plan<Vec<f32>>) {
     let mut scratch = vec![0.0; extract::scratch_len(LEN)];
     let mut out = Vibration::default();
-    measure("set S", || {
-        extract::vibration(black_box(&samples), &setup, &plan, &mut scratch, &mut out).expect("the buffers fit");
+    let mut next = (0..WINDOWS).cycle();
+    measure("kilter set S", || {
+        let samples = &windows[next.next().expect("endless")];
+        extract::vibration(black_box(samples), setup, plan, &mut scratch, &mut out).expect("the buffers fit");
         black_box(&out);
     });
-    assert_eq!(out.valid, mask(VIBRATION_LEN), "every feature is valid");
     let [mut re, mut im, mut a, mut b] = [(); 4].map(|()| vec![0.0f32; LEN / 2]);
-    measure("real FFT", || {
+    measure("kilter real FFT", || {
         let output = Complex { re: &mut re, im: &mut im };
         let work = Complex { re: &mut a, im: &mut b };
-        plan.forward(black_box(&samples), output, work).expect("the buffers fit");
+        plan.forward(black_box(&windows[0]), output, work).expect("the buffers fit");
     });
-    measure("moments", || {
-        black_box(Moments::of(black_box(&samples)));
+    measure("kilter moments", || {
+        black_box(Moments::of(black_box(&windows[0])));
     });
 }
 
+/// What goes beyond Set S, each apart.
+fn beyond(samples: &[f32], plan: &Plan<Vec<f32>>) {
+    let mut scratch = vec![0.0; kurtogram::scratch_len(LEN)];
+    measure("kurtogram, 52 bands", || {
+        black_box(Kurtogram::of(black_box(samples), plan, &mut scratch).expect("the buffers fit"));
+    });
+    let whitened = Demodulation::whitened(RATE).expect("a rate");
+    measure("whitened envelope", || {
+        black_box(demodulate::beats(black_box(samples), RATE, &whitened, plan, &mut scratch).expect("fits").deviation);
+    });
+    let mut lines = vec![0.0; LEN / 2];
+    measure("cepstrum", || {
+        cepstrum::real(black_box(samples), plan, &mut scratch, &mut lines).expect("the buffers fit");
+    });
+    let short = Plan::new(1024, vec![0.0; fft::fast_table_len(1024)]).expect("supported");
+    measure("Welch, 7 x 1024", || {
+        welch::density(black_box(samples), RATE, &short, &mut scratch, &mut lines).expect("the buffers fit");
+    });
+}
+
+/// A shaft, rings at BPFO and noise.
+fn window(seed: u32) -> Vec<f32> {
+    let mut state = seed.wrapping_mul(2_654_435_761) | 1;
+    let mut uniform = move || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1u32 << 23) as f32 - 1.0
+    };
+    (0..LEN)
+        .map(|i| {
+            let turns = i as f32 / RATE.0 * 1797.0 / 60.0;
+            let beat = (turns * 3.5848).fract() / 3.5848 / (1797.0 / 60.0);
+            let ring = (-900.0 * beat).exp() * (std::f32::consts::TAU * 3200.0 * beat).sin();
+            0.05 * (std::f32::consts::TAU * turns).sin() + ring + 0.1 * (uniform() + uniform() + uniform())
+        })
+        .collect()
+}
+
+/// scipy.
+struct Peer {
+    python: std::ffi::OsString,
+    file: std::path::PathBuf,
+    orders: [String; 4],
+}
+
+impl Peer {
+    fn find(windows: &[Vec<f32>], bearing: Orders) -> Option<Self> {
+        let python = std::env::var_os("KILTER_PYTHON")?;
+        let file = std::env::temp_dir().join(format!("kilter-set-s-{}", std::process::id()));
+        let bytes: Vec<u8> = windows.iter().flatten().flat_map(|x| x.to_le_bytes()).collect();
+        std::fs::write(&file, bytes).expect("a temporary file");
+        let orders = [bearing.bpfo, bearing.bpfi, bearing.twice_bsf(), bearing.ftf].map(|o| o.to_string());
+        Some(Self { python, file, orders })
+    }
+
+    fn call(&self) -> String {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer/set_s.py");
+        let one_core = [("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1")];
+        let mut command = Command::new(&self.python);
+        let output = command.arg(script).arg(&self.file).args(&self.orders).envs(one_core).output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    }
+
+    fn run(&self) {
+        print!("{}", self.call());
+    }
+
+    fn check(&self, ours: &[[f32; extract::VALUES]]) {
+        self.call();
+        let bytes = std::fs::read(self.file.with_file_name({
+            let mut name = self.file.file_name().expect("a name").to_owned();
+            name.push(".peer");
+            name
+        }));
+        let bytes = bytes.expect("the peer's values");
+        let values: Vec<f64> = bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b)).collect();
+        assert_eq!(values.len(), ours.len() * VIBRATION_LEN);
+        let mut worst = 0.0f64;
+        for (window, (ours, peer)) in ours.iter().zip(values.chunks(VIBRATION_LEN)).enumerate() {
+            for ((feature, ours), peer) in VIBRATION.iter().zip(ours).zip(peer) {
+                let error = (f64::from(*ours) - peer).abs() / peer.abs().max(f64::from(feature.scale));
+                assert!(error <= 1e-4, "window {window} {}: {ours} for {peer}", feature.name);
+                worst = worst.max(error);
+            }
+        }
+        println!("{} values of scipy checked, greatest error {worst:.1e}", values.len());
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.file);
+        let mut peer = self.file.clone().into_os_string();
+        peer.push(".peer");
+        let _ = std::fs::remove_file(peer);
+    }
+}
+
 fn measure(what: &str, mut f: impl FnMut()) {
-    const PER_ROUND: u32 = 200;
-    let mut rounds: Vec<f64> = (0..60)
+    const PER_ROUND: u32 = 10;
+    let mut rounds: Vec<f64> = (0..800)
         .map(|_| {
             let start = Instant::now();
             for _ in 0..PER_ROUND {
@@ -53,5 +183,5 @@ fn measure(what: &str, mut f: impl FnMut()) {
         })
         .collect();
     rounds.sort_by(f64::total_cmp);
-    println!("{what:10} best {:7.2} us, median {:7.2} us", rounds[0], rounds[rounds.len() / 2]);
+    println!("{what:28} best {:8.2} us, median {:8.2} us", rounds[0], rounds[rounds.len() / 2]);
 }

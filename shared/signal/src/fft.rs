@@ -98,20 +98,26 @@ impl<T: AsRef<[f32]>> Plan<T> {
         let middle = half.div_ceil(2);
         let (low_re, high_re) = re[1..].split_at_mut(middle - 1);
         let (low_im, high_im) = im[1..].split_at_mut(middle - 1);
-        // Line k with its mirror half - k.
-        let low = low_re.iter_mut().zip(low_im);
-        let high = high_re.iter_mut().rev().zip(high_im.iter_mut().rev());
-        let root_re = root_re.iter().step_by(stride).skip(1);
-        let root_im = root_im.iter().step_by(stride).skip(1);
-        let pairs = low.zip(high).zip(root_re.zip(root_im));
-        for (((re_k, im_k), (re_m, im_m)), (w_re, w_im)) in pairs {
-            let (even_re, even_im) = ((*re_k + *re_m) * 0.5, (*im_k - *im_m) * 0.5);
-            let (odd_re, odd_im) = ((*im_k + *im_m) * 0.5, (*re_m - *re_k) * 0.5);
-            let (t_re, t_im) = (w_re * odd_re - w_im * odd_im, w_re * odd_im + w_im * odd_re);
-            *re_k = even_re + t_re;
-            *im_k = even_im + t_im;
-            *re_m = even_re - t_re;
-            *im_m = t_im - even_im;
+        // Line k with its mirror half - k, four at a time and then one by one.
+        let (fours_re, low_re) = low_re.as_chunks_mut::<4>();
+        let (fours_im, low_im) = low_im.as_chunks_mut::<4>();
+        let (high_re, mirrors_re) = high_re.as_rchunks_mut::<4>();
+        let (high_im, mirrors_im) = high_im.as_rchunks_mut::<4>();
+        let done = 4 * fours_re.len();
+        let lows = fours_re.iter_mut().zip(fours_im);
+        let mirrors = mirrors_re.iter_mut().rev().zip(mirrors_im.iter_mut().rev());
+        for (i, (low, high)) in lows.zip(mirrors).enumerate() {
+            let roots: [usize; 4] = core::array::from_fn(|j| (1 + 4 * i + j) * stride);
+            pass::split_4(low, high, (roots.map(|r| root_re[r]), roots.map(|r| root_im[r])));
+        }
+        let left = mirrors_re.len() * 4 - done;
+        let (rest_re, rest_im) = (mirrors_re.as_flattened_mut(), mirrors_im.as_flattened_mut());
+        let rest_re = rest_re[..left].iter_mut().rev().chain(high_re.iter_mut().rev());
+        let rest_im = rest_im[..left].iter_mut().rev().chain(high_im.iter_mut().rev());
+        let rests = low_re.iter_mut().zip(low_im).zip(rest_re.zip(rest_im));
+        for (i, (low, high)) in rests.enumerate() {
+            let root = (1 + done + i) * stride;
+            pass::split(low, high, (root_re[root], root_im[root]));
         }
         if half.is_multiple_of(2) {
             im[half / 2] = -im[half / 2];

@@ -64,9 +64,14 @@ pub fn min_max(values: &[f32]) -> (f32, f32) {
     };
     let (mut low, mut high) = ([first; LANES], [first; LANES]);
     let (chunks, rest) = values.as_chunks::<LANES>();
+    // One comparison per loop: with both in one, the compiler leaves the lanes.
     for chunk in chunks {
         for j in 0..LANES {
             low[j] = if chunk[j] < low[j] { chunk[j] } else { low[j] };
+        }
+    }
+    for chunk in chunks {
+        for j in 0..LANES {
             high[j] = if chunk[j] > high[j] { chunk[j] } else { high[j] };
         }
     }

@@ -1,6 +1,7 @@
-//! Square roots eight at a time, the one operation that the compiler does not put into lanes by itself without `std`.
+//! The two operations that the compiler does not put into lanes by itself: square roots (without `std`) and a transposition.
 //!
-//! IEEE 754 rounds a square root correctly, so the vector unit and `libm` give the same bits (F1).
+//! IEEE 754 rounds a square root correctly, and a transposition only moves values, so the vector unit gives the same bits as scalar
+//! code (F1).
 
 /// The square root of each value.
 #[inline(always)]
@@ -33,6 +34,33 @@ fn sqrt_4(x: [f32; 4]) -> [f32; 4] {
     }
 }
 
+/// Four rows of four to four columns.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+#[expect(unsafe_code, reason = "vector instructions, and no safe way from a vector to an array")]
+pub(crate) fn transpose(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    use core::arch::x86_64::{__m128, _mm_movehl_ps, _mm_movelh_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
+    // SAFETY: every x86-64 has SSE; a vector and an array are both 16 bytes of four f32 in the same order.
+    unsafe {
+        let [a, b, c, d] = core::mem::transmute::<[[f32; 4]; 4], [__m128; 4]>(rows);
+        let (low_ab, high_ab) = (_mm_unpacklo_ps(a, b), _mm_unpackhi_ps(a, b));
+        let (low_cd, high_cd) = (_mm_unpacklo_ps(c, d), _mm_unpackhi_ps(c, d));
+        core::mem::transmute::<[__m128; 4], [[f32; 4]; 4]>([
+            _mm_movelh_ps(low_ab, low_cd),
+            _mm_movehl_ps(low_cd, low_ab),
+            _mm_movelh_ps(high_ab, high_cd),
+            _mm_movehl_ps(high_cd, high_ab),
+        ])
+    }
+}
+
+/// Four rows of four to four columns.
+#[cfg(not(target_arch = "x86_64"))]
+#[inline(always)]
+pub(crate) fn transpose(rows: [[f32; 4]; 4]) -> [[f32; 4]; 4] {
+    core::array::from_fn(|j| core::array::from_fn(|i| rows[i][j]))
+}
+
 #[cfg(not(target_arch = "x86_64"))]
 #[inline(always)]
 fn sqrt_4(x: [f32; 4]) -> [f32; 4] {
@@ -42,6 +70,17 @@ fn sqrt_4(x: [f32; 4]) -> [f32; 4] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_transposition_moves_rows_to_columns() {
+        let rows = core::array::from_fn(|i| core::array::from_fn(|j| (4 * i + j) as f32));
+        let columns = transpose(rows);
+        for (i, row) in rows.iter().enumerate() {
+            for (j, x) in row.iter().enumerate() {
+                assert_eq!(columns[j][i], *x);
+            }
+        }
+    }
 
     #[test]
     fn roots_in_lanes_have_the_bits_of_libm() {

@@ -4,6 +4,7 @@
 //! first and runs four butterflies at a time; the odd radices come last, where `width` is long.
 
 use super::Complex;
+use crate::simd;
 
 /// Roots of unity of the current transform, read from the plan's table with a stride.
 pub(super) struct Roots<'a> {
@@ -120,10 +121,8 @@ pub(super) fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Compl
         let re = [four(re[0], p), four(re[1], p), four(re[2], p), four(re[3], p)];
         let im = [four(im[0], p), four(im[1], p), four(im[2], p), four(im[3], p)];
         let b = butterflies_4(re, im, &w);
-        for j in 0..4 {
-            y_re[j] = [b[0].0[j], b[1].0[j], b[2].0[j], b[3].0[j]];
-            y_im[j] = [b[0].1[j], b[1].1[j], b[2].1[j], b[3].1[j]];
-        }
+        *y_re = simd::transpose(b.map(|b| b.0));
+        *y_im = simd::transpose(b.map(|b| b.1));
     }
     let done = blocks - rest_re.len();
     for (i, (y_re, y_im)) in rest_re.iter_mut().zip(rest_im).enumerate() {
@@ -221,6 +220,30 @@ pub(super) fn pass_5(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<
             }
         }
     }
+}
+
+/// Separates the spectra of even and odd samples at a line and its mirror.
+#[inline(always)]
+pub(super) fn split(low: (&mut f32, &mut f32), high: (&mut f32, &mut f32), w: (f32, f32)) {
+    let (k, m) = ((*low.0, *low.1), (*high.0, *high.1));
+    let even = ((k.0 + m.0) * 0.5, (k.1 - m.1) * 0.5);
+    let odd = ((k.1 + m.1) * 0.5, (m.0 - k.0) * 0.5);
+    let t = (w.0 * odd.0 - w.1 * odd.1, w.0 * odd.1 + w.1 * odd.0);
+    (*low.0, *low.1) = (even.0 + t.0, even.1 + t.1);
+    (*high.0, *high.1) = (even.0 - t.0, t.1 - even.1);
+}
+
+/// The same for four neighbours; their mirrors stand in falling order.
+#[inline(always)]
+pub(super) fn split_4(low: (&mut Four, &mut Four), high: (&mut Four, &mut Four), w: (Four, Four)) {
+    let mirrored = |[a, b, c, d]: Four| [d, c, b, a];
+    let half = |x: Four| x.map(|x| x * 0.5);
+    let (k, m) = ((*low.0, *low.1), (mirrored(*high.0), mirrored(*high.1)));
+    let even = (half(add(k.0, m.0)), half(sub(k.1, m.1)));
+    let odd = (half(add(k.1, m.1)), half(sub(m.0, k.0)));
+    let t = turn(odd, w);
+    (*low.0, *low.1) = (add(even.0, t.0), add(even.1, t.1));
+    (*high.0, *high.1) = (mirrored(sub(even.0, t.0)), mirrored(sub(t.1, even.1)));
 }
 
 #[inline(always)]
