@@ -12,7 +12,7 @@ fn config(plant: Option<Plant>) -> FleetConfig {
 fn seeds() -> std::ops::Range<u64> {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     let first = number("KILTER_FIRST_SEED").unwrap_or(0);
-    first..first + number("KILTER_SEEDS").unwrap_or(50)
+    first..first + number("KILTER_SEEDS").unwrap_or(30)
 }
 
 #[test]
@@ -21,21 +21,7 @@ fn j1_j3_d1_d2_d3_d4_l1_hold_for_every_seed() {
     let mut broken = Vec::new();
     for seed in seeds() {
         match Fleet::new(seed, config(None)).run() {
-            Ok(outcome) => {
-                sum.events += outcome.events;
-                sum.acknowledged += outcome.acknowledged;
-                sum.rows += outcome.rows;
-                sum.gaps += outcome.gaps;
-                sum.duplicates += outcome.duplicates;
-                sum.agent_ends += outcome.agent_ends;
-                sum.aggregator_ends += outcome.aggregator_ends;
-                sum.journals_lost += outcome.journals_lost;
-                sum.commits += outcome.commits;
-                sum.partitions += outcome.partitions;
-                sum.full += outcome.full;
-                sum.misdated += outcome.misdated;
-                sum.settled_us = sum.settled_us.max(outcome.settled_us);
-            }
+            Ok(outcome) => sum.add(&outcome),
             Err(violation) => broken.push(violation.to_string()),
         }
     }
@@ -43,6 +29,7 @@ fn j1_j3_d1_d2_d3_d4_l1_hold_for_every_seed() {
     assert!(broken.is_empty(), "{} seeds: {broken:#?}", broken.len());
     // The faults did happen.
     assert!(sum.gaps > 0 && sum.duplicates > 0 && sum.journals_lost > 0 && sum.agent_ends > 0 && sum.partitions > 0);
+    assert!(sum.rebinds > 0 && sum.disks_full > 0 && sum.reopened > 0 && sum.copies > 0 && sum.full > 0);
 }
 
 #[test]
@@ -101,6 +88,11 @@ fn a_seam_that_is_off_by_one_is_found() {
 #[test]
 fn marks_that_outlive_their_journal_are_found() {
     found(Plant::MarksOutliveJournal, &["J1", "D1", "D4"]);
+}
+
+#[test]
+fn an_unlink_before_the_ledger_is_found() {
+    found(Plant::UnlinkBeforeLedger, &["J2", "J1"]);
 }
 
 #[test]

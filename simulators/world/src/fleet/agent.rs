@@ -23,6 +23,9 @@ use crate::{Link, LinkConfig, Random, VirtualClock};
 
 /// An agent, running or not.
 pub(crate) struct Agent {
+    /// Place in the fleet; a copy of an agent has one of its own.
+    pub(crate) slot: usize,
+    /// The device that it says it is.
     pub(crate) index: usize,
     pub(crate) device: DeviceId,
     pub(crate) up: Link,
@@ -31,8 +34,12 @@ pub(crate) struct Agent {
     /// Counts starts: events for an earlier one mean nothing.
     pub(crate) boot: u64,
     pub(crate) run: Option<Run>,
+    /// Its address has changed under its connection, which is silent from then on.
+    pub(crate) rebound: bool,
     disk: MemoryFilesystem,
     image: Option<Disk>,
+    /// A sync was made to fail, so its journal may die.
+    failing: bool,
     config: Config,
     random: Random,
     backoff: Backoff,
@@ -70,8 +77,9 @@ pub(crate) enum End {
 }
 
 impl Agent {
-    pub(crate) fn new(index: usize, seed: u64, link: &LinkConfig, journal_bytes: u64, clock: VirtualClock) -> Self {
-        let stream = 1_000 + index as u64 * 10;
+    pub(crate) fn new(slot: usize, seed: u64, link: &LinkConfig, journal_bytes: u64, clock: VirtualClock) -> Self {
+        let stream = 1_000 + slot as u64 * 10;
+        let index = slot;
         let order = vec![Class::Clip as u8, Class::Spectrum as u8, Class::Feature as u8, Class::Score as u8];
         let config = Config {
             segment_bytes: 4096,
@@ -81,6 +89,7 @@ impl Agent {
             drop_policy: Drop::OldestOfClass(order),
         };
         Self {
+            slot,
             index,
             device: DeviceId(name(&format!("edge-{index}"))),
             up: Link::new(link.clone(), Random::new(seed, stream)),
@@ -88,8 +97,10 @@ impl Agent {
             clock,
             boot: 0,
             run: None,
+            rebound: false,
             disk: MemoryFilesystem::new(),
             image: None,
+            failing: false,
             config,
             random: Random::new(seed, stream + 2),
             backoff: Backoff::new(1_000_000, 60_000_000, seed ^ stream),
@@ -100,11 +111,44 @@ impl Agent {
         }
     }
 
+    /// A second agent with the same identity, from an image of this one's disk taken now.
+    pub(crate) fn copy(&self, slot: usize, seed: u64, link: &LinkConfig) -> Self {
+        let mut copy = Self::new(slot, seed, link, self.config.max_bytes, self.clock.clone());
+        copy.disk = MemoryFilesystem::from_disk(self.disk.disk());
+        copy.disk.crash(seed);
+        copy.disk.set_capacity_bytes(None);
+        (copy.index, copy.device, copy.told) = (self.index, self.device.clone(), self.told.clone());
+        copy
+    }
+
+    /// Mistakes that only the disk can make.
+    pub(crate) fn plant_unlink_before_ledger(&mut self) {
+        self.disk.forget_renames_to("ledger");
+    }
+
+    /// Others fill the disk, or make room again.
+    pub(crate) fn fill_disk(&mut self, full: bool) {
+        let used: u64 = self.disk.files().iter().map(|(_, bytes)| *bytes).sum();
+        self.disk.set_capacity_bytes(full.then_some(used));
+    }
+
+    /// The next sync fails and what it should have made durable is lost.
+    pub(crate) fn fail_sync(&mut self) {
+        self.failing = true;
+        self.disk.fail_syncs(1);
+    }
+
     /// Opens the journal, checks that nothing acknowledged is missing (J1, J2), begins an epoch and tries to connect.
     pub(crate) fn start(&mut self, world: &mut Context) -> Result<(), Broken> {
         self.boot += 1;
         let opened = Journal::open(self.disk.clone(), Path::new(DIR), self.config.clone(), self.random.next_u64());
-        let (mut journal, recovery) = opened.or_else(|error| broken("J2", format!("agent {}: {error}", self.index)))?;
+        let (mut journal, recovery) = match opened {
+            Ok(opened) => opened,
+            Err(error) => return self.failed(&error, "J2", world),
+        };
+        if recovery.gaps.iter().any(|gap| gap.reason == Reason::Corrupt) || !recovery.quarantined.is_empty() {
+            return broken("J2", format!("agent {} takes a crash for damage: {recovery:?}", self.index));
+        }
         let mut lost = Vec::new();
         for dropped in journal.take_dropped() {
             lost.extend(gap_of(&dropped));
@@ -150,7 +194,7 @@ impl Agent {
         self.put(Payload::Opening(opening), world)?;
         self.sync_later(world);
         let delay_us = self.random.below(2_000_000);
-        world.push_in(delay_us, Event::Connect(self.index, self.boot));
+        world.push_in(delay_us, Event::Connect(self.slot, self.boot));
         Ok(())
     }
 
@@ -206,10 +250,14 @@ impl Agent {
             }
         }
         let Some(run) = &mut self.run else { return Ok(()) };
-        match run.journal.poll_sync(now_us) {
-            Ok(_) => {}
-            Err(error) if error.is_full() => {}
-            Err(error) => return broken("J1", format!("agent {}: {error}", self.index)),
+        if run.lost.is_empty() {
+            run.journal.told();
+        }
+        if let Err(error) = run.journal.poll_sync(now_us) {
+            if !error.is_full() {
+                return self.failed(&error, "J1", world);
+            }
+            run.full = true;
         }
         self.acknowledge(world);
         self.sync_later(world);
@@ -221,10 +269,11 @@ impl Agent {
         let now = self.clock.monotonic();
         let Some(run) = self.run.as_mut().filter(|run| !run.connected) else { return Ok(()) };
         if !reachable {
-            world.push_in(self.backoff.delay_us(), Event::Connect(self.index, self.boot));
+            world.push_in(self.backoff.delay_us(), Event::Connect(self.slot, self.boot));
             return Ok(());
         }
         self.backoff.reset();
+        self.rebound = false;
         run.connected = true;
         run.session.handle_connected(now);
         self.pump(world)
@@ -237,7 +286,7 @@ impl Agent {
         if let Some(run) = self.run.as_mut().filter(|run| run.connected) {
             run.connected = false;
             run.session.handle_disconnected();
-            world.push_in(self.backoff.delay_us(), Event::Connect(self.index, self.boot));
+            world.push_in(self.backoff.delay_us(), Event::Connect(self.slot, self.boot));
         }
     }
 
@@ -254,6 +303,7 @@ impl Agent {
                     run.session.handle_ack(&ack, now);
                 }
                 Ok(Down::TimeReply(reply)) => drop(run.session.handle_time_reply(&reply, now)),
+                Ok(Down::Welcome(welcome)) => run.session.handle_welcome(&welcome),
                 Ok(_) => {}
                 Err(error) => return broken("D1", format!("agent {} can't read a message: {error}", self.index)),
             }
@@ -285,13 +335,13 @@ impl Agent {
 
     /// Sends what may be sent, releases what may go (D4), and asks to be woken.
     fn pump(&mut self, world: &mut Context) -> Result<(), Broken> {
-        let (now, index, boot) = (self.clock.monotonic(), self.index, self.boot);
+        let (now, index, slot, boot) = (self.clock.monotonic(), self.index, self.slot, self.boot);
         let Some(run) = &mut self.run else { return Ok(()) };
         while run.connected {
             let frame = run.session.poll_transmit(&mut run.spool, now).or_else(|e| broken("D1", e.to_string()))?;
             let Some(frame) = frame else { break };
             for at_us in self.up.send(world.now_us(), &frame) {
-                world.schedule.push(at_us, Event::Up(index));
+                world.schedule.push(at_us, Event::Up(slot));
             }
         }
         let bytes = run.session.status(now).in_flight_bytes;
@@ -305,12 +355,17 @@ impl Agent {
                     return broken("D4", format!("agent {index} released {} before it was committed", named(key)));
                 }
             }
-            run.journal.release(Offset(upto)).or_else(|error| broken("J1", error.to_string()))?;
+            if let Err(error) = run.journal.release(Offset(upto)) {
+                if error.is_full() {
+                    continue;
+                }
+                return self.failed(&error, "J1", world);
+            }
         }
         let due_us = run.session.poll_timeout().map(|due| self.clock.world_us_at(due).max(world.now_us() + 1_000));
         if let Some(due_us) = due_us.filter(|due_us| run.connected && *due_us < run.wake_us) {
             run.wake_us = due_us;
-            world.schedule.push(due_us, Event::Wake(index, boot));
+            world.schedule.push(due_us, Event::Wake(slot, boot));
         }
         Ok(())
     }
@@ -329,12 +384,7 @@ impl Agent {
         let bytes = encode_record(&record, &mut room).or_else(|error| broken("T1", error.to_string()))?;
         let (key, urgent) = (Key { epoch, class, seq }, class == Class::Alarm);
         let outer = Outer { class: class as u8, epoch: epoch.0, seq };
-        let mut appended = run.journal.append(outer, bytes, urgent);
-        if gap.is_some() && appended.as_ref().is_err_and(JournalError::is_full) {
-            // With the next sync the journal takes the loss for told, so its record may use the reserve.
-            appended = run.journal.append(outer, bytes, true);
-        }
-        match appended {
+        match run.journal.append(outer, bytes, urgent) {
             Ok(offset) => {
                 run.seqs[class as usize] += 1;
                 run.full = false;
@@ -358,8 +408,26 @@ impl Agent {
                 Ok(false)
             }
             Err(error @ JournalError::TooLarge { .. }) => broken("J1", error.to_string()),
-            Err(error) => broken("J1", format!("agent {}: {error}", self.index)),
+            Err(error) => {
+                // The sync that the journal died of may have made it durable all the same.
+                world.truth.make(self.index, key, bytes, world.schedule.now_us());
+                self.failed(&error, "J1", world).map(|()| false)
+            }
         }
+    }
+
+    /// A full disk is waited out; a failed sync ends the journal, which is opened again under a new epoch; all else must not be.
+    fn failed(&mut self, error: &JournalError, invariant: &'static str, world: &mut Context) -> Result<(), Broken> {
+        if !error.is_full() && !self.failing {
+            return broken(invariant, format!("agent {}: {error}", self.index));
+        }
+        world.reopened += u64::from(!error.is_full());
+        self.failing = false;
+        self.run = None;
+        self.up.cut();
+        self.down.cut();
+        world.push_in(10_000_000, Event::Start(self.slot));
+        Ok(())
     }
 
     fn take_dropped(&mut self) {
@@ -390,7 +458,7 @@ impl Agent {
         if run.journal.sync_due_us().is_some() || !run.lost.is_empty() {
             // A full journal is tried again now and then, as a full disk is.
             let longest_us = if run.full { 10_000_000 } else { 250_000 };
-            world.push_in(self.random.between(1_000, longest_us), Event::Sync(self.index, self.boot));
+            world.push_in(self.random.between(1_000, longest_us), Event::Sync(self.slot, self.boot));
         }
     }
 
@@ -416,7 +484,14 @@ fn gap_of(dropped: &kilter_journal::Dropped) -> Option<Gap> {
 }
 
 fn session_config() -> SessionConfig {
-    SessionConfig { batch_bytes: BATCH_BYTES, max_in_flight: MAX_IN_FLIGHT, ..SessionConfig::default() }
+    // Asking for the time once in five minutes keeps a day affordable.
+    let time_interval_us = 300_000_000;
+    SessionConfig {
+        batch_bytes: BATCH_BYTES,
+        max_in_flight: MAX_IN_FLIGHT,
+        time_interval_us,
+        ..SessionConfig::default()
+    }
 }
 
 const DIR: &str = "/agent/journal";

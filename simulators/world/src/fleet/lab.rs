@@ -16,6 +16,8 @@ pub(crate) struct Lab {
     journal_id: JournalId,
     fold: Fold,
     pending: Vec<(usize, Output)>,
+    /// Entries read since the last commit.
+    read: u32,
 }
 
 impl Lab {
@@ -27,18 +29,18 @@ impl Lab {
             None => (0, Fold::new()),
         };
         let reader = follow(disk.clone(), Path::new(server::DIR), Offset(offset));
-        Ok(Self { reader: reader.or_else(|e| broken("L1", e.to_string()))?, journal_id, fold, pending: Vec::new() })
+        let reader = reader.or_else(|e| broken("L1", e.to_string()))?;
+        Ok(Self { reader, journal_id, fold, pending: Vec::new(), read: 0 })
     }
 
-    /// Reads what is durable and commits it with its offset (L1); `false` when there was nothing.
+    /// Reads what is durable and commits it with its offset (L1); `false` when there was nothing that is worth a commit.
     pub(crate) fn turn(&mut self, world: &mut Context) -> Result<bool, Broken> {
         let mut before_last = None;
-        let mut read = false;
         while let Some(stored) = self.reader.next_durable().or_else(|error| broken("L1", error.to_string()))? {
             if world.plant == Some(Plant::SeamOffByOne) {
                 before_last = Some((stored.offset.0, self.fold.snapshot()));
             }
-            read = true;
+            self.read += 1;
             let entry = Entry::decode(&stored.bytes).or_else(|error| broken("J2", error.to_string()))?;
             let pending = &mut self.pending;
             self.fold.apply(stored.offset.0, entry, &mut |output| pending.push((agent_of(&output), output)));
@@ -46,9 +48,10 @@ impl Lab {
         if !self.reader.take_skipped().is_empty() && self.fold.journal_id().is_none() {
             return broken("L1", "the journal's beginning was released before the lab had read it");
         }
-        if !read {
+        if self.pending.is_empty() && self.read < ENTRIES_WITHOUT_ROWS {
             return Ok(false);
         }
+        self.read = 0;
         let (offset, fold) = before_last.unwrap_or_else(|| (self.reader.offset().0, self.fold.snapshot()));
         let commit = Commit { journal_id: self.journal_id, offset, fold, marks: self.fold.marks() };
         let Context { lake, truth, .. } = world;
@@ -64,3 +67,6 @@ fn agent_of(output: &Output) -> usize {
     };
     device.as_str().strip_prefix("edge-").and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
 }
+
+/// Ticks and exchanges alone are committed when so many have come: the journal is released behind them.
+const ENTRIES_WITHOUT_ROWS: u32 = 50;

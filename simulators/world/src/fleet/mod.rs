@@ -53,6 +53,8 @@ pub enum Plant {
     MarksOutliveJournal,
     /// A new journal begins with the marks that were published last, which a crash may have left behind the lake.
     StaleMarks,
+    /// The agents' journals unlink segments before their ledger speaks for them.
+    UnlinkBeforeLedger,
 }
 
 /// What a run did. Equal for equal seeds and configurations.
@@ -80,12 +82,48 @@ pub struct Outcome {
     pub commits: u64,
     /// Partitions.
     pub partitions: u64,
+    /// Connections that went silent because an address changed.
+    pub rebinds: u64,
+    /// Times that a disk was full.
+    pub disks_full: u64,
+    /// Journals of agents that a failed sync ended and that were opened again.
+    pub reopened: u64,
+    /// Second copies of agents.
+    pub copies: u64,
     /// Appends that found an agent's journal full with nothing to give up.
     pub full: u64,
     /// Rows whose solved time is farther from the truth than their bound says.
     pub misdated: u64,
     /// How long it took until everything was in the lake once the weather had cleared, in virtual microseconds.
     pub settled_us: u64,
+}
+
+impl Outcome {
+    /// Adds another run's figures; the hash and the time to settle are the greatest of both.
+    pub fn add(&mut self, other: &Self) {
+        self.hash = self.hash.max(other.hash);
+        self.settled_us = self.settled_us.max(other.settled_us);
+        for (mine, theirs) in [
+            (&mut self.events, other.events),
+            (&mut self.acknowledged, other.acknowledged),
+            (&mut self.rows, other.rows),
+            (&mut self.gaps, other.gaps),
+            (&mut self.duplicates, other.duplicates),
+            (&mut self.agent_ends, other.agent_ends),
+            (&mut self.aggregator_ends, other.aggregator_ends),
+            (&mut self.journals_lost, other.journals_lost),
+            (&mut self.commits, other.commits),
+            (&mut self.partitions, other.partitions),
+            (&mut self.rebinds, other.rebinds),
+            (&mut self.disks_full, other.disks_full),
+            (&mut self.reopened, other.reopened),
+            (&mut self.copies, other.copies),
+            (&mut self.full, other.full),
+            (&mut self.misdated, other.misdated),
+        ] {
+            *mine += theirs;
+        }
+    }
 }
 
 /// A promise that was not kept.
@@ -109,6 +147,7 @@ pub(crate) struct Context {
     pub(crate) lake: Lake,
     pub(crate) plant: Option<Plant>,
     pub(crate) full: u64,
+    pub(crate) reopened: u64,
 }
 
 /// What can happen. The second number is the start that it belongs to.
@@ -123,6 +162,12 @@ pub(crate) enum Event {
     Down(usize),
     EndAgent(usize, u64),
     Image(usize),
+    Copy(usize),
+    Rebind(usize),
+    FillDisk(usize),
+    FreeDisk(usize),
+    FillServer,
+    FreeServer,
     Partition(usize),
     Heal(usize),
     Jump(usize),
@@ -145,8 +190,11 @@ pub struct Fleet {
     weather: Weather,
     world: Context,
     random: Random,
+    /// The fleet, and behind it copies of some.
     agents: Vec<Agent>,
     partitioned: Vec<bool>,
+    /// Which of the agents with one identity is connected.
+    line: Vec<usize>,
     disk: MemoryFilesystem,
     journal_config: kilter_journal::Config,
     server: Option<Server>,
@@ -166,6 +214,14 @@ struct Weather {
     end_agent_ppm: u32,
     /// Per burst of records.
     partition_ppm: u32,
+    /// Per burst of records.
+    rebind_ppm: u32,
+    /// Per burst of records.
+    fill_disk_ppm: u32,
+    /// Per burst of records.
+    fail_sync_ppm: u32,
+    /// Per agent and run.
+    copy_ppm: u32,
     /// Per frame at the aggregator.
     end_server_ppm: u32,
     /// Per end of the aggregator.
@@ -190,17 +246,23 @@ impl Fleet {
             if random.below(2) == 0 {
                 clock.set_wall(Micros::from_millis(random.below(2_000) as i64 - 1_000), Micros::from_secs(2));
             }
-            Agent::new(index, seed, &weather.link, journal_bytes, clock)
+            let mut agent = Agent::new(index, seed, &weather.link, journal_bytes, clock);
+            if config.plant == Some(Plant::UnlinkBeforeLedger) {
+                agent.plant_unlink_before_ledger();
+            }
+            agent
         });
         let agents: Vec<Agent> = agents.collect();
         let journal_config = server::config([256 * 1024, 8 << 20][random.below(2) as usize]);
-        let world = Context { schedule, truth: Truth::default(), lake: Lake::default(), plant: config.plant, full: 0 };
+        let (truth, lake, plant) = (Truth::default(), Lake::default(), config.plant);
+        let world = Context { schedule, truth, lake, plant, full: 0, reopened: 0 };
         let mut fleet = Self {
             seed,
             weather,
             world,
             random,
             partitioned: vec![false; agents.len()],
+            line: (0..agents.len()).collect(),
             agents,
             disk: MemoryFilesystem::new(),
             journal_config,
@@ -240,6 +302,12 @@ impl Fleet {
             schedule.push(self.random.below(self.config.record_interval_us), Event::Produce(agent));
             schedule.push(self.random.below(self.config.weather_us), Event::Image(agent));
             schedule.push(self.random.below(self.config.weather_us), Event::Jump(agent));
+            if self.random.chance_ppm(self.weather.copy_ppm) {
+                schedule.push(self.random.below(self.config.weather_us), Event::Copy(agent));
+            }
+        }
+        if self.random.chance_ppm(self.weather.fill_disk_ppm.saturating_mul(20)) {
+            schedule.push(self.random.below(self.config.weather_us), Event::FillServer);
         }
     }
 
@@ -263,14 +331,30 @@ impl Fleet {
             Event::Sync(agent, boot) if self.agents[agent].boot == boot => self.agents[agent].sync(&mut self.world)?,
             Event::Wake(agent, boot) if self.agents[agent].boot == boot => self.agents[agent].wake(&mut self.world)?,
             Event::Connect(agent, boot) if self.agents[agent].boot == boot => {
-                let reachable = self.server.is_some() && !self.partitioned[agent];
-                self.agents[agent].connect(reachable, &mut self.world)?;
+                self.connect(agent)?;
             }
             Event::Sync(..) | Event::Wake(..) | Event::Connect(..) => {}
             Event::Up(agent) => self.arrive(agent)?,
             Event::Down(agent) => self.agents[agent].receive(&mut self.world)?,
             Event::EndAgent(agent, boot) => self.end_agent(agent, boot),
             Event::Image(agent) => self.agents[agent].take_image(),
+            Event::Copy(agent) => self.copy(agent),
+            Event::Rebind(agent) => self.rebind(agent),
+            Event::FillDisk(agent) => {
+                self.agents[agent].fill_disk(true);
+                self.outcome.disks_full += 1;
+                let delay_us = self.random.between(1_000_000, 1_800_000_000);
+                self.world.push_in(delay_us, Event::FreeDisk(agent));
+            }
+            Event::FreeDisk(agent) => self.agents[agent].fill_disk(false),
+            Event::FillServer => {
+                let used: u64 = self.disk.files().iter().map(|(_, bytes)| *bytes).sum();
+                self.disk.set_capacity_bytes(Some(used + 4096));
+                self.outcome.disks_full += 1;
+                let delay_us = self.random.between(1_000_000, 3_600_000_000);
+                self.world.push_in(delay_us, Event::FreeServer);
+            }
+            Event::FreeServer => self.disk.set_capacity_bytes(None),
             Event::Partition(agent) => self.partition(agent, true),
             Event::Heal(agent) => self.partition(agent, false),
             Event::Jump(agent) => self.jump(agent),
@@ -284,7 +368,7 @@ impl Fleet {
             Event::EndServer(boot) if boot == self.boot && self.server.is_some() => self.end_server(),
             Event::EndServer(_) => {}
             Event::Tick => {
-                self.world.schedule.push(now_us + 30_000_000, Event::Tick);
+                self.world.schedule.push(now_us + 60_000_000, Event::Tick);
                 if let Some(server) = &mut self.server {
                     server.tick(&self.world)?;
                 }
@@ -331,13 +415,62 @@ impl Fleet {
         if self.random.chance_ppm(self.weather.partition_ppm) {
             self.world.push_in(0, Event::Partition(agent));
         }
+        if self.random.chance_ppm(self.weather.rebind_ppm) {
+            let delay_us = self.random.below(400_000);
+            self.world.push_in(delay_us, Event::Rebind(agent));
+        }
+        if self.random.chance_ppm(self.weather.fill_disk_ppm) {
+            self.world.push_in(0, Event::FillDisk(agent));
+        }
+        if self.random.chance_ppm(self.weather.fail_sync_ppm) {
+            self.agents[agent].fail_sync();
+        }
         self.agents[agent].produce(&mut self.world)
+    }
+
+    /// A connection; the broker ends the one that the same identity had before.
+    fn connect(&mut self, agent: usize) -> Result<(), Broken> {
+        let reachable = self.server.is_some() && !self.partitioned[agent];
+        if reachable {
+            self.agents[agent].up.set_partitioned(false);
+            self.agents[agent].down.set_partitioned(false);
+            let before = std::mem::replace(&mut self.line[self.agents[agent].index], agent);
+            if before != agent {
+                self.agents[before].disconnect(&mut self.world);
+            }
+        }
+        self.agents[agent].connect(reachable, &mut self.world)
+    }
+
+    /// Somebody starts a second agent from a copy of the first one's disk.
+    fn copy(&mut self, agent: usize) {
+        if self.clear {
+            return;
+        }
+        let slot = self.agents.len();
+        self.agents.push(self.agents[agent].copy(slot, self.seed, &self.weather.link));
+        self.partitioned.push(false);
+        self.outcome.copies += 1;
+        self.world.push_in(1_000_000, Event::Start(slot));
+        self.world.push_in(2_000_000, Event::Produce(slot));
+    }
+
+    /// The agent's address changes under its connection: what either side sends goes nowhere, and nobody is told.
+    fn rebind(&mut self, agent: usize) {
+        if self.clear {
+            return;
+        }
+        self.outcome.rebinds += 1;
+        self.agents[agent].rebound = true;
+        self.agents[agent].up.set_partitioned(true);
+        self.agents[agent].down.set_partitioned(true);
     }
 
     fn arrive(&mut self, agent: usize) -> Result<(), Broken> {
         while let Some(frame) = self.agents[agent].up.receive(self.world.now_us()) {
-            let Some(server) = &mut self.server else { continue };
-            let waits = server.handle(agent, &frame, &self.world)?;
+            let device = self.agents[agent].index;
+            let Some(server) = self.server.as_mut().filter(|_| self.line[device] == agent) else { continue };
+            let waits = server.handle(device, &frame, &self.world)?;
             if waits && !std::mem::replace(&mut self.sync_planned, true) {
                 // Who has answered already is in no hurry.
                 let early = self.world.plant == Some(Plant::AggregatorAcksBeforeSync);
@@ -355,8 +488,8 @@ impl Fleet {
     /// What the server has to say goes onto the links.
     fn deliver(&mut self) {
         let Some(server) = &mut self.server else { return };
-        for (agent, frame) in server.outbox.drain(..) {
-            let now_us = self.world.now_us();
+        for (device, frame) in server.outbox.drain(..) {
+            let (agent, now_us) = (self.line[device], self.world.now_us());
             for at_us in self.agents[agent].down.send(now_us, &frame) {
                 self.world.schedule.push(at_us, Event::Down(agent));
             }
@@ -383,8 +516,9 @@ impl Fleet {
             return;
         }
         self.partitioned[agent] = partitioned;
-        self.agents[agent].up.set_partitioned(partitioned);
-        self.agents[agent].down.set_partitioned(partitioned);
+        let silent = partitioned || self.agents[agent].rebound;
+        self.agents[agent].up.set_partitioned(silent);
+        self.agents[agent].down.set_partitioned(silent);
         if partitioned {
             self.outcome.partitions += 1;
             let longest_us = [60_000_000, 600_000_000, 3_600_000_000][self.random.below(3) as usize];
@@ -408,7 +542,11 @@ impl Fleet {
         self.boot += 1;
         self.sync_planned = false;
         let fresh_id = self.random.next_u64();
-        self.server = Some(Server::start(&self.disk, &self.journal_config, &self.kept, fresh_id, &self.world)?);
+        self.server = Server::start(&self.disk, &self.journal_config, &self.kept, fresh_id, &self.world)?;
+        if self.server.is_none() {
+            self.world.push_in(10_000_000, Event::ServerStart);
+            return Ok(());
+        }
         let delay_us = self.random.below(10_000_000);
         self.world.push_in(delay_us, Event::LabStart(self.boot));
         Ok(())
@@ -463,7 +601,10 @@ impl Fleet {
     /// The weather is over: good links, nobody dies any more, nothing new is recorded.
     fn clear_up(&mut self) {
         self.clear = true;
+        self.disk.set_capacity_bytes(None);
         for agent in 0..self.agents.len() {
+            self.agents[agent].rebound = false;
+            self.agents[agent].fill_disk(false);
             self.agents[agent].up.set_config(LinkConfig::good());
             self.agents[agent].down.set_config(LinkConfig::good());
             self.partition(agent, false);
@@ -484,6 +625,7 @@ impl Fleet {
         self.outcome.misdated = lake.misdated;
         self.outcome.duplicates = self.server.as_ref().map_or(0, Server::duplicates);
         self.outcome.full = self.world.full;
+        self.outcome.reopened = self.world.reopened;
         self.outcome.settled_us = self.world.now_us() - self.config.weather_us;
         let rows = lake.hash();
         self.outcome.hash = fnv(fnv(FNV, &rows.to_le_bytes()), format!("{:?}", self.outcome).as_bytes());
@@ -524,10 +666,14 @@ impl Weather {
             link,
             end_agent_ppm: 4_000 + often(25_000),
             partition_ppm: often(20_000),
+            rebind_ppm: often(20_000),
+            fill_disk_ppm: often(10_000),
+            fail_sync_ppm: often(5_000),
+            copy_ppm: often(200_000),
             end_server_ppm: 1_000 + often(3_000),
             lose_journal_ppm: 100_000 + often(500_000),
             end_lab_ppm: often(100_000),
-            lab_interval_us: 5_000_000 + u64::from(often(60_000_000)),
+            lab_interval_us: 10_000_000 + u64::from(often(240_000_000)),
         }
     }
 }

@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use kilter_fold::{Entry, Fold, MarkState};
-use kilter_ingest::{Admission, Admit, Intake, Principal};
+use kilter_ingest::{Admission, Admit, Exchange, Intake, Principal};
 use kilter_journal::model::MemoryFilesystem;
 use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key as Outer, Offset};
 use kilter_types::{Class, DeviceId, Epoch, JournalId};
 use kilter_wire::frame::{self, Kind};
-use kilter_wire::{Ack, Batch, ClassAck, Down, TimeReply};
+use kilter_wire::{Ack, Batch, ClassAck, Down, TimeReply, Welcome};
 
 use super::agent::BATCH_BYTES;
 use super::record::name;
@@ -30,6 +30,8 @@ pub(crate) struct Server {
     waiting: Vec<Waiting>,
     epochs: BTreeMap<usize, BTreeSet<Epoch>>,
     committed: BTreeMap<(DeviceId, Epoch), BTreeMap<Class, u64>>,
+    /// Rounds of committed marks; now and then all devices hear of all of them, for a frame may be lost.
+    rounds: u64,
     /// Messages down: to whom, and what.
     pub(crate) outbox: Vec<(usize, Vec<u8>)>,
 }
@@ -56,24 +58,26 @@ struct Waiting {
 }
 
 impl Server {
-    /// Opens the journal and folds it up. A new one begins with the marks of the lake.
+    /// Opens the journal and folds it up; `None` while the disk is full. A new one begins with the marks of the lake.
     pub(crate) fn start(
         disk: &MemoryFilesystem,
         config: &Config,
         kept: &Kept,
         fresh_id: u64,
         world: &Context,
-    ) -> Result<Self, Broken> {
+    ) -> Result<Option<Self>, Broken> {
         let failed =
             |error: kilter_journal::JournalError| Broken { invariant: "J2", detail: format!("server: {error}") };
-        let (mut journal, recovery) =
-            Journal::open(disk.clone(), Path::new(DIR), config.clone(), fresh_id).map_err(failed)?;
+        let (mut journal, recovery) = match Journal::open(disk.clone(), Path::new(DIR), config.clone(), fresh_id) {
+            Ok(opened) => opened,
+            Err(error) if error.is_full() => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
         let journal_id = JournalId(journal.id());
         if recovery.created {
             let at = VirtualClock::true_wall(world.now_us());
             let entry = Entry::Opened { journal_id, at, marks: first_marks(kept, world) };
-            append(&mut journal, &entry, 0).map_err(failed)?;
-            journal.sync().map_err(failed)?;
+            append(&mut journal, &entry, 0).and_then(|_| journal.sync()).map_err(failed)?;
         }
         let snapshot = kept.snapshot.as_ref().filter(|(id, _, _)| *id == journal_id);
         let restored = snapshot.and_then(|(_, offset, bytes)| Some((*offset, Fold::restore(bytes).ok()?)));
@@ -93,10 +97,11 @@ impl Server {
             waiting: Vec::new(),
             epochs: BTreeMap::new(),
             committed: BTreeMap::new(),
+            rounds: 0,
             outbox: Vec::new(),
         };
         server.take_committed(kept);
-        Ok(server)
+        Ok(Some(server))
     }
 
     /// Takes a payload of an agent; `true` when something waits for a sync.
@@ -106,16 +111,21 @@ impl Server {
         self.admission.set_intake(if near_cap { Intake::AlarmsOnly } else { Intake::Open });
         let received = VirtualClock::true_wall(world.now_us());
         let device = principal.device.clone();
-        match self.admission.admit(&principal, payload) {
+        match self.admission.admit(&principal, payload, received) {
             Admit::Hello(hello) => {
                 let epochs: BTreeSet<Epoch> = hello.held.iter().copied().chain([hello.epoch]).collect();
                 self.epochs.entry(agent).or_default().extend(&epochs);
+                // Half of the fleet talks to an aggregator of version 1.
+                if agent.is_multiple_of(2) {
+                    let welcome = Welcome { wire_version: u16::from(kilter_wire::VERSION), software: hello.software };
+                    self.send(agent, &Down::Welcome(welcome));
+                }
                 epochs.into_iter().for_each(|epoch| self.send_ack(agent, epoch));
             }
             Admit::Batch(batch) => {
                 self.epochs.entry(agent).or_default().insert(batch.epoch);
-                let (epoch, records) = (batch.epoch, batch.records.to_vec());
-                let with_alarm = has_alarm(&batch);
+                let (epoch, records) = (batch.epoch, batch.records.into_owned());
+                let with_alarm = has_alarm(&Batch { epoch, count: 0, records: &records });
                 let entry = Entry::Batch { device, received, epoch, records: records.clone() };
                 match append(&mut self.journal, &entry, self.seq) {
                     Ok(offset) => {
@@ -127,17 +137,16 @@ impl Server {
                         }
                     }
                     Err(error) if error.is_full() => {
-                        self.settle(agent, epoch, &records);
+                        self.settle(agent, &records);
                         self.send_ack(agent, epoch);
                     }
                     Err(error) => return broken("J1", format!("server: {error}")),
                 }
             }
-            Admit::TimeRequest { epoch, request } => {
+            Admit::TimeRequest { request, exchange } => {
                 let (id, sent) = (request.id, request.sent);
                 self.send(agent, &Down::TimeReply(TimeReply { id, sent, received, replied: received }));
-                if let (Some(epoch), true) = (epoch, request.last_round_trip_us > 0) {
-                    let (monotonic, round_trip_us) = (sent, request.last_round_trip_us);
+                if let Some(Exchange { epoch, received, monotonic, round_trip_us }) = exchange {
                     self.note(Entry::Exchange { device, epoch, received, monotonic, round_trip_us })?;
                 }
             }
@@ -158,30 +167,50 @@ impl Server {
         self.note(Entry::Tick { now: VirtualClock::true_wall(world.now_us()) })
     }
 
-    /// One sync for all that waits; then it is folded and answered (J1).
-    pub(crate) fn sync(&mut self) -> Result<(), Broken> {
-        self.journal.sync().or_else(|error| broken("J1", format!("server: {error}")))?;
-        self.answer();
-        Ok(())
+    /// One sync for all that waits; then it is folded and answered (J1). On a full disk it goes on waiting: `false`.
+    pub(crate) fn sync(&mut self) -> Result<bool, Broken> {
+        match self.journal.sync() {
+            Ok(_) => {
+                self.answer();
+                Ok(true)
+            }
+            Err(error) if error.is_full() => Ok(false),
+            Err(error) => broken("J1", format!("server: {error}")),
+        }
     }
 
     /// Snapshots the fold and releases what it and the lab have passed.
     pub(crate) fn snapshot(&mut self, kept: &mut Kept) -> Result<(), Broken> {
-        self.sync()?;
+        if !self.sync()? {
+            return Ok(());
+        }
         let id = self.id();
         kept.snapshot = Some((id, self.folded_to, self.fold.snapshot()));
         let lab = kept.committed.as_ref().filter(|(journal, _, _)| *journal == id).map_or(0, |(_, offset, _)| *offset);
         let upto = Offset(lab.min(self.folded_to));
-        self.journal.release(upto).or_else(|error| broken("J1", error.to_string()))?;
-        Ok(())
+        match self.journal.release(upto) {
+            Err(error) if !error.is_full() => broken("J1", error.to_string()),
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
-    /// The lab has told what is committed: every device hears of it.
+    /// The lab has told what is committed: devices whose marks moved hear of it.
     pub(crate) fn committed(&mut self, kept: &Kept) {
+        let before = std::mem::take(&mut self.committed);
         self.take_committed(kept);
-        let known: Vec<(usize, Epoch)> =
-            self.epochs.iter().flat_map(|(agent, epochs)| epochs.iter().map(|epoch| (*agent, *epoch))).collect();
-        known.into_iter().for_each(|(agent, epoch)| self.send_ack(agent, epoch));
+        self.rounds += 1;
+        let everyone = self.rounds.is_multiple_of(16);
+        let mut moved = Vec::new();
+        for (agent, epochs) in &self.epochs {
+            let device = principal(*agent).device;
+            for epoch in epochs {
+                let key = (device.clone(), *epoch);
+                if everyone || before.get(&key) != self.committed.get(&key) {
+                    moved.push((*agent, *epoch));
+                }
+            }
+        }
+        moved.into_iter().for_each(|(agent, epoch)| self.send_ack(agent, epoch));
     }
 
     pub(crate) fn id(&self) -> JournalId {
@@ -200,7 +229,7 @@ impl Server {
         let mut told = BTreeSet::new();
         for waiting in std::mem::take(&mut self.waiting) {
             self.fold.apply(waiting.offset, waiting.entry, &mut drop);
-            self.settle(waiting.agent, waiting.epoch, &waiting.records);
+            self.settle(waiting.agent, &waiting.records);
             told.insert((waiting.agent, waiting.epoch));
         }
         self.folded_to = self.journal.next_offset().0;
@@ -213,11 +242,11 @@ impl Server {
             Err(error) if error.is_full() => return Ok(()),
             Err(error) => return broken("J1", format!("server: {error}")),
         }
-        self.sync()
+        self.sync().map(|_| ())
     }
 
-    fn settle(&mut self, agent: usize, epoch: Epoch, records: &[u8]) {
-        self.admission.settle(&principal(agent), &Batch { epoch, count: 0, records });
+    fn settle(&mut self, agent: usize, records: &[u8]) {
+        self.admission.settle(&principal(agent), records.len());
     }
 
     /// D3: what an agent can make the server hold is its credit, or one batch; alarms stand beside it.
