@@ -253,6 +253,10 @@ fn data_sets_are_replayed_as_they_are() {
     let sim = replay("cmapss", &["--file", "train_FD001-1"]);
     let engine = Agent::default().subscribed(&sim, "train_fd001-1", None).until_end();
     assert_eq!((engine.channels["engine"].samples.len(), engine.cycles), (192 * 24, 192));
+    let cycles = &engine.channels["engine"];
+    assert!(cycles.t0_us > 365 * 86_400 * 1_000_000, "a replay begins at its start and not in 1970");
+    assert_eq!((cycles.last_us - cycles.t0_us) % 191, 0, "cycles are one declared period apart");
+    assert!(cycles.last_us > cycles.t0_us && engine.clock_back == 0);
     sim.stop();
 }
 
@@ -379,10 +383,10 @@ impl Agent {
                 (block.channel, block.position, block.t0.0, values(block.samples).map(f32::to_bits).collect())
             }
             SensorUp::Reading { channel, position, t, value } => (channel, position, t.0, vec![value.to_bits()]),
-            SensorUp::Cycle { channel, position, n, row } => {
+            SensorUp::CycleAt { channel, position, n, t, row } => {
                 self.cycles += 1;
                 assert_eq!(u64::from(n), position + 1);
-                (channel, position, 0, values(row).map(f32::to_bits).collect())
+                (channel, position, t.0, values(row).map(f32::to_bits).collect())
             }
             SensorUp::Skipped { channel, from, to } => {
                 let received = self.channels.entry(name(channel)).or_default();
@@ -395,11 +399,11 @@ impl Agent {
                 self.ended = true;
                 return;
             }
-            SensorUp::Offer(_) | SensorUp::Event { .. } => panic!("{message:?}"),
+            SensorUp::Offer(_) | SensorUp::Event { .. } | SensorUp::Cycle { .. } => panic!("{message:?}"),
         };
         let received = self.channels.entry(name(channel)).or_default();
         assert_eq!(position, received.position, "no hole and no doubling in {}", name(channel));
-        let is_cycle = matches!(message, SensorUp::Cycle { .. });
+        let is_cycle = matches!(message, SensorUp::CycleAt { .. });
         received.position += if is_cycle { 1 } else { bits.len() as u64 };
         if received.samples.is_empty() {
             received.t0_us = t_us;
