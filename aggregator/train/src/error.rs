@@ -18,6 +18,18 @@ pub enum TrainError {
         /// Rows of one sequence.
         length: usize,
     },
+    /// Enough to train on, too little to calibrate on or to test with.
+    #[error("train: {found} healthy sequences of {length} rows are kept for {part}; at least {needed} are needed")]
+    HeldOutTooFew {
+        /// Which part.
+        part: &'static str,
+        /// Sequences in it.
+        found: usize,
+        /// Least number.
+        needed: usize,
+        /// Rows of one sequence.
+        length: usize,
+    },
     /// No feature is valid and alive in enough rows.
     #[error("choose features: none is valid and changing in at least {percent} % of the healthy rows")]
     NoFeatures {

@@ -55,8 +55,14 @@ impl Prepared {
         let found = windows(&parts.fit, options.sequence_len, usize::MAX).len();
         let calibration = windows(&parts.calibrate, options.sequence_len, usize::MAX).len();
         let test = windows(&parts.test, options.sequence_len, usize::MAX).len();
-        if found < LEAST_WINDOWS || calibration < LEAST_HELD_OUT || test < LEAST_HELD_OUT {
-            return Err(TrainError::TooFew { found, needed: LEAST_WINDOWS, length: options.sequence_len });
+        let length = options.sequence_len;
+        if found < LEAST_WINDOWS {
+            return Err(TrainError::TooFew { found, needed: LEAST_WINDOWS, length });
+        }
+        for (part, found) in [("calibration", calibration), ("test", test)] {
+            if found < LEAST_HELD_OUT {
+                return Err(TrainError::HeldOutTooFew { part, found, needed: LEAST_HELD_OUT, length });
+            }
         }
         let fit: Vec<usize> = parts.fit.iter().flatten().copied().collect();
         let (mut mean, mut scale, mut range) = (Vec::new(), Vec::new(), Vec::new());
@@ -349,6 +355,13 @@ mod tests {
                 assert!(last.expect("rows") + 1 < *first.expect("rows"), "{parts:?}");
             }
         }
+    }
+
+    #[test]
+    fn a_held_out_part_that_is_too_short_is_named_and_not_the_training_part() {
+        let short = TrainOptions { sequence_len: 16, ..TrainOptions::default() };
+        let error = Prepared::new(&dataset(), &short).expect_err("the held-out parts hold few sequences of 16");
+        assert!(matches!(error, TrainError::HeldOutTooFew { part: "calibration" | "test", .. }), "{error}");
     }
 
     #[test]

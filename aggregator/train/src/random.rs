@@ -25,6 +25,11 @@ impl Random {
         (self.next() >> 40) as f32 / 8_388_608.0 - 1.0
     }
 
+    /// Around 0 with unit variance; never beyond 3.
+    pub(crate) fn normal(&mut self) -> f32 {
+        self.symmetric() + self.symmetric() + self.symmetric()
+    }
+
     /// Below `bound`, which is at least 1.
     pub(crate) fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize

@@ -1,0 +1,170 @@
+//! Trains heads that say how long a machine has left, with an interval: machines that ran to failure in, one artifact out.
+//!
+//! Whole machines are kept from each member of the ensemble in turn, so that its word on them is a fair one (grouped
+//! cross-validation). What these words are wrong by decides two things: whether the network leads, or the linear head, or the
+//! mean, each only if it beats the simpler one; and how wide the interval is (split conformal, per band of the estimate).
+//! Nothing is fitted on any other machine: no test row comes near this module.
+
+mod bank;
+mod export;
+mod interval;
+mod members;
+mod points;
+mod ridge;
+
+use kilter_types::{Digest, GroupKind, KernelId};
+
+pub use bank::Bank;
+pub(crate) use points::moments;
+
+use crate::{Feature, TrainError};
+
+/// Machines that ran until something known: the rows of each, and what was left after each row.
+#[derive(Clone, Debug)]
+pub struct LifeDataset {
+    /// What the rows are computed from.
+    pub group: GroupKind,
+    /// The columns of a row, in order.
+    pub features: Vec<Feature>,
+    /// Columns that say where the machine works rather than how it is.
+    pub settings: Vec<usize>,
+    /// The machines.
+    pub machines: Vec<Life>,
+}
+
+/// One machine.
+#[derive(Clone, Debug, Default)]
+pub struct Life {
+    /// Row-major values, one per feature; all finite.
+    pub rows: Vec<f32>,
+    /// What is left after each row, in the unit of [`LifeOptions::cap`].
+    pub left: Vec<f32>,
+    /// How often the machine counts in training beyond once: a population with few machines is rehearsed more.
+    pub extra: usize,
+}
+
+/// Everything but the data that decides the result.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LifeOptions {
+    /// All random choices follow from it (P2).
+    pub seed: u64,
+    /// More than this is not told apart.
+    pub cap: f32,
+    /// Hours per unit of the cap, for the artifact.
+    pub hours_per_unit: f32,
+    /// What the head sees.
+    pub bank: Bank,
+    /// Hidden units of the one or two layers; multiples of 8 up to 64.
+    pub hidden: Vec<usize>,
+    /// Members of the ensemble, 2 to 8; each sees all machines but its share.
+    pub members: usize,
+    /// Steps per member.
+    pub steps: usize,
+    /// Rows per step.
+    pub batch: usize,
+    /// Step size at the start; it falls along a cosine.
+    pub learning_rate: f64,
+    /// Noise added to training rows, in scales.
+    pub noise: f32,
+    /// Share of machines that the interval is to cover.
+    pub coverage: f64,
+    /// Rows before the first word.
+    pub least_rows: usize,
+    /// Must a head beat the simpler one? Off, the network is exported whatever it is worth.
+    pub must_win: bool,
+}
+
+impl Default for LifeOptions {
+    fn default() -> Self {
+        Self {
+            seed: 1,
+            cap: 125.0,
+            hours_per_unit: 1.0,
+            bank: Bank { smoothing: vec![0.2, 0.05, 0.0], age_scale: 0.005 },
+            hidden: vec![32, 32],
+            members: 5,
+            steps: 3_000,
+            batch: 256,
+            learning_rate: 6e-3,
+            noise: 0.0,
+            coverage: 0.9,
+            least_rows: 1,
+            must_win: true,
+        }
+    }
+}
+
+/// Which head won.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Head {
+    /// The mean of what was left.
+    Constant,
+    /// One linear layer.
+    Linear,
+    /// The ensemble of networks.
+    Network,
+}
+
+impl Head {
+    /// Its word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Constant => "constant",
+            Self::Linear => "linear",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// A trained head.
+#[derive(Clone, Debug)]
+pub struct LifeModel {
+    /// The bytes that `kilter_infer::Artifact` parses.
+    pub artifact: Vec<u8>,
+    /// SHA-256 of them.
+    pub digest: Digest,
+    /// Which arithmetic scores them.
+    pub kernel: KernelId,
+    /// Which head it holds.
+    pub head: Head,
+    /// Numbers that were fitted in that head.
+    pub parameters: usize,
+    /// Root mean squared error of each candidate on machines it did not see, all rows, capped.
+    pub held_out: Vec<(Head, f64)>,
+    /// Largest difference between kernel and Burn, relative to max(1, |y|) (P3); 0 without a network.
+    pub parity: f64,
+}
+
+/// Trains the candidates, chooses by machines they did not see, exports the winner.
+pub fn train_life(
+    dataset: &LifeDataset,
+    options: &LifeOptions,
+    progress: &mut dyn FnMut(usize, usize, f32),
+) -> Result<LifeModel, TrainError> {
+    check(dataset, options)?;
+    let prepared = members::Prepared::new(dataset, options)?;
+    let trained = members::train(&prepared, options, progress)?;
+    export::export(dataset, &prepared, &trained, options)
+}
+
+fn check(dataset: &LifeDataset, options: &LifeOptions) -> Result<(), TrainError> {
+    let width = dataset.features.len();
+    let option = |good: bool, name| if good { Ok(()) } else { Err(TrainError::Option(name)) };
+    option((2..=8).contains(&options.members), "members")?;
+    option(options.hidden.len() <= 2 && options.hidden.iter().all(|h| h % 8 == 0 && (8..=64).contains(h)), "hidden")?;
+    option((1..=8).contains(&options.bank.smoothing.len()), "smoothing")?;
+    option(options.cap > 0.0 && options.steps > 0 && options.batch > 0, "cap, steps or batch")?;
+    option((1..=64).contains(&options.least_rows), "least_rows")?;
+    if !(1..=64).contains(&width) || dataset.machines.len() < options.members {
+        return Err(TrainError::Dataset("there must be 1 to 64 columns and a machine per member"));
+    }
+    for life in &dataset.machines {
+        if life.rows.len() != life.left.len() * width {
+            return Err(TrainError::Dataset("the columns differ in length"));
+        }
+        if life.rows.iter().chain(&life.left).any(|value| !value.is_finite()) {
+            return Err(TrainError::Dataset("a value is not finite"));
+        }
+    }
+    Ok(())
+}
