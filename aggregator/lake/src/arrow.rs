@@ -68,29 +68,35 @@ pub(crate) fn read_file(table: TableName, path: &Path, into: &mut Rows) -> Resul
     let partition = partition_of(path);
     let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(path)?)?.build()?;
     for batch in reader {
-        let batch = batch?;
-        let len = batch.num_rows();
-        let mut failed = None;
-        let part = Rows::from_columns(table, len, |name| match (name, batch.column_by_name(name)) {
-            (_, Some(array)) => values(array).inspect_err(|error| failed = Some(format!("{name}: {error}"))).ok(),
-            ("day", None) => partition.get("day").map(|day| {
-                let mut texts = Texts::default();
-                (0..len).for_each(|_| texts.push(Some(day)));
-                Values::Text(texts)
-            }),
-            ("bucket", None) => Some(Values::Int32(vec![partition.get("bucket")?.parse().ok(); len])),
-            (_, None) => None,
-        });
-        if let Some(failed) = failed {
-            return Err(format!("read {}: {failed}", path.display()).into());
-        }
-        into.extend(&part);
+        let part = with_partition(table, &batch?, &partition);
+        into.extend(&part.map_err(|failed| format!("read {}: {failed}", path.display()))?);
     }
     Ok(())
 }
 
+/// A batch that has all of the table's columns as rows.
+pub(crate) fn rows(table: TableName, batch: &RecordBatch) -> Result<Rows, String> {
+    with_partition(table, batch, &BTreeMap::new())
+}
+
+fn with_partition(table: TableName, batch: &RecordBatch, partition: &BTreeMap<String, String>) -> Result<Rows, String> {
+    let len = batch.num_rows();
+    let mut failed = None;
+    let rows = Rows::from_columns(table, len, |name| match (name, batch.column_by_name(name)) {
+        (_, Some(array)) => values(array).inspect_err(|error| failed = Some(format!("{name}: {error}"))).ok(),
+        ("day", None) => partition.get("day").map(|day| {
+            let mut texts = Texts::default();
+            (0..len).for_each(|_| texts.push(Some(day)));
+            Values::Text(texts)
+        }),
+        ("bucket", None) => Some(Values::Int32(vec![partition.get("bucket")?.parse().ok(); len])),
+        (_, None) => None,
+    });
+    failed.map_or(Ok(rows), Err)
+}
+
 /// The `name=value` parts of a path.
-fn partition_of(path: &Path) -> BTreeMap<String, String> {
+pub(crate) fn partition_of(path: &Path) -> BTreeMap<String, String> {
     let parts = path.iter().filter_map(|part| part.to_str()?.split_once('='));
     parts.map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
 }

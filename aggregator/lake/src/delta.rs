@@ -5,39 +5,39 @@
 //! version: offset }`. After an error nobody can know whether the entry stands, so the log is read again and decides.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
+use deltalake::DeltaTableError;
+use deltalake::arrow::record_batch::RecordBatch;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, Transaction};
-use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
+use deltalake::kernel::{Action, Add, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
-use deltalake::parquet::file::properties::WriterProperties;
+use deltalake::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::writer::{DeltaWriter, RecordBatchWriter};
-use deltalake::{DeltaTableError, ensure_table_uri};
 use kilter_types::JournalId;
+use serde_json::Value;
 
-use crate::durable::{DurableStore, sync_folder};
+use crate::durable::sync_folder;
+use crate::place::Stores;
 use crate::table::new_rows;
-use crate::{Appended, DataFile, Gate, LakeError, Offset, Rows, Snapshot, Table, TableName, arrow};
+use crate::{Appended, DataFile, Gate, LakeError, Offset, Place, Rows, Snapshot, Table, TableName, arrow};
 
-/// A table of the lake on local disk. One writer at a time: the lab's lock sees to it.
+/// A table of the lake. One writer at a time: the lab's lock sees to it.
 pub struct DeltaTable {
-    name: TableName,
-    folder: PathBuf,
-    store: Arc<DurableStore>,
-    inner: deltalake::DeltaTable,
+    pub(crate) name: TableName,
+    pub(crate) stores: Stores,
+    pub(crate) inner: deltalake::DeltaTable,
     shard: u32,
     journal_id: JournalId,
     committed: Option<u64>,
-    /// An append failed and it is not known whether its commit stands.
+    /// A commit failed and it is not known whether it stands.
     doubtful: bool,
 }
 
 impl DeltaTable {
-    /// Opens the table under `lake`, creating it and adding columns that it lacks, for the offsets of one journal.
+    /// Opens the table in the folder `lake`: [`DeltaTable::open_in`].
     pub async fn open(
         lake: &Path,
         name: TableName,
@@ -45,72 +45,67 @@ impl DeltaTable {
         journal_id: JournalId,
         gate: Gate,
     ) -> Result<Self, LakeError> {
-        let folder = lake.join(name.as_str());
-        let opened = Self::connect(&folder, &gate).map(|(store, log)| (store, deltalake::DeltaTable::new(log)));
-        let failed = |source: DeltaTableError| LakeError::open(name, folder.clone(), source);
-        let (store, inner) = opened.map_err(failed)?;
-        let inner = prepare(name, inner).await.map_err(failed)?;
-        let mut table =
-            Self { name, folder: folder.clone(), store, inner, shard, journal_id, committed: None, doubtful: true };
+        Self::open_in(&Place::Folder { path: lake.to_owned(), gate }, name, shard, journal_id).await
+    }
+
+    /// Opens the table, creating it or adding columns that it lacks, for the offsets of one journal.
+    pub async fn open_in(place: &Place, name: TableName, shard: u32, journal_id: JournalId) -> Result<Self, LakeError> {
+        let failed = |source: DeltaTableError| LakeError::open(name, place.folder(name), source);
+        let stores = place.connect(name).map_err(failed)?;
+        let inner = load_or_create(name, deltalake::DeltaTable::new(stores.log.clone())).await.map_err(failed)?;
+        let mut table = Self { name, stores, inner, shard, journal_id, committed: None, doubtful: true };
         table.settle().await.map_err(failed)?;
         Ok(table)
     }
 
     /// Pins the newest version.
     pub fn snapshot(&self) -> Result<Snapshot, LakeError> {
-        let state = self.inner.snapshot().map_err(|source| self.unreadable(self.version(), source))?;
-        let mut files: Vec<_> = state
-            .log_data()
-            .iter()
-            .map(|file| DataFile {
-                path: self.folder.join(file.object_store_path().as_ref()),
-                bytes: file.size().try_into().unwrap_or(0),
-                rows: file.num_records().and_then(|rows| rows.try_into().ok()),
-            })
-            .collect();
-        files.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(Snapshot { table: self.name, version: self.version(), offset: self.committed(), files })
+        self.pinned(&self.inner, self.committed())
     }
 
     /// Pins a past version (L3).
     pub async fn snapshot_as_of(&self, version: u64) -> Result<Snapshot, LakeError> {
+        let failed = |source| self.unreadable(version, source);
         let mut past = deltalake::DeltaTable::new(self.inner.log_store());
-        past.load_version(version).await.map_err(|source| self.unreadable(version, source))?;
-        let state = past.snapshot().map_err(|source| self.unreadable(version, source))?;
-        let offset = state
-            .transaction_version(past.log_store().as_ref(), self.app_id())
-            .await
-            .map_err(|source| self.unreadable(version, source))?;
-        let past = Self {
-            name: self.name,
-            folder: self.folder.clone(),
-            store: self.store.clone(),
-            inner: past,
-            shard: self.shard,
-            journal_id: self.journal_id,
-            committed: offset.map(|bits| bits as u64),
-            doubtful: false,
-        };
-        past.snapshot()
+        past.load_version(version).await.map_err(failed)?;
+        let state = past.snapshot().map_err(failed)?;
+        let bits = state.transaction_version(past.log_store().as_ref(), self.app_id()).await.map_err(failed)?;
+        self.pinned(&past, bits.map(|bits| self.offset(bits as u64)))
     }
 
-    fn connect(folder: &Path, gate: &Gate) -> Result<(Arc<DurableStore>, LogStoreRef), DeltaTableError> {
-        let path = folder.to_str().ok_or_else(|| DeltaTableError::generic("the folder's name is not UTF-8"))?;
-        let url = ensure_table_uri(path)?;
-        if let Some(parent) = folder.parent() {
-            sync_folder(parent)?;
+    /// Makes sure that the snapshot's files lie where it says. On a local disk they do; those of a bucket are fetched once.
+    pub async fn fetch(&self, snapshot: &Snapshot) -> Result<(), LakeError> {
+        for file in &snapshot.files {
+            let fetched = self.stores.fetch(&file.path).await;
+            fetched.map_err(|source| self.unreadable(snapshot.version, source))?;
         }
-        let store = Arc::new(DurableStore::new(Some(folder), gate.clone())?);
-        let root = Arc::new(DurableStore::new(None, gate.clone())?);
-        let log = default_logstore(store.clone(), root, &url, &StorageConfig::default());
-        Ok((store, log))
+        Ok(())
+    }
+
+    fn pinned(&self, table: &deltalake::DeltaTable, offset: Option<Offset>) -> Result<Snapshot, LakeError> {
+        let version = table.version().unwrap_or(0);
+        let state = table.snapshot().map_err(|source| self.unreadable(version, source))?;
+        let mut files: Vec<_> = state
+            .log_data()
+            .iter()
+            .map(|file| DataFile {
+                path: self.stores.folder.join(file.object_store_path().as_ref()),
+                bytes: file.size().try_into().unwrap_or(0),
+                rows: file.num_records().and_then(|rows| rows.try_into().ok()),
+                stats: file.stats(),
+            })
+            .collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(Snapshot { table: self.name, version, offset, files })
     }
 
     /// Reads from the log what is committed, and makes sure that what is read is durable: a process may have died between
     /// linking a log entry and fsyncing its folder.
-    async fn settle(&mut self) -> Result<(), DeltaTableError> {
+    pub(crate) async fn settle(&mut self) -> Result<(), DeltaTableError> {
         self.inner.update_state().await?;
-        sync_folder(&self.folder.join("_delta_log"))?;
+        if self.stores.local.is_some() {
+            sync_folder(&self.stores.folder.join("_delta_log"))?;
+        }
         let log = self.inner.log_store();
         let bits = self.inner.snapshot()?.transaction_version(log.as_ref(), self.app_id()).await?;
         self.committed = bits.map(|bits| bits as u64);
@@ -118,40 +113,107 @@ impl DeltaTable {
         Ok(())
     }
 
-    async fn commit(&mut self, rows: &Rows, offset: u64) -> Result<(), DeltaTableError> {
-        let properties = WriterProperties::builder()
-            .set_created_by(concat!("kilter ", env!("CARGO_PKG_VERSION")).to_owned())
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-            .build();
-        let mut writer = RecordBatchWriter::for_table(&self.inner)?.with_writer_properties(properties);
-        let batch = arrow::batch(rows, writer.arrow_schema())?;
+    /// Writes one batch of the table's own schema into files of its partitions.
+    pub(crate) async fn write(
+        &mut self,
+        batch: impl FnOnce(&RecordBatchWriter) -> Result<RecordBatch, DeltaTableError>,
+        properties: WriterPropertiesBuilder,
+    ) -> Result<Vec<Add>, DeltaTableError> {
+        let mut writer = RecordBatchWriter::for_table(&self.inner)?.with_writer_properties(properties.build());
+        let batch = batch(&writer)?;
         writer.write(batch).await?;
-        let files = writer.flush().await?;
+        let mut files = writer.flush().await?;
+        if let Some(store) = &self.stores.local {
+            for file in &mut files {
+                if let Some(digest) = store.digest_of(&file.path) {
+                    file.tags.get_or_insert_default().insert(DIGEST_TAG.into(), Some(digest.to_string()));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    /// One log entry.
+    pub(crate) async fn enter(
+        &mut self,
+        actions: Vec<Action>,
+        transaction: Option<Transaction>,
+        operation: DeltaOperation,
+        note: Value,
+    ) -> Result<(), DeltaTableError> {
+        let mut properties = CommitProperties::default()
+            .with_metadata(HashMap::from([("kilter".to_owned(), note)]))
+            // One committer: a version that is there already is not a conflict to be solved but an error.
+            .with_max_retries(0)
+            // What a model card names must stay readable (L3).
+            .with_cleanup_expired_logs(Some(false));
+        if let Some(transaction) = transaction {
+            properties = properties.with_application_transaction(transaction);
+        }
+        let commit = CommitBuilder::from(properties).with_actions(actions);
+        commit.build(Some(self.inner.snapshot()?), self.inner.log_store(), operation).await?;
+        self.inner.update_state().await
+    }
+
+    async fn commit(&mut self, rows: &Rows, offset: u64) -> Result<(), DeltaTableError> {
+        let files = self.write(|writer| Ok(arrow::batch(rows, writer.arrow_schema())?), parquet(1)?).await?;
         let transaction = Transaction::new(self.app_id(), offset as i64);
-        let commit = CommitBuilder::from(
-            CommitProperties::default()
-                .with_application_transaction(transaction)
-                .with_metadata(HashMap::from([("kilter".to_owned(), env!("CARGO_PKG_VERSION").into())]))
-                // One committer: a version that is there already is not a conflict to be solved but an error.
-                .with_max_retries(0)
-                // What a model card names must stay readable (L3).
-                .with_cleanup_expired_logs(Some(false)),
-        )
-        .with_actions(files.into_iter().map(Action::Add).collect());
         let operation = DeltaOperation::Write {
             mode: SaveMode::Append,
             partition_by: Some(PARTITION_COLUMNS.map(str::to_owned).to_vec()),
             predicate: None,
         };
-        commit.build(Some(self.inner.snapshot()?), self.inner.log_store(), operation).await?;
-        self.inner.update_state().await
+        let actions = files.into_iter().map(Action::Add).collect();
+        self.enter(actions, Some(transaction), operation, env!("CARGO_PKG_VERSION").into()).await
+    }
+
+    /// Before a commit other than an append: the version that stands now. [`DeltaTable::conclude`] comes after it.
+    pub(crate) async fn prepare(&mut self) -> Result<u64, LakeError> {
+        if self.doubtful {
+            self.settle().await.map_err(|source| self.failed(source))?;
+        }
+        self.begin();
+        self.doubtful = true;
+        Ok(self.version())
+    }
+
+    /// After an error the log decides whether the commit stands; if it does not, its files are taken back.
+    pub(crate) async fn conclude<T>(&mut self, before: u64, done: Result<T, DeltaTableError>) -> Result<T, LakeError> {
+        if done.is_err() {
+            self.settle().await.map_err(|source| self.failed(source))?;
+            if self.version() == before {
+                self.take_back();
+            }
+        }
+        self.doubtful = false;
+        done.map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: DeltaTableError) -> LakeError {
+        LakeError::append(self.name, self.stores.folder.clone(), source)
+    }
+
+    fn begin(&self) {
+        if let Some(store) = &self.stores.local {
+            store.begin();
+        }
+    }
+
+    fn take_back(&self) {
+        if let Some(store) = &self.stores.local {
+            store.take_back();
+        }
     }
 
     fn app_id(&self) -> String {
-        format!("kilter/{}/{:016x}", self.shard, self.journal_id.0)
+        app_id(self.shard, self.journal_id)
     }
 
-    fn unreadable(&self, version: u64, source: DeltaTableError) -> LakeError {
+    fn offset(&self, offset: u64) -> Offset {
+        Offset { shard: self.shard, journal_id: self.journal_id, offset }
+    }
+
+    pub(crate) fn unreadable(&self, version: u64, source: DeltaTableError) -> LakeError {
         LakeError::Read { table: self.name, version, source: source.into() }
     }
 }
@@ -166,22 +228,22 @@ impl Table for DeltaTable {
             return Err(LakeError::WrongJournal { table: self.name });
         }
         if self.doubtful {
-            self.settle().await.map_err(|source| LakeError::append(self.name, self.folder.clone(), source))?;
+            self.settle().await.map_err(|source| self.failed(source))?;
         }
         let Some(new) = new_rows(self.name, rows, offset, self.committed)? else {
             return Ok(Appended::Unchanged);
         };
-        self.store.begin();
+        self.begin();
         self.doubtful = true;
         let committed = self.commit(&new, offset.offset).await;
         // The log decides, also where the entry stands and only what came after it failed.
         if let Err(source) = committed {
             let settled = self.settle().await;
             if settled.is_ok() && self.committed != Some(offset.offset) {
-                self.store.take_back();
-                return Err(LakeError::append(self.name, self.folder.clone(), source));
+                self.take_back();
+                return Err(self.failed(source));
             }
-            settled.map_err(|source| LakeError::append(self.name, self.folder.clone(), source))?;
+            settled.map_err(|source| self.failed(source))?;
         }
         self.committed = Some(offset.offset);
         self.doubtful = false;
@@ -189,7 +251,7 @@ impl Table for DeltaTable {
     }
 
     fn committed(&self) -> Option<Offset> {
-        self.committed.map(|offset| Offset { shard: self.shard, journal_id: self.journal_id, offset })
+        self.committed.map(|offset| self.offset(offset))
     }
 
     fn version(&self) -> u64 {
@@ -198,6 +260,7 @@ impl Table for DeltaTable {
 
     async fn read_as_of(&self, version: u64) -> Result<Rows, LakeError> {
         let snapshot = self.snapshot_as_of(version).await?;
+        self.fetch(&snapshot).await?;
         let table = self.name;
         let read = tokio::task::spawn_blocking(move || {
             let mut rows = Rows::new(table);
@@ -208,8 +271,23 @@ impl Table for DeltaTable {
     }
 }
 
+/// The name under which the log keeps a journal's offset.
+pub(crate) fn app_id(shard: u32, journal_id: JournalId) -> String {
+    format!("kilter/{shard}/{:016x}", journal_id.0)
+}
+
+/// How files are written.
+pub(crate) fn parquet(zstd_level: i32) -> Result<WriterPropertiesBuilder, DeltaTableError> {
+    Ok(WriterProperties::builder()
+        .set_created_by(concat!("kilter ", env!("CARGO_PKG_VERSION")).to_owned())
+        .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level)?)))
+}
+
 /// Loads the table, or creates it; adds columns that this build writes and an older one did not.
-async fn prepare(name: TableName, mut table: deltalake::DeltaTable) -> Result<deltalake::DeltaTable, DeltaTableError> {
+async fn load_or_create(
+    name: TableName,
+    mut table: deltalake::DeltaTable,
+) -> Result<deltalake::DeltaTable, DeltaTableError> {
     let fields: Vec<_> = name.columns().map(arrow::delta_field).collect();
     if !table.verify_deltatable_existence().await? {
         return CreateBuilder::new()
@@ -226,4 +304,7 @@ async fn prepare(name: TableName, mut table: deltalake::DeltaTable) -> Result<de
     if missing.is_empty() { Ok(table) } else { table.add_columns().with_fields(missing).await }
 }
 
-const PARTITION_COLUMNS: [&str; 2] = ["day", "bucket"];
+/// Under it the log keeps a file's SHA-256.
+pub(crate) const DIGEST_TAG: &str = "kilter.sha256";
+
+pub(crate) const PARTITION_COLUMNS: [&str; 2] = ["day", "bucket"];

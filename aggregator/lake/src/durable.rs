@@ -23,12 +23,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::stream::BoxStream;
+use kilter_types::Digest;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMode,
     PutMultipartOptions, PutOptions, PutPayload, PutResult, RenameOptions, Result, UploadPart,
 };
+use sha2::{Digest as _, Sha256};
 
 /// A step of writing a file durably.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,9 +62,11 @@ pub(crate) fn sync_folder(path: &FsPath) -> io::Result<()> {
 pub(crate) struct DurableStore {
     inner: LocalFileSystem,
     gate: Gate,
-    /// Files published since [`DurableStore::begin`].
-    published: Arc<Mutex<Vec<PathBuf>>>,
+    /// Files published since [`DurableStore::begin`], with their SHA-256.
+    published: Published,
 }
+
+type Published = Arc<Mutex<Vec<(PathBuf, Digest)>>>;
 
 impl DurableStore {
     /// The store of this folder, or of the whole file system.
@@ -82,12 +86,19 @@ impl DurableStore {
     /// Removes the data files published since [`DurableStore::begin`]: their commit failed, and on a full disk they would stay
     /// in the way of the next try.
     pub(crate) fn take_back(&self) {
-        for path in self.published.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        for (path, _) in self.published.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             if path.extension().is_some_and(|extension| extension == "parquet") {
                 // What can't be removed is an unreferenced file: no reader sees it.
                 let _ = std::fs::remove_file(path);
             }
         }
+    }
+
+    /// The SHA-256 of a file published since [`DurableStore::begin`], by its path in the table.
+    pub(crate) fn digest_of(&self, location: &str) -> Option<Digest> {
+        let path = self.inner.path_to_filesystem(&Path::parse(location).ok()?).ok()?;
+        let published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.iter().rev().find(|(known, _)| *known == path).map(|(_, digest)| *digest)
     }
 
     fn staging(path: &FsPath) -> PathBuf {
@@ -109,14 +120,19 @@ impl ObjectStore for DurableStore {
                 prepare_folder(&path)?;
                 gate(Step::Write, &path)?;
                 let mut file = File::create_new(&staging)?;
-                payload.iter().try_for_each(|part| file.write_all(part))?;
+                let mut hash = Sha256::new();
+                payload.iter().try_for_each(|part| {
+                    hash.update(part);
+                    file.write_all(part)
+                })?;
                 gate(Step::SyncFile, &path)?;
                 file.sync_all()?;
-                publish(&staging, &path, &opts.mode, &gate)
+                publish(&staging, &path, &opts.mode, &gate)?;
+                Ok(Digest(hash.finalize().into()))
             };
             let done = put();
             match done {
-                Ok(()) => published.lock().unwrap_or_else(PoisonError::into_inner).push(path),
+                Ok(digest) => published.lock().unwrap_or_else(PoisonError::into_inner).push((path, digest)),
                 Err(error) => {
                     let _ = std::fs::remove_file(&staging);
                     return Err(told(&path, error));
@@ -137,7 +153,8 @@ impl ObjectStore for DurableStore {
                 File::create_new(&staging)
             };
             let file = Arc::new(create().map_err(|error| told(&path, error))?);
-            let upload = Upload { file, staging, path, written_bytes: 0, done: false, gate, published };
+            let (hash, written_bytes) = (Sha256::new(), 0);
+            let upload = Upload { file, staging, path, hash, written_bytes, done: false, gate, published };
             Ok(Box::new(upload) as Box<dyn MultipartUpload>)
         })
         .await
@@ -200,16 +217,19 @@ struct Upload {
     file: Arc<File>,
     staging: PathBuf,
     path: PathBuf,
+    hash: Sha256,
     written_bytes: u64,
     done: bool,
     gate: Gate,
-    published: Arc<Mutex<Vec<PathBuf>>>,
+    published: Published,
 }
 
 #[async_trait::async_trait]
 impl MultipartUpload for Upload {
     fn put_part(&mut self, data: PutPayload) -> UploadPart {
         let (file, path, gate) = (self.file.clone(), self.path.clone(), self.gate.clone());
+        // Parts are handed over in order, though they may be written in any.
+        data.iter().for_each(|part| self.hash.update(part));
         let mut at = self.written_bytes;
         self.written_bytes += data.content_length() as u64;
         blocking(move || {
@@ -240,7 +260,8 @@ impl MultipartUpload for Upload {
         })
         .await?;
         self.done = true;
-        self.published.lock().unwrap_or_else(PoisonError::into_inner).push(self.path.clone());
+        let digest = Digest(self.hash.finalize_reset().into());
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).push((self.path.clone(), digest));
         Ok(PutResult { e_tag: None, version: None })
     }
 

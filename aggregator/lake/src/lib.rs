@@ -6,23 +6,37 @@
 //! contract tests. No Arrow type crosses this crate's border: what goes out is [`Rows`] and, for `kilter-history`, a
 //! [`Snapshot`] that names the files of one version.
 //!
-//! Limits: one committer per table (the lab holds a lock on its folder); local disk only; files are not compacted yet.
+//! Besides appending, a table is compacted, vacuumed and cleared of what a person wants erased; each is one commit by the same
+//! committer. A lake lies in a folder or behind an object store ([`Place`]).
+//!
+//! Limits: one committer per table (the lab holds a lock on its folder).
 
 mod arrow;
+mod check;
 mod column;
 mod delta;
 mod durable;
 mod error;
+mod log;
+mod maintain;
 mod memory;
+mod place;
+mod ranges;
 mod rows;
 mod schema;
+mod stats;
 mod table;
 
+pub use check::{Checked, Damage, Report};
 pub use column::{Blobs, Column, ColumnKind, Lists, Texts, Values};
 pub use delta::DeltaTable;
 pub use durable::{Gate, Step, open_gate};
 pub use error::LakeError;
+pub use maintain::{Audit, Compaction, Erased, Rewritten, Subject};
 pub use memory::MemoryTable;
+pub use place::Place;
+pub use ranges::{Ranges, Stream, Streams, collect};
 pub use rows::Rows;
 pub use schema::{BUCKETS, TableName, bucket_of, day_of};
+pub use stats::Bound;
 pub use table::{Appended, DataFile, Offset, Snapshot, Table};

@@ -282,6 +282,18 @@ fn payload(row: &mut RowWriter<'_>, payload: &Payload) {
             let found = EventRow { group: Some(i32::from(spectrum.group)), window, ..EventRow::of("spectrum") };
             event(row, &found, payload);
         }
+        Payload::Clip(clip) => {
+            row.bits("clip", clip.id);
+            row.text("cause", json(&clip.cause).as_str());
+            row.text("channel", clip.channel.as_str());
+            row.text("unit", word(&clip.unit).as_str());
+            row.float32("rate_hz", clip.rate.0);
+            row.bits("position", clip.position);
+            row.int64("t0_us", clip.t0.0);
+            row.int32("part", i32::from(clip.part));
+            row.int32("parts", i32::from(clip.parts));
+            row.bytes("samples", &clip.samples);
+        }
     }
 }
 

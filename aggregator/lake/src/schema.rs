@@ -24,11 +24,13 @@ pub enum TableName {
     Gaps,
     /// What could not be read.
     Quarantine,
+    /// Parts of raw clips.
+    Clips,
 }
 
 impl TableName {
     /// Every table.
-    pub const ALL: [Self; 5] = [Self::Features, Self::Scores, Self::Events, Self::Gaps, Self::Quarantine];
+    pub const ALL: [Self; 6] = [Self::Features, Self::Scores, Self::Events, Self::Gaps, Self::Quarantine, Self::Clips];
 
     /// The table that records of this class go to.
     pub fn of(class: Class) -> Self {
@@ -36,7 +38,8 @@ impl TableName {
             Class::Feature => Self::Features,
             Class::Score => Self::Scores,
             Class::Gap => Self::Gaps,
-            Class::Alarm | Class::Event | Class::Report | Class::State | Class::Spectrum | Class::Clip => Self::Events,
+            Class::Clip => Self::Clips,
+            Class::Alarm | Class::Event | Class::Report | Class::State | Class::Spectrum => Self::Events,
         }
     }
 
@@ -48,6 +51,7 @@ impl TableName {
             Self::Events => "events",
             Self::Gaps => "gaps",
             Self::Quarantine => "quarantine",
+            Self::Clips => "clips",
         }
     }
 
@@ -58,6 +62,7 @@ impl TableName {
             Self::Scores => SCORES,
             Self::Events => EVENTS,
             Self::Gaps => GAPS,
+            Self::Clips => CLIPS,
             Self::Quarantine => return QUARANTINE.iter().chain(&[]).chain(PARTITIONS).copied(),
         };
         COMMON.iter().chain(own).chain(PARTITIONS).copied()
@@ -178,6 +183,19 @@ const GAPS: &[Column] = &[
     column("first_seq", ColumnKind::Int64),
     column("last_seq", ColumnKind::Int64),
     column("reason", ColumnKind::Text),
+];
+
+const CLIPS: &[Column] = &[
+    column("clip", ColumnKind::Int64),
+    column("cause", ColumnKind::Text),
+    column("channel", ColumnKind::Text),
+    column("unit", ColumnKind::Text),
+    column("rate_hz", ColumnKind::Float32),
+    column("position", ColumnKind::Int64),
+    column("t0_us", ColumnKind::Int64),
+    column("part", ColumnKind::Int32),
+    column("parts", ColumnKind::Int32),
+    column("samples", ColumnKind::Bytes),
 ];
 
 const QUARANTINE: &[Column] = &[

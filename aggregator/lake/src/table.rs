@@ -75,6 +75,8 @@ pub struct DataFile {
     pub bytes: u64,
     /// Its rows, where the log tells.
     pub rows: Option<u64>,
+    /// What the log knows of its columns: JSON with the least and the greatest value of each.
+    pub stats: Option<String>,
 }
 
 /// Checks what every implementation asks of an append, and says which rows are new.

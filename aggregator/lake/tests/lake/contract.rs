@@ -1,10 +1,14 @@
 //! What every table promises, asked of the Delta table and of its model alike.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use crate::sample::{feature_rows, gap_rows, keys};
-use kilter_lake::{Appended, DeltaTable, LakeError, MemoryTable, Offset, Rows, Table, TableName, open_gate};
+use kilter_lake::{
+    Appended, Compaction, DeltaTable, LakeError, MemoryTable, Offset, Place, Rows, Table, TableName, open_gate,
+};
 use kilter_types::JournalId;
+use object_store::memory::InMemory;
 
 const JOURNAL: JournalId = JournalId(7);
 
@@ -21,10 +25,54 @@ async fn read(table: &impl Table) -> Rows {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn l1_both_tables_keep_the_contract() {
+async fn l1_all_tables_keep_the_contract() {
     let folder = tempfile::tempdir().expect("a folder");
     contract(delta(folder.path(), TableName::Features, JOURNAL).await).await;
     contract(MemoryTable::new(TableName::Features, 0, JOURNAL)).await;
+    contract(in_bucket(&bucket(folder.path()), JOURNAL).await).await;
+}
+
+/// A bucket in memory: it refuses to create what exists, which is all that a commit asks of it.
+fn bucket(cache: &Path) -> Place {
+    let (store, url) = (Arc::new(InMemory::new()), "memory://".to_owned());
+    Place::Bucket { store, url, prefix: "plant/lake".into(), cache: cache.join("cache") }
+}
+
+async fn in_bucket(place: &Place, journal_id: JournalId) -> DeltaTable {
+    DeltaTable::open_in(place, TableName::Features, 0, journal_id).await.expect("a table in the bucket")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s1_20_a_bucket_holds_what_a_folder_holds_and_its_second_committer_is_refused() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = bucket(folder.path());
+    let mut table = in_bucket(&place, JOURNAL).await;
+    let mut local = delta(folder.path(), TableName::Features, JOURNAL).await;
+    for part in 0..4 {
+        let rows = feature_rows(part * 10..(part + 1) * 10, |i| i);
+        table.append(&rows, upto((part + 1) * 10)).await.expect("an append");
+        local.append(&rows, upto((part + 1) * 10)).await.expect("an append");
+    }
+    assert_eq!(sorted(&read(&table).await), sorted(&read(&local).await));
+    // Opened again, by a reader that has nothing in its cache.
+    drop(table);
+    std::fs::remove_dir_all(folder.path().join("cache")).expect("removed");
+    let mut table = in_bucket(&place, JOURNAL).await;
+    assert_eq!(table.committed(), Some(upto(40)));
+    let snapshot = table.snapshot().expect("a snapshot");
+    assert!(snapshot.files.iter().all(|file| !file.path.exists()));
+    table.fetch(&snapshot).await.expect("fetched");
+    assert!(snapshot.files.iter().all(|file| file.path.exists()));
+    let when = Compaction { least_files: 2, small_bytes: 1 << 20, most_bytes: 1 << 30 };
+    while table.compact(when).await.expect("a compaction").is_some() {}
+    assert_eq!(sorted(&read(&table).await), sorted(&read(&local).await));
+    // Who was overtaken is refused or finds its rows there; nothing is there twice.
+    let mut overtaken = in_bucket(&place, JOURNAL).await;
+    table.append(&feature_rows(40..45, |i| i), upto(45)).await.expect("an append");
+    let second = overtaken.append(&feature_rows(40..45, |i| i), upto(45)).await;
+    assert!(second.is_err() || overtaken.committed() == Some(upto(45)), "{second:?}");
+    let last = in_bucket(&place, JOURNAL).await;
+    assert_eq!((last.version(), read(&last).await.len()), (table.version(), 45));
 }
 
 /// The contract, step by step on one table.

@@ -2,5 +2,8 @@
 
 mod contract;
 mod crash;
+mod evolution;
+mod maintain;
 mod python;
 mod sample;
+mod states;

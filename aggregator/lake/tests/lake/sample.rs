@@ -5,9 +5,10 @@ use std::ops::Range;
 use kilter_fold::{Output, Row};
 use kilter_lake::{Rows, TableName};
 use kilter_types::{
-    Alarm, AlarmSource, AlarmState, Cause, Class, Contribution, DeviceId, Digest, Epoch, Event, Evidence, FeatureId,
-    FeatureRow, FeatureVector, Gap, GapReason, GroupKind, KernelId, Label, Micros, Monotonic, OperatingState, Payload,
-    Point, Quality, Record, Role, RowRef, Rpm, SchemaHash, Score, Severity, Spectrum, Timeline,
+    Alarm, AlarmSource, AlarmState, Cause, Class, Clip, ClipCause, Contribution, DeviceId, Digest, Epoch, Event,
+    Evidence, FeatureId, FeatureRow, FeatureVector, Gap, GapReason, GroupKind, Hertz, KernelId, Label, Micros,
+    Monotonic, Name, OperatingState, Payload, Point, Quality, Record, Role, RowRef, Rpm, SchemaHash, Score, Severity,
+    Spectrum, Timeline, Unit,
 };
 
 /// Feature rows with these seqs, each at the journal offset that `offset` gives; two devices, two days.
@@ -68,8 +69,20 @@ pub(crate) fn one_of_each() -> Vec<(TableName, Rows)> {
         full_scale: 1.5,
         lines: heapless_of(&[1, 2, 65535]),
     });
-    let payloads =
-        [features(0), features(u64::MAX), score, alarm, Payload::Event(label), spectrum, gap()].into_iter().enumerate();
+    let clip = Payload::Clip(Clip {
+        id: u64::MAX,
+        cause: ClipCause::Alarm(5),
+        channel: Name::new("x").expect("a good name"),
+        unit: Unit::G,
+        rate: Hertz(25_600.0),
+        position: 1 << 40,
+        t0: Micros(99),
+        part: 1,
+        parts: 2,
+        samples: heapless_of(&1.5_f32.to_le_bytes()),
+    });
+    let payloads = [features(0), features(u64::MAX), score, alarm, Payload::Event(label), spectrum, gap(), clip];
+    let payloads = payloads.into_iter().enumerate();
     let mut outputs: Vec<_> = payloads.map(|(i, payload)| output(i as u64, i as u64, payload)).collect();
     outputs.push(Output::Quarantine {
         device: DeviceId::new("press-1").expect("a good name"),
