@@ -9,7 +9,9 @@ pub enum HistoryError {
     #[error("answer the query: {0}")]
     Query(String),
     /// The query reaches for files; only the lake's tables can be asked.
-    #[error("answer the query: {0} is not allowed, ask the tables features, scores, events, gaps and quarantine")]
+    #[error(
+        "answer the query: {0} is not allowed, ask the tables features, scores, events, gaps, quarantine and clips"
+    )]
     Forbidden(&'static str),
     /// A table can't be read.
     #[error("read table {table}: {text}")]

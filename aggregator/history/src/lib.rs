@@ -12,11 +12,12 @@ mod frame;
 mod healthy;
 mod plain;
 mod query;
+mod sql;
 mod view;
 
 pub use drift::{FeatureDrift, drift};
 pub use error::HistoryError;
 pub use frame::{Asset, Frame, Frames, Selection, asset_classes, frames};
 pub use healthy::{Exclusions, Interval, Verdict};
-pub use query::{Answer, query};
+pub use query::{Answer, Scanned, query};
 pub use view::View;

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use kilter_lake::DataFile;
 use polars::prelude::{AnyValue, DataFrame};
 use polars::sql::SQLContext;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{HistoryError, View};
+use crate::{HistoryError, View, sql};
 
 /// The answer to a query.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -18,10 +19,29 @@ pub struct Answer {
     pub rows: Vec<Vec<Value>>,
     /// There were more rows than were asked for at most.
     pub truncated: bool,
+    /// What the asker should know, in words.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// How much of the lake was looked at.
+    #[serde(default)]
+    pub scanned: Scanned,
     /// The version of the lake that each table was read at.
     pub lake_version: BTreeMap<String, u64>,
     /// The journal offset at which the tail took over, the least of all tables.
     pub seam_offset: u64,
+}
+
+/// How much of the tables that were asked was looked at.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scanned {
+    /// Files that could hold an answer.
+    pub files: usize,
+    /// Their size; of a file only the columns and row groups that matter are read.
+    pub bytes: u64,
+    /// All files of these tables.
+    pub of_files: usize,
+    /// Their size.
+    pub of_bytes: u64,
 }
 
 /// Answers one SQL statement over these tables with at most `max_rows` rows. Reads files: not for an async thread.
@@ -30,9 +50,22 @@ pub fn query(sql: &str, views: &[View], max_rows: usize) -> Result<Answer, Histo
     if let Some(function) = FORBIDDEN.into_iter().find(|function| lower.contains(function)) {
         return Err(HistoryError::Forbidden(function));
     }
+    let sql = &sql::quoted(sql);
+    let narrowed = sql::bounds(sql);
     let mut context = SQLContext::new();
+    let mut scanned = Scanned::default();
     for view in views {
-        context.register(view.table().as_str(), view.scan()?);
+        let bounds = narrowed.as_ref().filter(|(table, _)| *table == view.table()).map(|(_, bounds)| bounds);
+        let files = view.snapshot.files.iter();
+        let files: Vec<_> = files.filter(|file| bounds.is_none_or(|bounds| bounds.allow(file))).collect();
+        if lower.contains(view.table().as_str()) {
+            let bytes = |file: &DataFile| file.bytes;
+            scanned.files += files.len();
+            scanned.bytes += files.iter().copied().map(bytes).sum::<u64>();
+            scanned.of_files += view.snapshot.files.len();
+            scanned.of_bytes += view.snapshot.files.iter().map(bytes).sum::<u64>();
+        }
+        context.register(view.table().as_str(), view.scan_files(&files)?);
     }
     let said = |error: polars::error::PolarsError| HistoryError::Query(error.to_string());
     // One row more than allowed tells whether there were more.
@@ -52,6 +85,9 @@ pub fn query(sql: &str, views: &[View], max_rows: usize) -> Result<Answer, Histo
         columns: frame.get_column_names().into_iter().map(ToString::to_string).collect(),
         rows,
         truncated,
+        note: truncated
+            .then(|| format!("cut at {max_rows} rows: ask for fewer with LIMIT or WHERE, or count them with GROUP BY")),
+        scanned,
         lake_version: views.iter().map(|view| (view.table().to_string(), view.snapshot.version)).collect(),
         seam_offset: views.iter().map(View::seam).min().unwrap_or(0),
     })

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kilter_lake::{Rows, Snapshot, TableName};
+use kilter_lake::{DataFile, Rows, Snapshot, TableName};
 use polars::prelude::{
     HiveOptions, IntoLazy, LazyFrame, PlRefPath, PolarsResult, ScanArgsParquet, ScanSources, UnionArgs, col, concat,
     lit,
@@ -33,10 +33,15 @@ impl View {
 
     /// The whole table, read when it is collected.
     pub(crate) fn scan(&self) -> Result<LazyFrame, HistoryError> {
+        self.scan_files(&self.snapshot.files.iter().collect::<Vec<_>>())
+    }
+
+    /// The table as far as these of its files hold it, and the tail.
+    pub(crate) fn scan_files(&self, files: &[&DataFile]) -> Result<LazyFrame, HistoryError> {
         let failed = |error| self.unreadable(error);
         let mut parts = Vec::new();
-        if !self.snapshot.files.is_empty() {
-            parts.push(self.files().map_err(failed)?);
+        if !files.is_empty() {
+            parts.push(self.files(files).map_err(failed)?);
         }
         for rows in &self.tail {
             let frame = plain::frame(rows).map_err(failed)?.lazy();
@@ -55,9 +60,9 @@ impl View {
 
     /// Polars takes the first file's schema for all; files written before a column was added lack it. So the table's own schema is
     /// given, and missing columns are filled with nulls.
-    fn files(&self) -> PolarsResult<LazyFrame> {
+    fn files(&self, files: &[&DataFile]) -> PolarsResult<LazyFrame> {
         let table = self.table();
-        let paths = self.snapshot.files.iter().map(|file| PlRefPath::try_from_path(&file.path));
+        let paths = files.iter().map(|file| PlRefPath::try_from_path(&file.path));
         let paths = paths.collect::<PolarsResult<Vec<_>>>()?;
         let args = ScanArgsParquet {
             schema: Some(Arc::new(plain::schema(table, |column| !plain::in_path(column)))),

@@ -1,5 +1,6 @@
 //! The crate's behaviour on real Delta tables: the seam, queries, and frames for training.
 
 mod frame;
+mod prune;
 mod sample;
 mod seam;
