@@ -196,8 +196,9 @@ type Waiting = (u64, Entry, oneshot::Sender<Result<(), NotStored>>);
 
 impl Writer {
     fn run(mut self, mut queue: mpsc::Receiver<Work>) {
+        // What waits on a full disk stays here: its bytes are in the journal's buffer and go to the disk once it takes them.
+        let mut group = Vec::new();
         while let Some(first) = queue.blocking_recv() {
-            let mut group = Vec::new();
             let mut next = Some(first);
             while let Some(work) = next {
                 match work {
@@ -233,6 +234,11 @@ impl Writer {
             return;
         }
         if let Err(error) = self.journal.sync() {
+            if error.is_full() {
+                warn!(%error, waiting = group.len(), "journal waits for room on its disk; alarms use its reserve");
+                self.shared.near_cap.store(true, Ordering::Relaxed);
+                return;
+            }
             error!(%error, "journal failed: nothing more is accepted; restart after mending the disk");
             self.shared.failed.store(true, Ordering::Relaxed);
             for (_, _, done) in group.drain(..) {
