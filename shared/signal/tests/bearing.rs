@@ -7,8 +7,10 @@ use kilter_signal::{
     bearing::{Geometry, Orders},
     bearing_sign,
     demodulate::{self, Beats, Demodulation},
-    diagnose::Diagnosis,
+    diagnose::{self, Diagnosis, Limits},
+    extract::{self, Vibration, VibrationSetup},
     fft::{self, Plan},
+    gear::Mesh,
     spectrum::Amplitudes,
     verdict::{self, Clear},
 };
@@ -151,6 +153,51 @@ fn simulated(kind: Option<FaultKind>, severity: f64, geometry: &(u32, f64, f64),
 
 /// 6205; 6203, whose orders are nearly whole numbers; a roller bearing with many elements.
 const GEOMETRIES: [(u32, f64, f64); 3] = [(9, 7.94, 39.04), (8, 6.747, 28.5), (14, 7.5, 46.0)];
+
+/// What shaft and gear say in each second.
+fn shaft_and_gear(samples: &[f32], rpm: Rpm) -> Vec<Cause> {
+    let plan = Plan::new(12_800, vec![0.0; fft::fast_table_len(12_800)]).expect("supported");
+    let setup = VibrationSetup::new(Hertz(12_800.0)).expect("a rate").with_shaft(rpm);
+    let mut scratch = vec![0.0; extract::scratch_len(12_800)];
+    let mut work = vec![0.0; 2000];
+    let windows = samples.chunks_exact(12_800).map(|window| {
+        let mut out = Vibration::default();
+        let spectra = extract::vibration(window, &setup, &plan, &mut scratch, &mut out).expect("it fits");
+        let mesh = Mesh::read(&spectra.acceleration, rpm.hertz(), 31, &mut work).expect("resolved");
+        let limits = Limits::default();
+        diagnose::shaft_lines(&out, &limits).merge(mesh.diagnose(limits.snr)).cause()
+    });
+    windows.collect()
+}
+
+#[test]
+fn simulated_shaft_and_gear_faults_say_their_own_cause_or_none() {
+    let kinds = [
+        (None, Cause::Unclear),
+        (Some(FaultKind::Unbalance), Cause::Unbalance),
+        (Some(FaultKind::Misalignment), Cause::Misalignment),
+        (Some(FaultKind::Looseness), Cause::Looseness),
+        (Some(FaultKind::Gear), Cause::Gear),
+        (Some(FaultKind::Cavitation), Cause::Unclear),
+        (Some(FaultKind::OuterRace), Cause::Unclear),
+        (Some(FaultKind::InnerRace), Cause::Unclear),
+    ];
+    let mut all = Count::default();
+    for (kind, cause) in kinds {
+        let mut count = Count::default();
+        for seed in 0..6 {
+            let (samples, rpm, _) = simulated(kind, 0.9, &GEOMETRIES[0], seed);
+            count.add(&shaft_and_gear(&samples, rpm), &[cause]);
+        }
+        let word = kind.map_or("healthy", FaultKind::word);
+        println!("{word:14} {} say {}, {} falsely named of {}", count.right, cause.as_str(), count.wrong, count.total);
+        all.wrong += count.wrong;
+        all.right += count.right;
+        all.total += count.total;
+    }
+    assert!(all.wrong * 100 <= all.total, "{} of {}", all.wrong, all.total);
+    assert!(all.right * 100 >= all.total * 80, "{} of {}", all.right, all.total);
+}
 
 #[test]
 fn simulated_machines_without_a_bearing_fault_name_none() {
