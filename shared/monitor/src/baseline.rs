@@ -2,21 +2,38 @@
 //!
 //! Per regime and feature: location and spread. Features that are sizes or ratios are taken as logarithms, so that a machine
 //! twice as loud is as far away as one half as loud. Two thirds of the commissioning windows teach location and spread
-//! (Welford's sums; from the eighth window on a value beyond four spreads counts as four), the last third calibrates the
-//! threshold. After that the location follows slowly, never further than two spreads from where commissioning left it, and
-//! only while the score stays below half the threshold and nothing raises suspicion: a fault is not learned.
+//! (they start from the median of the first three windows and their median deviation; then Welford's sums, in which from the
+//! eighth window on a value beyond four spreads counts as four) and the directions in which features move together
+//! ([`pattern`]); the last third calibrates the threshold.
+//!
+//! **Learning goes on**, slower and slower down to a time constant of [`SLOWEST`] windows, from windows that score below the
+//! threshold and raise no suspicion: location, spread, and the calibration that the threshold follows from. The guard against
+//! learning a fault: the location never leaves the place where commissioning left it by more than two spreads, a spread never by
+//! more than a factor of [`SPREAD_REACH`], the threshold of [`THRESHOLD_REACH`].
 //!
 //! **Score.** `z` is the distance in spreads, clipped to ±8; `e` its exponentially weighted mean (weight 0.4), scaled to unit
-//! variance. The anomaly is the mean of `e²` over the features (a diagonal Mahalanobis distance, 1 for a healthy machine), so
-//! that each feature's contribution is a term of the sum, and the record's contributions plus rest are the anomaly exactly (M2).
+//! variance. The anomaly is the squared distance of `e` by T² along the directions and Q beside them, per feature (about 1
+//! for a healthy machine); each feature's contribution is a term of the sum, and the record's contributions plus rest
+//! are the anomaly exactly (M2). Groups of few features have no directions: for them it is the mean of `e²`.
 //!
 //! **Threshold.** The greatest of: the Wilson-Hilferty quantile at five sigma (one window in 3.5 million) of a scaled chi-square
-//! with the calibration windows' mean and variance; twice the worst smoothed score seen while calibrating; 3.
+//! with the calibration windows' mean and variance; a multiple of the worst smoothed score lately, 2 while commissioning and
+//! 1.5 afterwards; 3.
 
-use kilter_signal::{table::at, temperature};
+mod pattern;
+mod rank;
+mod scale;
+#[cfg(test)]
+mod tests;
+
 use kilter_types::{Contribution, FeatureRef, GroupKind, MAX_CONTRIBUTIONS, MAX_FEATURES, Micros};
 use serde::{Deserialize, Serialize};
 
+use self::{
+    pattern::{Pattern, directions},
+    rank::rank,
+    scale::{counted, scale, spread, wilson_hilferty},
+};
 use crate::{
     config::MAX_REGIMES,
     snapshot::{Reader, RestoreError, Writer},
@@ -24,7 +41,12 @@ use crate::{
 
 /// Values that a baseline of so many features and regimes needs.
 pub(crate) fn floats(features: usize, regimes: u8) -> usize {
-    features * (3 * usize::from(regimes) + 1)
+    features * (rows(features) * usize::from(regimes) + 1)
+}
+
+/// Rows of one value per feature that a regime keeps: location, spread, both as commissioning left them, its directions.
+fn rows(features: usize) -> usize {
+    4 + directions(features)
 }
 
 /// The baselines of one group.
@@ -63,6 +85,9 @@ struct Known {
     square: f32,
     worst: f32,
     threshold: f32,
+    /// The threshold that commissioning left.
+    commissioned: f32,
+    pattern: Pattern,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -155,8 +180,8 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
                     verdict.commissioned = (known.phase == Phase::Ready).then_some((known.from, known.to));
                 }
                 Phase::Ready => {
-                    if window.trusted && distance.anomaly < ADAPT_BELOW * known.threshold {
-                        self.follow(place, &known, window);
+                    if window.trusted && distance.anomaly < known.threshold {
+                        self.follow(place, &mut known, window, distance.anomaly);
                     }
                     verdict.distance = Some(distance);
                 }
@@ -193,6 +218,8 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
             square: 0.0,
             worst: 0.0,
             threshold: 0.0,
+            commissioned: 0.0,
+            pattern: Pattern::default(),
         };
         if self.regimes.len() < self.most && self.regimes.push(fresh).is_ok() {
             return (self.regimes.len() - 1, true);
@@ -204,35 +231,54 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
 
     fn learn(&mut self, place: usize, known: &mut Known, window: &Window<'_>) {
         let (kind, count) = (self.kind, known.count as usize);
-        let [location, square, _] = self.figures(place);
+        let counts = window.valid & counted(kind, self.features);
+        let Figures { location, spread: square, origin, directions, .. } = self.figures(place);
         if count == 0 {
-            (known.from, known.valid) = (window.start, u64::MAX);
-            location.fill(0.0);
-            square.fill(0.0);
+            (known.from, known.valid, known.pattern) = (window.start, u64::MAX, Pattern::default());
+            directions.fill(0.0);
         }
+        known.valid &= counts;
+        let mut distances = [0.0f32; MAX_FEATURES];
         for i in 0..location.len() {
             let mut x = scale(kind, i, window.values[i]);
-            if count >= TRUST_SPREAD_FROM {
-                let reach = WINSOR * spread(kind, i, location[i], square[i] / count as f32);
-                x = x.clamp(location[i] - reach, location[i] + reach);
+            // The first three lie where location, square and origin will be.
+            match count {
+                0 => location[i] = x,
+                1 => square[i] = x,
+                2 => {
+                    origin[i] = x;
+                    let (median, deviation) = median_of_three(location[i], square[i], x);
+                    location[i] = median;
+                    square[i] = 2.0 * (deviation * TO_SPREAD) * (deviation * TO_SPREAD);
+                }
+                _ => {
+                    let reach = WINSOR * spread(kind, i, location[i], square[i] / count as f32);
+                    if count >= TRUST_SPREAD_FROM {
+                        x = x.clamp(location[i] - reach, location[i] + reach);
+                        let taken = known.valid >> i & 1 == 1;
+                        distances[i] = if taken { (x - location[i]) / reach * WINSOR } else { 0.0 };
+                    }
+                    let step = x - location[i];
+                    location[i] += step / (count + 1) as f32;
+                    square[i] += step * (x - location[i]);
+                }
             }
-            let step = x - location[i];
-            location[i] += step / (count + 1) as f32;
-            square[i] += step * (x - location[i]);
         }
-        known.valid &= window.valid & counted(kind, self.features);
+        if count >= TRUST_SPREAD_FROM {
+            known.pattern.learn(&mut distances[..location.len()], directions);
+        }
         known.count += 1;
         known.to = window.end;
         if known.count >= self.windows * 2 / 3 {
-            let count = known.count as f32;
-            let [location, square, origin] = self.figures(place);
+            let (count, features) = (known.count as f32, self.features);
+            let Figures { location, spread: square, origin, first_spread, directions } = self.figures(place);
             for i in 0..location.len() {
                 square[i] = spread(kind, i, location[i], square[i] / (count - 1.0));
-                origin[i] = location[i];
+                (origin[i], first_spread[i]) = (location[i], square[i]);
             }
+            known.pattern.finish(features, directions);
             *known = Known { phase: Phase::Calibrating, count: 0, mean: 0.0, square: 0.0, worst: 0.0, ..*known };
             self.smoothing.steps = 0;
-            let features = self.features;
             self.buffer.as_mut()[..features].fill(0.0);
         }
     }
@@ -247,23 +293,42 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         known.worst = known.worst.max(smoothed);
         known.to = window.end;
         if known.count >= self.windows - self.windows * 2 / 3 {
-            let variance = known.square / (known.count - 1).max(1) as f32;
-            let quantile = wilson_hilferty(known.mean, variance);
-            known.threshold = quantile.max(2.0 * known.worst).max(LEAST_THRESHOLD);
+            // From here on the variance itself, which goes on being learned.
+            known.square /= (known.count - 1).max(1) as f32;
+            let quantile = wilson_hilferty(known.mean, known.square);
+            known.threshold = quantile.max(WORST_AT_FIRST * known.worst).max(LEAST_THRESHOLD);
+            known.commissioned = known.threshold;
             known.phase = Phase::Ready;
+            known.count = self.windows;
         }
     }
 
-    fn follow(&mut self, place: usize, known: &Known, window: &Window<'_>) {
+    /// Learning goes on, from what is taken for healthy and within the guard.
+    fn follow(&mut self, place: usize, known: &mut Known, window: &Window<'_>, smoothed: f32) {
         let kind = self.kind;
-        let [location, spread, origin] = self.figures(place);
+        known.count = known.count.saturating_add(1);
+        let weight = 1.0 / (known.count as f32).min(SLOWEST);
+        let plain = self.plain(place, known, window);
+        let Figures { location, spread: width, origin, first_spread, .. } = self.figures(place);
         for i in 0..location.len() {
             if known.valid & window.valid >> i & 1 == 1 {
-                let step = (scale(kind, i, window.values[i]) - location[i]).clamp(-spread[i], spread[i]);
-                let reach = 2.0 * spread[i];
-                location[i] = (location[i] + step * FOLLOW).clamp(origin[i] - reach, origin[i] + reach);
+                let far = WINSOR * width[i];
+                let step = (scale(kind, i, window.values[i]) - location[i]).clamp(-far, far);
+                let reach = LOCATION_REACH * first_spread[i];
+                location[i] = (location[i] + step * weight).clamp(origin[i] - reach, origin[i] + reach);
+                let square = width[i] * width[i];
+                let wanted = spread(kind, i, location[i], square + weight * (step * step - square));
+                width[i] = wanted.clamp(first_spread[i] * SPREAD_LEAST, first_spread[i] * SPREAD_REACH);
             }
         }
+        let step = plain - known.mean;
+        known.mean += weight * step;
+        known.square += weight * (step * step - known.square);
+        known.worst = (known.worst * (1.0 - 1.0 / SLOWEST)).max(smoothed);
+        let quantile = wilson_hilferty(known.mean, known.square);
+        let wanted = quantile.max(WORST_LATER * known.worst).max(LEAST_THRESHOLD);
+        let first = known.commissioned;
+        known.threshold = wanted.clamp(first * THRESHOLD_LEAST, first * THRESHOLD_REACH);
     }
 
     fn score(&mut self, place: usize, known: &Known, window: &Window<'_>, features: &[FeatureRef]) -> Option<Distance> {
@@ -276,15 +341,18 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         let fade = libm::powf(1.0 - WEIGHT, 2.0 * self.smoothing.steps.min(64) as f32);
         let scale_to_unit = (2.0 - WEIGHT) / (WEIGHT * (1.0 - fade));
         let share = scale_to_unit / count as f32;
-        let mut terms = [0.0f32; MAX_FEATURES];
-        for (i, term) in terms.iter_mut().enumerate().take(self.features) {
+        let mut smoothed = [0.0f32; MAX_FEATURES];
+        for (i, smoothed) in smoothed.iter_mut().enumerate().take(self.features) {
             if usable >> i & 1 == 1 {
                 let z = self.distance(place, i, window.values[i]);
                 let smooth = &mut self.buffer.as_mut()[i];
                 *smooth += WEIGHT * (z - *smooth);
-                *term = *smooth * *smooth * share;
+                *smoothed = *smooth;
             }
         }
+        let mut terms = [0.0f32; MAX_FEATURES];
+        known.pattern.terms(&smoothed[..self.features], self.directions(place), &mut terms);
+        terms.iter_mut().for_each(|term| *term *= share);
         let (contributions, rest) = rank(&terms[..self.features], features);
         let anomaly = contributions.iter().fold(0.0, |sum, c| sum + c.amount) + rest;
         Some(Distance { anomaly, threshold: known.threshold, contributions, rest })
@@ -292,34 +360,49 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
 
     fn plain(&self, place: usize, known: &Known, window: &Window<'_>) -> f32 {
         let usable = known.valid & window.valid;
-        let squares = (0..self.features).filter(|i| usable >> i & 1 == 1).map(|i| {
-            let z = self.distance(place, i, window.values[i]);
-            z * z
-        });
-        squares.fold(0.0, |sum, square| sum + square) / usable.count_ones().max(1) as f32
+        let mut distances = [0.0f32; MAX_FEATURES];
+        for (i, distance) in distances.iter_mut().enumerate().take(self.features) {
+            if usable >> i & 1 == 1 {
+                *distance = self.distance(place, i, window.values[i]);
+            }
+        }
+        let mut terms = [0.0f32; MAX_FEATURES];
+        let square = known.pattern.terms(&distances[..self.features], self.directions(place), &mut terms);
+        square / usable.count_ones().max(1) as f32
     }
 
     fn distance(&self, place: usize, i: usize, value: f32) -> f32 {
-        let at = self.features * (3 * place + 1) + i;
+        let at = self.place_of(place) + i;
         let buffer = self.buffer.as_ref();
         let z = (scale(self.kind, i, value) - buffer[at]) / buffer[at + self.features];
         z.clamp(-CLIP, CLIP)
     }
 
-    /// Location, spread (sum of squares while learning) and origin of one regime.
-    fn figures(&mut self, place: usize) -> [&mut [f32]; 3] {
-        let features = self.features;
-        let all = &mut self.buffer.as_mut()[features * (3 * place + 1)..features * (3 * place + 4)];
+    /// Where a regime's figures begin, behind the smoothed distances.
+    fn place_of(&self, place: usize) -> usize {
+        self.features * (rows(self.features) * place + 1)
+    }
+
+    fn figures(&mut self, place: usize) -> Figures<'_> {
+        let (features, start) = (self.features, self.place_of(place));
+        let all = &mut self.buffer.as_mut()[start..start + features * rows(features)];
         let (location, rest) = all.split_at_mut(features);
-        let (spread, origin) = rest.split_at_mut(features);
-        [location, spread, origin]
+        let (spread, rest) = rest.split_at_mut(features);
+        let (origin, rest) = rest.split_at_mut(features);
+        let (first_spread, directions) = rest.split_at_mut(features);
+        Figures { location, spread, origin, first_spread, directions }
+    }
+
+    fn directions(&self, place: usize) -> &[f32] {
+        let start = self.place_of(place);
+        &self.buffer.as_ref()[start + 4 * self.features..start + rows(self.features) * self.features]
     }
 
     /// The regime's baseline as an opaque record: bin, threshold, then location and spread per feature.
     pub(crate) fn record(&self, bin: u8) -> Option<heapless::Vec<u8, 1024>> {
         let place = self.regimes.iter().position(|known| known.bin == bin && known.phase == Phase::Ready)?;
         let known = &self.regimes[place];
-        let at = self.features * (3 * place + 1);
+        let at = self.place_of(place);
         let mut bytes = heapless::Vec::new();
         bytes.push(bin).ok()?;
         let figures = &self.buffer.as_ref()[at..at + 2 * self.features];
@@ -331,7 +414,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
 
     pub(crate) fn save(&self, out: &mut Writer<'_>) {
         out.value(&(&self.regimes, self.smoothing));
-        out.floats(&self.buffer.as_ref()[..self.features * (3 * self.regimes.len() + 1)]);
+        out.floats(&self.buffer.as_ref()[..self.place_of(self.regimes.len())]);
     }
 
     pub(crate) fn load(&mut self, bytes: &mut Reader<'_>) -> Result<(), RestoreError> {
@@ -339,76 +422,28 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         if self.regimes.len() > self.most {
             return Err(RestoreError::Damaged);
         }
-        let used = self.features * (3 * self.regimes.len() + 1);
+        let used = self.place_of(self.regimes.len());
         bytes.floats(&mut self.buffer.as_mut()[..used])
     }
 }
 
-/// The largest terms by name and the sum of the others.
-fn rank(terms: &[f32], features: &[FeatureRef]) -> (heapless::Vec<Contribution, MAX_CONTRIBUTIONS>, f32) {
-    let mut ranked = heapless::Vec::<(usize, f32), MAX_CONTRIBUTIONS>::new();
-    for (i, &term) in terms.iter().enumerate() {
-        let place = ranked.iter().position(|(_, other)| term > *other).unwrap_or(ranked.len());
-        if ranked.is_full() && place < ranked.len() {
-            ranked.pop();
-        }
-        if term > 0.0 && !ranked.is_full() {
-            // There is room, and the place is within it.
-            let _ = ranked.insert(place, (i, term));
-        }
-    }
-    let listed = |i: usize| ranked.iter().any(|(place, _)| *place == i);
-    let rest = terms.iter().enumerate().filter(|(i, _)| !listed(*i)).fold(0.0, |sum, (_, term)| sum + term);
-    let named =
-        ranked.iter().filter_map(|(i, amount)| Some(Contribution { feature: features.get(*i)?.id, amount: *amount }));
-    (named.collect(), rest)
+/// One regime's figures.
+struct Figures<'f> {
+    location: &'f mut [f32],
+    /// While learning: the sum of squares.
+    spread: &'f mut [f32],
+    /// Location and spread that commissioning left.
+    origin: &'f mut [f32],
+    first_spread: &'f mut [f32],
+    directions: &'f mut [f32],
 }
 
-/// A feature as the baseline compares it.
-fn scale(kind: GroupKind, place: usize, value: f32) -> f32 {
-    let logarithmic = match kind {
-        GroupKind::Vibration => !matches!(place, at::MEAN | at::SKEWNESS),
-        // Of the six statistics per channel, the standard deviation.
-        GroupKind::Reading => place % 6 == 1,
-        GroupKind::Temperature | GroupKind::Cycle => false,
-    };
-    if logarithmic { libm::logf(value.max(LEAST_SIZE)) } else { value }
-}
-
-/// The spread from a variance, not below what counts as a change at all.
-fn spread(kind: GroupKind, place: usize, location: f32, variance: f32) -> f32 {
-    let least = match (kind, place) {
-        (GroupKind::Vibration, at::SKEWNESS) => 0.1,
-        // Logarithms: 8 %.
-        (GroupKind::Vibration, _) => 0.08,
-        // Slope in K/h, level in °C, difference in K: a day's swing is not a change.
-        (GroupKind::Temperature, temperature::at::SLOPE) => 20.0,
-        (GroupKind::Temperature, temperature::at::LEVEL) => 5.0,
-        (GroupKind::Temperature, _) => 3.0,
-        (GroupKind::Reading, _) if place % 6 == 1 => 0.1,
-        (GroupKind::Reading | GroupKind::Cycle, _) => 1e-3 * location.abs() + 1e-6,
-    };
-    libm::sqrtf(variance.max(0.0)).max(least)
-}
-
-/// Features that take part: not those that jump between lines, nor the sensor's offset.
-fn counted(kind: GroupKind, features: usize) -> u64 {
-    let all = kilter_signal::table::mask(features);
-    match kind {
-        GroupKind::Vibration => {
-            let left_out =
-                [at::MEAN, at::PEAK_1_FREQUENCY, at::PEAK_2_FREQUENCY, at::PEAK_3_FREQUENCY, at::ZERO_CROSSING_RATE];
-            left_out.into_iter().fold(all, |mask, place| mask & !(1 << place))
-        }
-        GroupKind::Temperature | GroupKind::Reading | GroupKind::Cycle => all,
-    }
-}
-
-/// The quantile at [`SIGMAS`] of a scaled chi-square with this mean and variance.
-fn wilson_hilferty(mean: f32, variance: f32) -> f32 {
-    let spread = variance / (9.0 * mean * mean).max(f32::MIN_POSITIVE);
-    let root = 1.0 - spread + SIGMAS * libm::sqrtf(spread);
-    mean * root * root * root
+/// The median, and the median of the distances from it: the smaller of the other two.
+fn median_of_three(a: f32, b: f32, c: f32) -> (f32, f32) {
+    let (low, high) = (a.min(b), a.max(b));
+    let median = c.clamp(low, high);
+    let (low, high) = (low.min(c), high.max(c));
+    (median, (median - low).min(high - median))
 }
 
 /// Weight of the newest window in the smoothed distance.
@@ -416,10 +451,18 @@ const WEIGHT: f32 = 0.4;
 const CLIP: f32 = 8.0;
 const WINSOR: f32 = 4.0;
 const TRUST_SPREAD_FROM: usize = 8;
-const SIGMAS: f32 = 5.0;
+/// From a median deviation to a spread of normal values.
+const TO_SPREAD: f32 = 1.482_6;
 const LEAST_THRESHOLD: f32 = 3.0;
-const ADAPT_BELOW: f32 = 0.5;
-/// How fast the location follows: time constant in windows.
-const FOLLOW: f32 = 1.0 / 2000.0;
-/// Smallest size whose logarithm is taken.
-const LEAST_SIZE: f32 = 1e-9;
+const WORST_AT_FIRST: f32 = 2.0;
+const WORST_LATER: f32 = 1.5;
+/// How slowly a baseline follows in the end: time constant in windows.
+const SLOWEST: f32 = 2000.0;
+/// How far the location may wander, in spreads.
+const LOCATION_REACH: f32 = 2.0;
+/// How far a spread may wander, as a factor.
+const SPREAD_REACH: f32 = 1.5;
+const SPREAD_LEAST: f32 = 0.7;
+/// How far the threshold may wander, as a factor.
+const THRESHOLD_REACH: f32 = 2.0;
+const THRESHOLD_LEAST: f32 = 0.7;

@@ -92,7 +92,9 @@ impl Outside {
             }
             Op::Cycle(value) => {
                 let row = [*value, 1.0];
-                monitor.push(ChannelId(3), self.positions[3], Input::Cycle { n: 0, t: None, row: &row }, sink).expect("fits");
+                monitor
+                    .push(ChannelId(3), self.positions[3], Input::Cycle { n: 0, t: None, row: &row }, sink)
+                    .expect("fits");
                 self.positions[3] += 1;
             }
             Op::Speed(rpm) => monitor.machine_event(now, MachineEvent::Speed(Rpm(*rpm)), sink),
