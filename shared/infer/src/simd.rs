@@ -4,7 +4,10 @@
 //! Outputs lie side by side in a matrix, so lanes are outputs and no sum is split: every lane multiplies, then adds, in the
 //! portable order, and nothing is fused. The only unsafe code of this crate: pointers into slices whose lengths are checked at
 //! the door, and instructions whose presence was asked for. `tests/simd.rs` compares every width with the portable loops.
-#![expect(unsafe_code, reason = "wide loads from unaligned bytes")]
+#![cfg_attr(
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    expect(unsafe_code, reason = "wide loads from unaligned bytes")
+)]
 
 use crate::rescore::SIDE;
 
@@ -61,7 +64,7 @@ pub fn add_rows_with(width: Width, rows: &[u8], inputs: &[f32], out: &mut [f32])
         // SAFETY: as above.
         Width::Full => unsafe { full::add_rows(rows.as_ptr(), inputs, out) },
         #[cfg(not(target_arch = "x86_64"))]
-        Width::Half | Width::Full => crate::kernel::add_rows(rows, inputs, out),
+        _ => crate::kernel::add_rows(rows, inputs, out),
     }
 }
 
@@ -94,7 +97,7 @@ pub fn add_pairs_with(width: Width, pairs: &[u8], inputs: &[i16], scales: &[u8],
         // SAFETY: as above.
         Width::Full => unsafe { full::add_pairs(pairs.as_ptr(), inputs, scales.as_ptr(), step, out) },
         #[cfg(not(target_arch = "x86_64"))]
-        Width::Half | Width::Full => crate::kernel::add_pairs(pairs, inputs, scales, step, out),
+        _ => crate::kernel::add_pairs(pairs, inputs, scales, step, out),
     }
 }
 
@@ -114,7 +117,7 @@ pub fn cell_with(width: Width, gates: &[f32], cell: &mut [f32], hidden: &mut [f3
         // SAFETY: as above.
         Width::Full => unsafe { full::cell(gates, cell, hidden) },
         #[cfg(not(target_arch = "x86_64"))]
-        Width::Half | Width::Full => crate::kernel::cell(gates, cell, hidden),
+        _ => crate::kernel::cell(gates, cell, hidden),
     }
 }
 
