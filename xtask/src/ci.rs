@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{arm64, build, check, setup};
+use crate::{arm64, build, check, firmware, fleets, fuzz, setup};
 
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
@@ -18,15 +18,23 @@ pub(crate) fn run() -> anyhow::Result<()> {
         ("test", check::test),
         ("nostd proof", check::nostd),
         ("broken rules", check::rules),
+        ("fuzz", fuzz::brief),
+        ("fleets", fleets::brief),
         ("journeys", check::journeys),
         ("arm64", arm64::run),
+        ("firmware", firmware::run),
         ("doc", check::doc),
     ])
 }
 
 /// What takes longer.
 pub(crate) fn proof() -> anyhow::Result<()> {
-    timed(&[("build agent, server, simulator", build::light), ("build lab", build::lab), ("journeys", check::journeys)])
+    timed(&[
+        ("build agent, server, simulator", build::light),
+        ("build lab", build::lab),
+        ("journeys", check::journeys),
+        ("the same bits on every core", firmware::proof),
+    ])
 }
 
 fn timed(steps: &[Step]) -> anyhow::Result<()> {

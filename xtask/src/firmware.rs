@@ -41,7 +41,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     arm64(&expected)?;
     images()?;
     cost()?;
-    board("qemu", M4F.triple, &["--features", "node", "--bin", "node"])?;
+    node(&[])?;
     real_board()
 }
 
@@ -52,6 +52,7 @@ pub(crate) fn proof() -> anyhow::Result<()> {
     same(&M4F, &expected)?;
     OTHERS.iter().try_for_each(|machine| same(machine, &expected))?;
     arm64(&expected)?;
+    node(&["--include-ignored", "--nocapture"])?;
     for (name, flags) in [
         ("x86-64-v3 (AVX2 and FMA at hand)", "-C target-cpu=x86-64-v3"),
         ("x86-64 without vectors", "-C no-vectorize-loops -C no-vectorize-slp"),
@@ -63,6 +64,16 @@ pub(crate) fn proof() -> anyhow::Result<()> {
         compare(name, Command::new(binary).arg(folder()?.join("windows.bin")), &expected)?;
     }
     Ok(())
+}
+
+/// The whole node in QEMU, its faults and a real agent at its line.
+fn node(more: &[&str]) -> anyhow::Result<()> {
+    let programs = board("qemu", M4F.triple, &["--features", "node", "--bin", "node"])?;
+    let mut test = cargo();
+    crate::build::whole(
+        test.arg("test").env("KILTER_FIRMWARE", programs.join("node")).env("KILTER_BIN", target().join("house")),
+    );
+    step::run(test.args(["--profile", "house", "--test", "firmware", "--"]).args(more))
 }
 
 /// Where programs of the targets leave and find their files.
@@ -109,13 +120,8 @@ pub(crate) fn board(name: &str, triple: &str, arguments: &[&str]) -> anyhow::Res
 /// Writes the windows and computes their digest here.
 fn windows() -> anyhow::Result<String> {
     let file = folder()?.join("windows.bin");
-    let selection = ["--workspace", "--exclude", "kilter-nostd-proof"];
-    step::run(cargo().args(["build", "--profile", "house"]).args(selection).args([
-        "--bin",
-        "kilter-bits",
-        "--bin",
-        "kilter-bits-windows",
-    ]))?;
+    let programs = ["--bin", "kilter-bits", "--bin", "kilter-bits-windows"];
+    step::run(crate::build::whole(cargo().args(["build", "--profile", "house"])).args(programs))?;
     let house = target().join("house");
     step::run(Command::new(house.join("kilter-bits-windows")).arg(&file))?;
     let output = Command::new(house.join("kilter-bits")).arg(&file).output().context("failed to start kilter-bits")?;
@@ -232,7 +238,7 @@ fn flash_bytes(image: &std::path::Path) -> anyhow::Result<usize> {
 fn qemu(machine: &Machine, more: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command
-        .args(["120", "qemu-system-arm", "-M", machine.name])
+        .args(["900", "qemu-system-arm", "-M", machine.name])
         .args(machine.arguments)
         .args(["-nographic", "-monitor", "none", "-serial", "null"])
         .args(["-semihosting-config", "enable=on,target=native"])
@@ -256,4 +262,4 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
 
 const FLASH_BYTES: usize = 64_000;
 const RAM_BYTES: usize = 24_000;
-const NODE_FLASH_BYTES: usize = 192 * 1024;
+const NODE_FLASH_BYTES: usize = 256 * 1024;

@@ -6,6 +6,9 @@ mod build;
 mod check;
 mod ci;
 mod demo;
+mod firmware;
+mod fleets;
+mod fuzz;
 mod setup;
 mod step;
 
@@ -43,8 +46,14 @@ enum Task {
     Journeys,
     /// Builds the agent for ARM64 and starts it under qemu-user.
     Arm64,
+    /// Microcontrollers: the same bits as here, image sizes, instructions per window, the node in QEMU, a real board's image.
+    Firmware,
     /// Breaks rules on purpose and shows that the checks fail.
     Rules,
+    /// Whole fleets in virtual time, under faults.
+    Fleets(fleets::Options),
+    /// Fuzz targets under libFuzzer.
+    Fuzz(fuzz::Options),
     /// What takes longer than CI allows; results go to docs/.
     Proof,
     /// What an agent costs and how soon a window can be asked for (docs/BENCHMARKS.md).
@@ -65,7 +74,10 @@ fn main() -> ExitCode {
         Task::Nostd => check::nostd(),
         Task::Journeys => check::journeys(),
         Task::Arm64 => arm64::run(),
+        Task::Firmware => firmware::run(),
         Task::Rules => check::rules(),
+        Task::Fleets(options) => fleets::fleets(&options),
+        Task::Fuzz(options) => fuzz::fuzz(&options),
         Task::Proof => ci::proof(),
         Task::Bench => bench::run(),
         Task::Demo(options) => demo::run(&options),

@@ -1,0 +1,281 @@
+//! The whole node in QEMU: it tells of its faults after resets, keeps a model through power cuts, and reaches a real agent.
+//!
+//! `KILTER_FIRMWARE` names the node's image (`cargo xt firmware` builds it); without it or without QEMU nothing runs.
+#![expect(clippy::disallowed_methods, reason = "journeys wait for processes")]
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use kilter_infer::{Body, Draft, Range, ResetRule, Scratch, State};
+use kilter_signal::table::{self, at};
+use kilter_source::{Heard, Nodes, Now, encode};
+use kilter_tests::{Bins, Process, get};
+use kilter_types::{Digest, Generation, GroupKind, Manifest, Micros, ModelKey, Name, Role};
+use kilter_wire::frame::Kind;
+use kilter_wire::node::{NodeDown, NodeStatus};
+use kilter_wire::{Chunk, Down, SignedManifest, sign};
+
+const SECRET: [u8; 32] = [9; 32];
+
+/// QEMU with the node in a folder of its own.
+struct Node {
+    child: Child,
+    dir: PathBuf,
+    port: u16,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Node {
+    fn start(image: &Path, dir: &Path) -> Self {
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
+        fs::write(dir.join("key.bin"), sign::public_key(&SECRET)).expect("a folder");
+        let log = fs::File::options().create(true).append(true).open(dir.join("qemu.log")).expect("a log");
+        let child = Command::new("timeout")
+            .args(["300", "qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none"])
+            .arg("-chardev")
+            .arg(format!("socket,id=u,host=127.0.0.1,port={port},server=on,wait=off"))
+            .args(["-serial", "chardev:u", "-semihosting-config", "enable=on,target=native", "-kernel"])
+            .arg(image)
+            .current_dir(dir)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a second handle"))
+            .stderr(log)
+            .spawn()
+            .expect("QEMU starts");
+        Self { child, dir: dir.to_owned(), port }
+    }
+
+    /// A line to it, as a gateway has one.
+    fn line(&self) -> Line {
+        for _ in 0..200 {
+            if let Ok(stream) = TcpStream::connect(("127.0.0.1", self.port)) {
+                stream.set_read_timeout(Some(Duration::from_millis(200))).expect("a socket");
+                return Line { stream, nodes: Nodes::default(), status: None };
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("QEMU does not listen: {}", fs::read_to_string(self.dir.join("qemu.log")).unwrap_or_default());
+    }
+
+    fn touch(&self, file: &str) {
+        fs::write(self.dir.join(file), b"").expect("a folder");
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+}
+
+struct Line {
+    stream: TcpStream,
+    nodes: Nodes,
+    status: Option<NodeStatus>,
+}
+
+impl Line {
+    /// One read; serves the node's fetches of this model. `false` when the line is gone.
+    fn turn(&mut self, model: &[u8]) -> bool {
+        let mut room = [0; 4096];
+        let count = match self.stream.read(&mut room) {
+            Ok(0) => return false,
+            Ok(count) => count,
+            Err(error) => return matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut),
+        };
+        let mut heard = Vec::new();
+        self.nodes.feed(&room[..count], Now::default(), &mut |said| heard.push(said));
+        for said in heard {
+            match said {
+                Heard::Status(status) => self.status = Some(*status),
+                Heard::Fetch(fetch) if fetch.digest == Digest::of(model) => {
+                    let (from, total) = (fetch.offset as usize, model.len() as u32);
+                    let bytes = &model[from..(from + fetch.len as usize).min(model.len())];
+                    let chunk = Chunk { digest: fetch.digest, offset: fetch.offset, total, bytes };
+                    self.send(Kind::Down, &Down::Chunk(chunk));
+                }
+                _ => {}
+            }
+        }
+        true
+    }
+
+    fn send<T: kilter_wire::frame::Message>(&mut self, kind: Kind, message: &T) {
+        // A node that has lost its power hears nothing.
+        let _ = self.stream.write_all(&encode(kind, message).expect("it fits"));
+    }
+
+    fn offer(&mut self, model: &[u8], generation: u64) {
+        let mut room = [0; 1024];
+        let (manifest, signature) =
+            sign::sign_manifest(&manifest(model, generation), &SECRET, &mut room).expect("it fits");
+        self.send(Kind::NodeDown, &NodeDown::Model(SignedManifest { manifest, signature: &signature }));
+    }
+
+    /// Waits for a status that fits.
+    fn wait(&mut self, what: &str, model: &[u8], fits: impl Fn(&NodeStatus) -> bool) -> NodeStatus {
+        for _ in 0..600 {
+            self.turn(model);
+            if let Some(status) = self.status.as_ref().filter(|status| fits(status)) {
+                return status.clone();
+            }
+        }
+        panic!("{what}: {:?}", self.status)
+    }
+}
+
+fn name(text: &str) -> Name {
+    Name::new(text).expect("a good name")
+}
+
+fn manifest(bytes: &[u8], generation: u64) -> Manifest {
+    Manifest {
+        digest: Digest::of(bytes),
+        size_bytes: bytes.len() as u32,
+        name: name("anomaly"),
+        version: 1,
+        key: ModelKey { task: name("anomaly"), asset_class: name("pump"), asset: None },
+        role: Role::Leader,
+        features: heapless::Vec::new(),
+        minimum_agent: 1,
+        expires: Micros(i64::MAX),
+        generation: Generation(generation),
+    }
+}
+
+/// A statistic over RMS and kurtosis.
+fn artifact(threshold: f32) -> Vec<u8> {
+    let features = [at::RMS, at::KURTOSIS].map(|place| table::VIBRATION[place].reference());
+    let draft = Draft {
+        group: GroupKind::Vibration,
+        features: &features,
+        mean: &[1.0, 3.0],
+        inverse_scale: &[2.0, 1.0],
+        range: &[Range { low: 0.0, high: 2.0 }, Range { low: 1.0, high: 5.0 }],
+        weight: &[0.5, 0.5],
+        regimes: &[],
+        threshold,
+        input_clip: 10.0,
+        residual_clip: 10.0,
+        sequence_len: 1,
+        reset: ResetRule::ALWAYS,
+        body: Body::Statistic { ewma: 0.5 },
+        golden: &[1.0, 3.0, 2.0, 4.0],
+    };
+    let mut bytes = vec![0; draft.size_bytes()];
+    let (mut state, mut scratch) = (State::<1024>::new(), Scratch::new());
+    draft.write(&mut bytes, &mut state, &mut scratch).expect("a good draft");
+    bytes
+}
+
+/// The node's image, or a line that says what was not run.
+fn image() -> Option<PathBuf> {
+    let image = std::env::var_os("KILTER_FIRMWARE").map(PathBuf::from);
+    if image.is_none() {
+        println!("not run: 1 (KILTER_FIRMWARE is unset)");
+    }
+    image
+}
+
+#[test]
+fn a_panic_and_a_hang_reset_the_node_and_both_are_told_afterwards() {
+    let Some(image) = image() else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let node = Node::start(&image, dir.path());
+    let mut line = node.line();
+    let first = line.wait("the first status", &[], |_| true);
+    assert_eq!((first.faults.boots, first.panic), (1, None));
+    node.touch("panic");
+    let after = line.wait("a status after the panic", &[], |status| status.faults.panics == 1);
+    let note = after.panic.expect("it was noted");
+    assert!(note.file.ends_with("src/bin/node.rs") && note.line > 0, "{note:?}");
+    node.touch("hang");
+    let after = line.wait("a status after the hang", &[], |status| status.faults.watchdog == 1);
+    assert_eq!((after.faults.boots, after.faults.panics), (3, 1));
+}
+
+#[test]
+fn a_node_reaches_a_real_agent_with_its_features_and_its_alarm() {
+    let Some(image) = image() else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let node = Node::start(&image, dir.path());
+    let http = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+    let source = format!("source = {{ kind = \"node\", address = \"tcp://127.0.0.1:{}\" }}", node.port);
+    let config = format!("[http]\nlisten = \"{http}\"\n[[machine]]\nasset = \"pump-1\"\nclass = \"pump\"\n{source}\n");
+    fs::write(dir.path().join("agent.toml"), config).expect("a folder");
+    let mut command = Command::new(Bins::find().path("kilter-agent").expect("the agent is built"));
+    command.arg("run").arg("--config").arg(dir.path().join("agent.toml"));
+    let agent = Process::start("agent", &mut command, &dir.path().join("agent.log")).expect("the agent starts");
+    let rows =
+        wait(http, "/windows", &agent, |windows| windows[0]["rows"].as_array().is_some_and(|rows| rows.len() >= 2));
+    assert!(rows[0]["rows"][0]["values"]["rms"].as_f64().is_some_and(|rms| rms > 0.0), "{rows}");
+    node.touch("fault");
+    let status = wait(http, "/status", &agent, |status| status["machines"][0]["severity"] == "alarm");
+    assert_eq!(status["machines"][0]["connected"], true);
+    agent.stop(Duration::from_secs(20)).expect("the agent ends well");
+}
+
+fn wait(http: SocketAddr, path: &str, agent: &Process, fits: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+    for _ in 0..600 {
+        if let Ok(found) = get(http, path)
+            && fits(&found)
+        {
+            return found;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    panic!("{path}: {:?}\n{}", get(http, path), agent.log_tail())
+}
+
+#[test]
+#[ignore = "a minute: run by cargo xt proof"]
+fn ten_power_cuts_in_a_model_swap_leave_a_model_and_the_swap_is_done_after() {
+    let Some(image) = image() else { return };
+    let (old, new) = (artifact(2.0), artifact(3.0));
+    let dir = tempfile::tempdir().expect("a folder");
+    {
+        let node = Node::start(&image, dir.path());
+        let mut line = node.line();
+        line.wait("a status", &[], |_| true);
+        line.offer(&old, 5);
+        let confirmed = |status: &NodeStatus| !status.on_trial && status.model.is_some();
+        line.wait("the first model is confirmed", &old, confirmed);
+    }
+    let flash = fs::read(dir.path().join("flash.bin")).expect("the node made it");
+    let (mut kept, mut switched) = (0, 0);
+    for cut in 0..10u32 {
+        fs::write(dir.path().join("flash.bin"), &flash).expect("a folder");
+        fs::write(dir.path().join("cut.bin"), (14 * cut + 3).to_le_bytes()).expect("a folder");
+        let mut node = Node::start(&image, dir.path());
+        let mut line = node.line();
+        line.offer(&new, 6);
+        let mut turns = 0;
+        while line.turn(&new) && !node.has_ended() {
+            turns += 1;
+            assert!(turns < 600, "cut {cut}: the power did not go");
+        }
+        drop(node);
+        fs::remove_file(dir.path().join("cut.bin")).expect("it was there");
+        let node = Node::start(&image, dir.path());
+        let mut line = node.line();
+        let (digest, _) = line.wait("a status", &[], |_| true).model.unwrap_or_else(|| panic!("cut {cut}: no model"));
+        assert!(digest == Digest::of(&old) || digest == Digest::of(&new), "cut {cut}");
+        kept += u32::from(digest == Digest::of(&old));
+        switched += u32::from(digest == Digest::of(&new));
+    }
+    println!("ten cuts: the old model {kept} times, the new one {switched} times");
+    let node = Node::start(&image, dir.path());
+    let mut line = node.line();
+    line.wait("a status", &[], |_| true);
+    line.offer(&new, 7);
+    let runs = |status: &NodeStatus| status.model == Some((Digest::of(&new), Generation(7))) && !status.on_trial;
+    line.wait("the swap is done", &new, runs);
+}
