@@ -29,8 +29,9 @@ impl Default for HealthLimits {
 /// * `NON_FINITE`: a sample is NaN or infinite (nothing else is judged then).
 /// * `STUCK`: one value repeats for at least a quarter of the window (16 samples or more), or the window never changes.
 /// * `DROPOUT`: exact zeros repeat for at least 1/64 of the window (16 samples or more) in a window that otherwise changes.
-/// * `SATURATED`: a run of four samples or more sits at an extreme that holds at least `saturated_share` of the window, or any
-///   sample lies at 99.9 % of the full scale or beyond.
+/// * `SATURATED`: an extreme holds at least `saturated_share` of the window, with a run of four samples or more there or four times as
+///   many samples as at the next value (coarse steps alone have as many at the next), or any sample lies at 99.9 % of the full
+///   scale or beyond.
 /// * `NOISE_FLOOR`: the RMS without mean is below the floor.
 pub fn assess(samples: &[f32], limits: &HealthLimits) -> Quality {
     if samples.is_empty() {
@@ -53,9 +54,11 @@ pub fn assess(samples: &[f32], limits: &HealthLimits) -> Quality {
         quality = quality | Quality::STUCK;
     }
     let many = limits.saturated_share * samples.len() as f32;
-    let clipped = |run: usize, count: usize| run >= 4 && count as f32 >= many;
+    let clipped = |run: usize, count: usize, extreme: f32| {
+        count as f32 >= many && (run >= 4 || count >= 4 * at_next_value(samples, extreme))
+    };
     let beyond = limits.full_scale.is_some_and(|full| f32::max(high, -low) >= 0.999 * full);
-    let flat = clipped(runs.high, runs.at_high) || clipped(runs.low, runs.at_low);
+    let flat = clipped(runs.high, runs.at_high, high) || clipped(runs.low, runs.at_low, low);
     if beyond || flat && !dropout {
         quality = quality | Quality::SATURATED;
     }
@@ -65,6 +68,13 @@ pub fn assess(samples: &[f32], limits: &HealthLimits) -> Quality {
         quality = quality | Quality::NOISE_FLOOR;
     }
     quality
+}
+
+/// How many samples have the value that comes next to an extreme.
+fn at_next_value(samples: &[f32], extreme: f32) -> usize {
+    let distance = |x: &f32| (*x - extreme).abs();
+    let nearest = samples.iter().map(distance).filter(|d| *d > 0.0).fold(f32::INFINITY, f32::min);
+    samples.iter().map(distance).filter(|d| *d == nearest).count()
 }
 
 /// Longest runs of equal samples, and how often the extremes are met.
@@ -113,6 +123,15 @@ mod tests {
                 (state >> 8) as f32 / (1 << 24) as f32 - 0.5
             })
             .collect()
+    }
+
+    #[test]
+    fn coarse_steps_are_no_saturation() {
+        let limits = HealthLimits::default();
+        let coarse: Vec<f32> = noise().chunks(4).map(|x| libm::roundf(3.0 * x.iter().sum::<f32>())).collect();
+        assert_eq!(assess(&coarse, &limits), Quality::GOOD);
+        let sine: Vec<f32> = (0..2048).map(|i| libm::roundf(40.0 * libm::sinf(i as f32 * 0.7))).collect();
+        assert_eq!(assess(&sine, &limits), Quality::GOOD);
     }
 
     #[test]
