@@ -22,7 +22,7 @@ pub(crate) fn export(
     options: &LifeOptions,
 ) -> Result<LifeModel, TrainError> {
     let inputs = prepared.columns.len();
-    let layers: Vec<Layer> = trained.members.iter().flat_map(|member| by_output(member)).collect();
+    let layers: Vec<Layer> = trained.members.iter().flat_map(by_output).collect();
     let dense: Vec<Dense<'_>> = layers.iter().map(|layer| Dense { weight: &layer.weight, bias: &layer.bias }).collect();
     let hidden = [0, 1]
         .map(|place| if trained.networks.is_empty() { 0 } else { options.hidden.get(place).copied().unwrap_or(0) });

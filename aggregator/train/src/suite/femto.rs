@@ -27,7 +27,7 @@ pub(crate) fn evaluate(
     let bearings = bearings(folder)?;
     let tables: Vec<Table> = bearings.iter().map(table).collect();
     let mut report = Report::default();
-    let mut worth: Vec<(u64, f64, f64)> = Vec::new();
+    let mut worth: Vec<(u64, f64, f64, Signed)> = Vec::new();
     for (number, (bearing, rows)) in bearings.iter().zip(&tables).enumerate() {
         let count = rows.rows().len();
         let beginning = rows.first(TRAIN);
@@ -40,7 +40,7 @@ pub(crate) fn evaluate(
         let mut add = |metric: &str, value: f64, baseline: Option<f64>| {
             report.add(("femto", &bearing.name, None), (metric, value, baseline), &source);
         };
-        for (word, least) in [("watch", Severity::Watch), ("alarm", Severity::Alarm)] {
+        for (word, least) in [("alarm", Severity::Watch), ("severe alarm", Severity::Alarm)] {
             let alarms = raised(&standing(&said, count, least));
             tell(&format!("{}: {count} snapshots, {word} at {alarms:?}", bearing.name));
             let (early, late): (Vec<usize>, Vec<usize>) = alarms.into_iter().partition(|row| row * 5 < count);
@@ -48,11 +48,12 @@ pub(crate) fn evaluate(
             add(&format!("{word}s in the first 20 % of life"), early.len() as f64, None);
         }
         for seed in 1..=evaluation.seeds {
-            let (said, mean, source) = left(number, &bearings, &tables, seed, evaluation)?;
+            let (said, mean, head) = left(number, &bearings, &tables, seed, evaluation)?;
+            let source = Source::of(std::slice::from_ref(&head));
             let at = count * 3 / 4;
             let truth = (count - at) as f64 * SNAPSHOT_HOURS;
             let (ours, baseline) = (challenge(said, truth), challenge(mean, truth));
-            worth.push((seed, ours, baseline));
+            worth.push((seed, ours, baseline, head));
             let mut add = |metric: &str, value: f64, baseline: Option<f64>| {
                 report.add(("femto", &bearing.name, Some(seed)), (metric, value, baseline), &source);
             };
@@ -64,9 +65,11 @@ pub(crate) fn evaluate(
     let all = format!("{} bearings", bearings.len());
     for seed in 1..=evaluation.seeds {
         let of: Vec<_> = worth.iter().filter(|(s, ..)| *s == seed).collect();
-        let mean = |pick: fn(&(u64, f64, f64)) -> f64| of.iter().map(|w| pick(w)).sum::<f64>() / of.len().max(1) as f64;
-        let figures = ("challenge score, mean", mean(|w| w.1), Some(mean(|w| w.2)));
-        report.add(("femto", &all, Some(seed)), figures, &Source::of(&[]));
+        let count = of.len().max(1) as f64;
+        let (ours, baseline) = (of.iter().map(|w| w.1).sum::<f64>(), of.iter().map(|w| w.2).sum::<f64>());
+        let heads: Vec<Signed> = of.iter().map(|w| w.3.clone()).collect();
+        let figures = ("challenge score, mean", ours / count, Some(baseline / count));
+        report.add(("femto", &all, Some(seed)), figures, &Source::of(&heads));
     }
     report.notes.push("baseline of \"hours left\" is the truth; of the alarm the goal; of the score the mean of the other bearings' lives".to_owned());
     Ok(report)
@@ -79,7 +82,7 @@ fn left(
     tables: &[Table],
     seed: u64,
     evaluation: &Evaluation,
-) -> Result<(f64, f64, Source), SuiteError> {
+) -> Result<(f64, f64, Signed), SuiteError> {
     let references = features(tables[number].width)?;
     let others: Vec<&Table> =
         tables.iter().enumerate().filter(|(other, _)| *other != number).map(|(_, table)| table).collect();
@@ -116,7 +119,7 @@ fn left(
     let word = word.ok_or_else(|| super::path::failed("a snapshot without a score"))?;
     let lives: f64 = others.iter().map(|table| table.rows().len() as f64).sum();
     let mean = (lives / others.len() as f64 / 4.0) * SNAPSHOT_HOURS;
-    Ok((f64::from(word), mean, Source::of(std::slice::from_ref(&signed))))
+    Ok((f64::from(word), mean, signed))
 }
 
 /// The challenge's accuracy: too late halves every 5 %, too early every 20 %.

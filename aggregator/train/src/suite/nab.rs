@@ -83,7 +83,7 @@ fn score(alarms: &[usize], windows: &[(usize, usize)], rows: usize) -> (f64, usi
             continue;
         }
         outside += 1;
-        score -= match windows.iter().filter(|(_, to)| *to < row).next_back() {
+        score -= match windows.iter().rfind(|(_, to)| *to < row) {
             None => FALSE_ALARM,
             Some((from, to)) => {
                 let place = (row - to) as f64 / (to - from).max(1) as f64;
