@@ -10,6 +10,7 @@ mod clock;
 mod commit;
 mod completeness;
 mod config;
+mod evaluate;
 mod files;
 mod lab;
 mod socket;
@@ -82,6 +83,23 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Run a data set through the production path and print how well it did; needs no running lab.
+    Evaluate {
+        /// cmapss, skab, nab, ims, femto, bearing, ai4i, shift or all
+        suite: String,
+        /// The folder that holds the data sets.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Write one JSON object per figure here.
+        #[arg(long, value_name = "FILE")]
+        json: Option<PathBuf>,
+        /// Seeds from 1 to N.
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
+        seeds: u64,
+        /// Steps per network; fewer for a quick look.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        steps: Option<u32>,
+    },
     /// Make a model again from its card and compare the digests; the lab must not be running.
     Reproduce {
         /// The model's card, a JSON file.
@@ -104,6 +122,11 @@ async fn main() -> ExitCode {
         Command::Train { data, class, seed } => client::train(&data, class, seed).await,
         Command::Status { data } => client::status(&data).await,
         Command::Completeness { point, from, to, data } => client::completeness(&data, &point, from, to).await,
+        Command::Evaluate { suite, data, json, seeds, steps } => {
+            let evaluation = kilter_train::suite::Evaluation { seeds, steps: steps.map(|steps| steps as usize) };
+            // Minutes of work on this thread: nothing else runs in this process.
+            evaluate::run(&suite, &data, json.as_deref(), &evaluation)
+        }
         Command::Reproduce { card, data } => client::reproduce(&data, &card).await,
     };
     match done {
@@ -122,5 +145,6 @@ const EXAMPLES: &str = "Examples:
   kilter-lab train --class pump --seed 7 --data /var/lib/kilter
   kilter-lab completeness acme/north/pump-1/drive-end --data /var/lib/kilter
   kilter-lab reproduce model.card.json --data /var/lib/kilter
+  kilter-lab evaluate cmapss --data /srv/datasets --json cmapss.json --seeds 3
 
 Tables: features, scores, events, gaps, quarantine. \"group\", \"values\" and \"schema\" are words of SQL: quote them.";
