@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 import onnxruntime as ort
 
-ROUNDS = 5
+ROUNDS = 7
 BATCH = 64
 
 
