@@ -468,6 +468,7 @@ impl Session {
                 self.urgent.push_front(place.offset);
             }
         }
+        (self.in_company, self.paced) = (false, false);
         self.pending.clear();
         self.retry.clear();
         self.back = from;
@@ -532,6 +533,8 @@ impl Session {
     }
 
     fn batch(&mut self, spool: &mut impl Spool, now: Monotonic) -> Result<Option<Vec<u8>>, SpoolError> {
+        // Found out anew with every look: a wait that no look renews must not wake anybody.
+        (self.in_company, self.paced) = (false, false);
         let credit = usize::try_from(self.credit_bytes).unwrap_or(usize::MAX).saturating_sub(self.in_flight_bytes());
         let alarms_only = self.flights.len() >= self.config.max_in_flight || credit < MIN_CREDIT_BYTES;
         if self.flights.len() >= self.config.max_in_flight + SPARE_FLIGHTS {

@@ -49,6 +49,9 @@ pub trait DeviceLink: Send + Sync {
     /// Whether the device is connected right now.
     fn presence(&self, device: &Principal) -> Presence;
 
+    /// A device introduced itself under this topic: whatever else leads to it is older.
+    fn heard(&self, _device: &Principal, _topic: &str) {}
+
     /// What this link has done since it started.
     fn counters(&self) -> Counters;
 }

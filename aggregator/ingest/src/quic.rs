@@ -7,6 +7,7 @@
 //! **Memory (D3).** A frame reserves its size in one byte budget before it is read on; where nothing is left, streams are not read
 //! and QUIC's own windows (512 kB a connection) hold the device back. Mail to a device is bounded by messages, and past that the
 //! connection is closed: what matters is said again to who comes back.
+#![expect(clippy::disallowed_methods, reason = "a shell reads the clock for its connections")]
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -24,7 +25,7 @@ use quinn::{
 };
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use crate::ack::{AckQueue, Verdict};
@@ -69,6 +70,7 @@ struct Shared {
 
 struct Line {
     id: u64,
+    since: Instant,
     connection: Connection,
     mail: mpsc::Sender<Bytes>,
 }
@@ -171,7 +173,9 @@ async fn converse(incoming: Incoming, hub: &QuicHub, inbound: mpsc::Sender<Inbou
     let (connection, device, talk, hear) = timeout(patience, greet(incoming, hub)).await??;
     let (mail, letters) = mpsc::channel(hub.0.limits.mail);
     let line = hub.0.next_line.fetch_add(1, Ordering::Relaxed);
-    let before = hub.lines().insert(device.clone(), Line { id: line, connection: connection.clone(), mail });
+    let before = hub
+        .lines()
+        .insert(device.clone(), Line { id: line, since: Instant::now(), connection: connection.clone(), mail });
     if let Some(before) = before {
         add(&hub.0.tally.takeovers, 1);
         before.connection.close(VarInt::from_u32(TAKEN_OVER), b"taken over");
@@ -182,7 +186,7 @@ async fn converse(incoming: Incoming, hub: &QuicHub, inbound: mpsc::Sender<Inbou
     let reader = Reader {
         hub: hub.clone(),
         device: device.clone(),
-        topic: Arc::from("quic"),
+        topic: Arc::from(TOPIC),
         inbound,
         acks: AckQueue::new(Waker::from(Arc::clone(&bell))),
     };
@@ -362,6 +366,19 @@ impl DeviceLink for Either {
         }
     }
 
+    fn heard(&self, device: &Principal, topic: &str) {
+        if topic == TOPIC {
+            return;
+        }
+        // It came by the other link because QUIC is silent for it; unless it is just changing to QUIC, and this was on its way.
+        let mut lines = self.quic.lines();
+        if lines.get(device).is_some_and(|line| line.since.elapsed() >= CHANGING)
+            && let Some(line) = lines.remove(device)
+        {
+            line.connection.close(VarInt::from_u32(TAKEN_OVER), b"taken over");
+        }
+    }
+
     fn counters(&self) -> Counters {
         self.other.counters().and(self.quic.counters())
     }
@@ -379,6 +396,11 @@ impl Wake for Bell {
     }
 }
 
+/// The topic under which messages come.
+pub const TOPIC: &str = "quic";
+
+/// A device that changes to QUIC may still be heard on the other link for so long.
+const CHANGING: Duration = Duration::from_secs(1);
 const STREAMS: u32 = 8;
 const WINDOW_BYTES: u32 = 512 * 1024;
 const GREETING_BYTES: usize = 2048;

@@ -112,7 +112,7 @@ impl Sessions {
     }
 
     async fn handle(&self, message: Inbound) {
-        let Inbound { device, payload, ack, .. } = message;
+        let Inbound { device, topic, payload, ack } = message;
         let received = clock::now();
         if !self.catalogue.has(&device) {
             // Behind a broker a topic is all that names a device: what is not enrolled, or for another tenant, is nobody's.
@@ -129,6 +129,7 @@ impl Sessions {
                 info!(device = %device, epoch = hello.epoch.0, software = %hello.software, "device said hello");
                 let epochs: BTreeSet<_> = hello.held.iter().copied().chain([hello.epoch]).collect();
                 self.remember(&device, &epochs);
+                self.link.heard(&device, &topic);
                 ack.accept();
                 if hello.wire_version >= WELCOME_SINCE {
                     let (wire_version, software) = (u16::from(kilter_wire::VERSION), software());

@@ -188,6 +188,7 @@ async fn answer(mut messages: mpsc::Receiver<Inbound>, link: Either, state: Arc<
         };
         match admission.admit(&device, &payload, Micros(1)) {
             Admit::Hello(hello) => {
+                link.heard(&device, &topic);
                 send(&Down::Welcome(Welcome { wire_version: 2, software: hello.software }));
                 send(&Down::Ack(marks(&state, &device, &admission)));
             }

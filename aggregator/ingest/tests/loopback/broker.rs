@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kilter_ingest::broker::{BrokerConfig, BrokerLink, connect};
@@ -72,6 +73,40 @@ async fn mail_goes_down_through_the_broker_and_shared_subscriptions_come_up() {
 }
 
 #[tokio::test]
+async fn a_broker_behind_tls_is_believed_by_its_authority_and_no_other() {
+    let rcgen::CertifiedKey { cert, signing_key } =
+        rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let Some(broker) = Mosquitto::start_with(Some((cert.pem(), signing_key.serialize_pem()))).await else {
+        return;
+    };
+    let trust = |cert: &rcgen::Certificate| {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("a root");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        Arc::new(config.expect("versions").with_root_certificates(roots).with_no_client_auth())
+    };
+    let config = |client_id: &str, cert: &rcgen::Certificate| BrokerConfig {
+        port: broker.tls_port,
+        tls: Some(trust(cert)),
+        ..BrokerConfig::new("127.0.0.1", client_id)
+    };
+    let other = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let (sender, _inbound) = mpsc::channel(16);
+    let (stranger, connection) = connect(config("stranger", &other.cert), sender).expect("a good configuration");
+    let refused = tokio::spawn(connection.run(std::future::pending()));
+    let mut aggregator = Aggregator::start_as(config("kilter-aggregator", &cert)).await;
+    let device = Device::connect_to(broker.port, "pump-1").await;
+    device.publish(b"by tls").await;
+    let inbound = aggregator.next().await;
+    assert_eq!(inbound.payload, "by tls");
+    inbound.ack.accept();
+    aggregator.end().await;
+    assert!(!stranger.is_subscribed(), "another authority's broker was believed");
+    refused.abort();
+}
+
+#[tokio::test]
 async fn mosquitto_clients_of_both_versions_work_with_the_listener() {
     if find("mosquitto_pub").is_none() {
         println!("not run: 1 (mosquitto_pub is not installed)");
@@ -108,11 +143,18 @@ async fn mosquitto_clients_of_both_versions_work_with_the_listener() {
 /// A broker of its own on a free port.
 struct Mosquitto {
     port: u16,
+    /// Where it speaks TLS, if it does.
+    tls_port: u16,
     child: Child,
 }
 
 impl Mosquitto {
     async fn start() -> Option<Self> {
+        Self::start_with(None).await
+    }
+
+    /// With a second listener for this certificate and key.
+    async fn start_with(tls: Option<(String, String)>) -> Option<Self> {
         let Some(program) = find("mosquitto") else {
             println!("not run: 1 (mosquitto is not installed)");
             return None;
@@ -122,7 +164,15 @@ impl Mosquitto {
         // Mosquitto takes no port 0; a port that was free a moment ago is tried until one starts.
         loop {
             let port = free_port();
-            let text = format!("listener {port} 127.0.0.1\nallow_anonymous true\npersistence false\n");
+            let tls_port = free_port();
+            let mut text = format!("user root\nallow_anonymous true\npersistence false\nlistener {port} 127.0.0.1\n");
+            if let Some((cert, key)) = &tls {
+                let (cert_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+                std::fs::write(&cert_file, cert).expect("written");
+                std::fs::write(&key_file, key).expect("written");
+                let (cert, key) = (cert_file.display(), key_file.display());
+                text += &format!("listener {tls_port} 127.0.0.1\ncertfile {cert}\nkeyfile {key}\n");
+            }
             std::fs::write(&config, text).expect("written");
             let child = Command::new(&program)
                 .arg("-c")
@@ -131,7 +181,7 @@ impl Mosquitto {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("mosquitto starts");
-            let mut broker = Self { port, child };
+            let mut broker = Self { port, tls_port, child };
             if patience(broker.is_up()).await {
                 return Some(broker);
             }
@@ -167,8 +217,11 @@ struct Aggregator {
 
 impl Aggregator {
     async fn start(broker: &Mosquitto, share_group: Option<Name>) -> Self {
-        let config =
-            BrokerConfig { port: broker.port, share_group, ..BrokerConfig::new("127.0.0.1", "kilter-aggregator") };
+        let config = BrokerConfig::new("127.0.0.1", "kilter-aggregator");
+        Self::start_as(BrokerConfig { port: broker.port, share_group, ..config }).await
+    }
+
+    async fn start_as(config: BrokerConfig) -> Self {
         let (sender, inbound) = mpsc::channel(16);
         let (link, connection) = connect(config, sender).expect("a good configuration");
         let (stop, stopped) = oneshot::channel();
