@@ -1,0 +1,63 @@
+//! The stored corpus, and seeded mutations of it, through every target: what was once found stays found, without an engine.
+
+use std::path::PathBuf;
+
+use kilter_fuzz::TARGETS;
+
+#[test]
+fn every_stored_input_and_its_mutations_are_survived() {
+    let mut total = 0;
+    for (name, run) in TARGETS {
+        let inputs = stored(name);
+        assert!(!inputs.is_empty(), "corpus/{name} is empty");
+        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        for input in &inputs {
+            run(input);
+            for _ in 0..(2_000 / inputs.len()).max(1) {
+                run(&mutated(input, &inputs, &mut random));
+                total += 1;
+            }
+        }
+    }
+    println!("{total} mutations of the stored corpus survived");
+}
+
+/// Some bytes changed, cut, doubled, or taken over from another input.
+fn mutated(input: &[u8], others: &[Vec<u8>], random: &mut u64) -> Vec<u8> {
+    let mut bytes = input.to_vec();
+    for _ in 0..1 + below(random, 4) {
+        let at = below(random, bytes.len() + 1);
+        match below(random, 5) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << below(random, 8),
+            1 if at < bytes.len() => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][below(random, 5)],
+            2 => bytes.truncate(at),
+            3 => {
+                let end = (at + below(random, 32)).min(bytes.len());
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+            _ => {
+                let other = &others[below(random, others.len())];
+                let from = below(random, other.len() + 1);
+                bytes.truncate(at);
+                bytes.extend_from_slice(&other[from..]);
+            }
+        }
+    }
+    bytes
+}
+
+fn below(random: &mut u64, limit: usize) -> usize {
+    *random ^= *random << 13;
+    *random ^= *random >> 7;
+    *random ^= *random << 17;
+    (*random % limit.max(1) as u64) as usize
+}
+
+fn stored(name: &str) -> Vec<Vec<u8>> {
+    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    let mut paths: Vec<PathBuf> =
+        std::fs::read_dir(&dir).map(|dir| dir.filter_map(|file| Some(file.ok()?.path())).collect()).unwrap_or_default();
+    paths.sort();
+    paths.into_iter().filter_map(|path| std::fs::read(path).ok()).collect()
+}
