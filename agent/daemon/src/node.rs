@@ -153,11 +153,12 @@ impl Carrier {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Install(install, reply) => {
-                let answer =
-                    if install.signed.is_some() { Ok(()) } else { Err("it came without its signature".to_owned()) };
+                let why =
+                    if install.signed.is_some() { "on offer to the node" } else { "it came without its signature" };
                 self.offered = Some(install);
                 self.offer_due = Monotonic(0);
-                let _ = reply.send(answer);
+                // Not confirmed here: the node says what it runs, and after a restart the offer stands again.
+                let _ = reply.send(Err(why.to_owned()));
             }
             // A node runs what it has until it is offered another.
             Order::Remove(_) => self.offered = None,

@@ -18,7 +18,7 @@ fn main() -> anyhow::Result<()> {
         None => 0,
     };
     // Without the real data there are as many simulated windows more.
-    let simulated = simulated(if real == 0 { 100 } else { 20 }, &mut file)?;
+    let simulated = simulated(if real == 0 { 120 } else { 20 }, &mut file)?;
     file.flush()?;
     println!("windows {} real {real} simulated {simulated}", real + simulated);
     Ok(())
