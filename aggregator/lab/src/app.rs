@@ -12,7 +12,7 @@ use crate::clock;
 use crate::commit::{Committer, Shared, Status, lock};
 use crate::config::Config;
 use crate::lab::{Lab, Wait, read_on};
-use crate::socket::{self, Desk};
+use crate::socket::{self, Desk, Limits};
 use crate::trainer::Trainer;
 
 /// Serves until it is told to stop, or the journal can't be followed any more.
@@ -35,15 +35,20 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         files: files.clone(),
         journal_id,
         config: config.commit.clone(),
+        upkeep: config.upkeep.clone(),
         status: status.clone(),
+        vacuumed: None,
     };
-    let trainer = Trainer::new(state.clone(), flush.clone(), files, config.clone());
+    let (order, orders) = mpsc::channel(4);
+    let trainer = Trainer::new(state.clone(), flush.clone(), files.clone(), config.clone());
     let path = data.join("lab.sock");
     let desk = Desk {
         state: state.clone(),
         status: status.clone(),
         trainer: trainer.clone(),
-        max_rows: config.query.max_rows,
+        orders: order,
+        files: files.clone(),
+        limits: Limits { max_rows: config.query.max_rows, max_secs: config.query.max_secs },
     };
     let listener = socket::listen(&path)?;
     let (failed, mut fails) = mpsc::channel(1);
@@ -55,7 +60,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         let _ = failed.blocking_send(error);
     })?;
     let (stop, stopped) = mpsc::channel(16);
-    let committing = tokio::spawn(committer.run(stopped));
+    let committing = tokio::spawn(committer.run(stopped, orders));
     let relay = tokio::spawn(relay(flushes, stop));
     let serving = tokio::spawn(socket::serve(listener, desk));
     let watching = tokio::spawn(trainer.watch(status));

@@ -83,6 +83,28 @@ pub(crate) async fn completeness(data: &Path, point: &str, from: i64, to: i64) -
     Ok(())
 }
 
+/// Erases.
+pub(crate) async fn erase(data: &Path, equals: &[String], who: &str, why: &str) -> anyhow::Result<()> {
+    let mut subject = serde_json::Map::new();
+    for pair in equals {
+        let (column, value) =
+            pair.split_once('=').with_context(|| format!("failed to read '{pair}': it is COLUMN=VALUE"))?;
+        subject.insert(column.to_owned(), value.into());
+    }
+    let request = json!({ "op": "erase", "equals": subject, "who": who, "why": why });
+    let told = ask(data, &request).await?.context("failed to erase: no lab runs on this data")?;
+    println!("{}", serde_json::to_string_pretty(&told)?);
+    Ok(())
+}
+
+/// Compares the lake with what was promised.
+pub(crate) async fn reconcile(data: &Path, repair: bool) -> anyhow::Result<()> {
+    let request = json!({ "op": "reconcile", "repair": repair });
+    let told = ask(data, &request).await?.context("failed to reconcile: no lab runs on this data")?;
+    println!("{}", serde_json::to_string_pretty(&told)?);
+    if told["clean"] == true { Ok(()) } else { bail!("the lake is not what it should be") }
+}
+
 /// Makes a model again.
 pub(crate) async fn reproduce(data: &Path, path: &Path) -> anyhow::Result<()> {
     let card = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
@@ -92,6 +114,12 @@ pub(crate) async fn reproduce(data: &Path, path: &Path) -> anyhow::Result<()> {
     let mut views = Vec::new();
     for table in [TableName::Features, TableName::Events] {
         let version = training::version_of(&card, table)?;
+        if let Some(at_us) = lab.files.pins().get(&card.digest).and_then(|pin| pin.erased_at_us) {
+            bail!(
+                "failed to make {} again: data that it was trained on was erased at {at_us} us since 1970",
+                card.digest
+            );
+        }
         let snapshot = lab.tables[&table].snapshot_as_of(version).await?;
         views.push(View { snapshot, tail: Vec::new() });
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kilter_lake::{DeltaTable, Offset, Table, TableName};
-use kilter_types::JournalId;
+use kilter_types::{JournalId, Micros};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
@@ -17,6 +17,7 @@ use crate::config;
 use crate::files::{Committed, Files};
 use crate::lab::SHARD;
 use crate::state::State;
+use crate::upkeep::Order;
 
 /// The state, shared between journal reader, committer and questions.
 pub(crate) type Shared = Arc<Mutex<State>>;
@@ -33,7 +34,10 @@ pub(crate) struct Committer {
     pub(crate) files: Files,
     pub(crate) journal_id: JournalId,
     pub(crate) config: config::Commit,
+    pub(crate) upkeep: config::Upkeep,
     pub(crate) status: Arc<Mutex<Status>>,
+    /// When old files were last looked for.
+    pub(crate) vacuumed: Option<Micros>,
 }
 
 /// How committing goes.
@@ -61,13 +65,15 @@ pub(crate) type Flush = oneshot::Sender<()>;
 
 impl Committer {
     /// Commits for ever, or until `flushes` is closed: then once more.
-    pub(crate) async fn run(mut self, mut flushes: mpsc::Receiver<Flush>) {
+    pub(crate) async fn run(mut self, mut flushes: mpsc::Receiver<Flush>, mut orders: mpsc::Receiver<Order>) {
         let mut waited_ms = 0;
         let mut idle_ms = 0;
+        self.finish_erasures().await;
         loop {
-            let mut asked = Vec::new();
+            let (mut asked, mut order) = (Vec::new(), None);
             let closed = tokio::select! {
                 () = clock::pause(POLL_MS) => false,
+                Some(given) = orders.recv() => { order = Some(given); false }
                 flush = flushes.recv() => match flush {
                     Some(flush) => { asked.push(flush); false }
                     None => true,
@@ -83,9 +89,12 @@ impl Committer {
             waited_ms = if rows == 0 { 0 } else { waited_ms + POLL_MS };
             idle_ms = if rows == 0 { idle_ms + POLL_MS } else { 0 };
             let due = rows > 0 && (waited_ms >= self.config.max_wait_ms || bytes >= self.config.max_bytes);
-            if due || closed || !asked.is_empty() || idle_ms >= IDLE_MS {
+            if due || closed || order.is_some() || !asked.is_empty() || idle_ms >= IDLE_MS {
                 self.round_until_done(&mut flushes, &mut asked, closed).await;
                 (waited_ms, idle_ms) = (0, 0);
+                if let Some(order) = order {
+                    self.obey(order).await;
+                }
             }
             for flush in asked {
                 // Whoever asked may have gone.
@@ -93,6 +102,9 @@ impl Committer {
             }
             if closed {
                 return;
+            }
+            if due {
+                self.keep_up().await;
             }
         }
     }
@@ -118,7 +130,7 @@ impl Committer {
         }
     }
 
-    async fn round(&mut self) -> anyhow::Result<()> {
+    pub(crate) async fn round(&mut self) -> anyhow::Result<()> {
         let batch = lock(&self.state).batch();
         if batch.position == self.status().offset {
             return Ok(());

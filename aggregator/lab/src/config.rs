@@ -11,6 +11,7 @@ use serde::Deserialize;
 pub(crate) struct Config {
     pub(crate) commit: Commit,
     pub(crate) query: Query,
+    pub(crate) upkeep: Upkeep,
     pub(crate) training: Training,
     pub(crate) drift: Drift,
 }
@@ -24,11 +25,22 @@ pub(crate) struct Commit {
     pub(crate) hold_bytes: usize,
 }
 
-/// How much an answer may hold.
+/// How much an answer may hold, and how long it may take.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Query {
     pub(crate) max_rows: usize,
+    pub(crate) max_secs: u32,
+}
+
+/// When files of the lake are put together, and when old ones go.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Upkeep {
+    pub(crate) compact_files: usize,
+    pub(crate) small_bytes: u64,
+    pub(crate) most_bytes: u64,
+    pub(crate) retention_hours: u32,
 }
 
 /// What is learned from.
@@ -66,13 +78,19 @@ impl Config {
 
 impl Default for Commit {
     fn default() -> Self {
-        Self { max_bytes: 64 << 20, max_wait_ms: 2_000, hold_bytes: 256 << 20 }
+        Self { max_bytes: 64 << 20, max_wait_ms: 30_000, hold_bytes: 256 << 20 }
     }
 }
 
 impl Default for Query {
     fn default() -> Self {
-        Self { max_rows: 10_000 }
+        Self { max_rows: 10_000, max_secs: 30 }
+    }
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Self { compact_files: 16, small_bytes: 16 << 20, most_bytes: 128 << 20, retention_hours: 168 }
     }
 }
 
@@ -84,14 +102,7 @@ impl Default for Training {
 
 impl Default for Drift {
     fn default() -> Self {
-        Self {
-            enabled: true,
-            settle_secs: 20,
-            cooldown_secs: 60,
-            check_commits: 60,
-            recent_secs: 600,
-            moved_share: 0.5,
-        }
+        Self { enabled: true, settle_secs: 20, cooldown_secs: 60, check_commits: 4, recent_secs: 600, moved_share: 0.5 }
     }
 }
 

@@ -3,22 +3,25 @@
 //! ```text
 //! fold           magic [u8;8] | journal id u64 LE | offset u64 LE | fold snapshot … | sha-256 of all before
 //! committed.json { journal_id, offset, marks }: what the server turns into committed acks; written after `fold`
-//! ghosts.json    { journal_id, keys }: records of an older journal that the lake holds beyond its marks
+//! ghosts.json    { journal_id, versions, records }: what the lake held of older journals, beyond the marks with which this one
+//!                began, and the version of each table then
+//! pins.json      { digest: { versions, erased_at_us } }: the versions that a model was trained on, kept from vacuum
+//! audit.jsonl    one line before and one after each erasure: who, why, whose, how much
 //! training.json  { class: microseconds }: when each kind of machine was last trained
 //! lock           held by the one lab
 //! ```
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use kilter_fold::{Fold, MarkState};
+use kilter_lake::{Audit, Gate, Ranges, Step, Stream, Streams, Subject, TableName};
 use kilter_types::Digest;
 use serde::{Deserialize, Serialize};
-
-use crate::state::Ghost;
+use serde_json::Value;
 
 /// What the server reads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -31,25 +34,53 @@ pub(crate) struct Committed {
     pub(crate) marks: Vec<MarkState>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Ghosts {
-    journal_id: u64,
-    keys: BTreeSet<Ghost>,
+/// Records that the lake holds although the fold of this journal will call them new.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Ghosts {
+    /// The journal.
+    pub(crate) journal_id: u64,
+    /// The tables when it was first seen: what earlier versions brought is among the records.
+    pub(crate) versions: BTreeMap<TableName, u64>,
+    /// The records.
+    pub(crate) records: Vec<(Stream, Ranges)>,
+}
+
+/// What a model was trained on.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pin {
+    /// The version of each table.
+    pub(crate) versions: BTreeMap<String, u64>,
+    /// Data of these versions was erased since: the model can't be made again.
+    pub(crate) erased_at_us: Option<i64>,
+}
+
+/// A line of the audit.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Erasure {
+    /// Whose data.
+    pub(crate) subject: Subject,
+    /// Who wanted it, why and when.
+    pub(crate) audit: Audit,
+    /// How many rows went from which tables; nothing before it is done.
+    pub(crate) done: Option<Vec<(TableName, usize)>>,
+    /// Which records went.
+    pub(crate) records: Vec<(Stream, Ranges)>,
 }
 
 /// The folder.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Files {
     folder: PathBuf,
+    gate: Gate,
 }
 
 impl Files {
-    /// Makes the folder.
-    pub(crate) fn open(data: &Path) -> anyhow::Result<Self> {
+    /// Makes the folder; `gate` is asked before each step of a write.
+    pub(crate) fn open(data: &Path, gate: Gate) -> anyhow::Result<Self> {
         let folder = data.join("lab");
         std::fs::create_dir_all(folder.join("outbox"))
             .with_context(|| format!("failed to create {}", folder.display()))?;
-        Ok(Self { folder })
+        Ok(Self { folder, gate })
     }
 
     /// Takes the lock; it holds as long as the file is open.
@@ -79,8 +110,8 @@ impl Files {
         bytes.extend(fold);
         let digest = Digest::of(&bytes);
         bytes.extend(digest.0);
-        replace(&self.folder.join("fold"), &bytes)?;
-        replace(&self.folder.join("committed.json"), &serde_json::to_vec(committed)?)
+        self.replace("fold", &bytes)?;
+        self.replace("committed.json", &serde_json::to_vec(committed)?)
     }
 
     /// What was published last.
@@ -88,16 +119,14 @@ impl Files {
         serde_json::from_slice(&std::fs::read(self.folder.join("committed.json")).ok()?).ok()
     }
 
-    /// The ghosts stored for this journal.
-    pub(crate) fn ghosts(&self, journal_id: u64) -> Option<BTreeSet<Ghost>> {
-        let ghosts: Ghosts = serde_json::from_slice(&std::fs::read(self.folder.join("ghosts.json")).ok()?).ok()?;
-        (ghosts.journal_id == journal_id).then_some(ghosts.keys)
+    /// The ghosts stored last, of whatever journal.
+    pub(crate) fn ghosts(&self) -> Option<Ghosts> {
+        serde_json::from_slice(&std::fs::read(self.folder.join("ghosts.json")).ok()?).ok()
     }
 
-    /// Stores the ghosts of this journal.
-    pub(crate) fn keep_ghosts(&self, journal_id: u64, keys: &BTreeSet<Ghost>) -> anyhow::Result<()> {
-        let ghosts = Ghosts { journal_id, keys: keys.clone() };
-        replace(&self.folder.join("ghosts.json"), &serde_json::to_vec(&ghosts)?)
+    /// Stores ghosts.
+    pub(crate) fn keep_ghosts(&self, ghosts: &Ghosts) -> anyhow::Result<()> {
+        self.replace("ghosts.json", &serde_json::to_vec(ghosts)?)
     }
 
     /// When each kind of machine was last trained.
@@ -108,28 +137,102 @@ impl Files {
 
     /// Stores that.
     pub(crate) fn keep_trained(&self, trained: &BTreeMap<String, i64>) -> anyhow::Result<()> {
-        replace(&self.folder.join("training.json"), &serde_json::to_vec(trained)?)
+        self.replace("training.json", &serde_json::to_vec(trained)?)
     }
 
-    /// Hands a finished model to the server: the artifact first, the card last.
+    /// The versions that models were trained on.
+    pub(crate) fn pins(&self) -> BTreeMap<String, Pin> {
+        let read = || serde_json::from_slice(&std::fs::read(self.folder.join("pins.json")).ok()?).ok();
+        read().unwrap_or_default()
+    }
+
+    /// Data of `table` that stood there before `version` was erased: marks the models that were trained on it.
+    pub(crate) fn mark_erased(&self, table: TableName, version: u64, at_us: i64) -> anyhow::Result<Vec<String>> {
+        let (mut pins, mut marked) = (self.pins(), Vec::new());
+        for (digest, pin) in &mut pins {
+            if pin.versions.get(table.as_str()).is_some_and(|pinned| *pinned < version) {
+                pin.erased_at_us.get_or_insert(at_us);
+                marked.push(digest.clone());
+            }
+        }
+        if !marked.is_empty() {
+            self.replace("pins.json", &serde_json::to_vec(&pins)?)?;
+        }
+        Ok(marked)
+    }
+
+    /// Writes a line of the audit, durably.
+    pub(crate) fn audit(&self, erasure: &Erasure) -> anyhow::Result<()> {
+        let path = self.folder.join("audit.jsonl");
+        let mut line = serde_json::to_vec(erasure)?;
+        line.push(b'\n');
+        let mut write = || -> std::io::Result<()> {
+            let mut file = File::options().create(true).append(true).open(&path)?;
+            // A line that a crash cut does not take this one with it.
+            if std::fs::read(&path)?.last().is_some_and(|last| *last != b'\n') {
+                line.insert(0, b'\n');
+            }
+            file.write_all(&line)?;
+            file.sync_all()?;
+            File::open(&self.folder)?.sync_all()
+        };
+        write().with_context(|| format!("failed to write {}", path.display()))
+    }
+
+    /// The records that were erased.
+    pub(crate) fn erased(&self) -> Streams {
+        let mut erased = Streams::new();
+        for (stream, ranges) in self.audited().into_iter().flat_map(|line| line.records) {
+            let all = erased.entry(stream).or_default();
+            ranges.iter().for_each(|(first, last)| all.cover(first, last));
+        }
+        erased
+    }
+
+    /// Erasures that were begun and not ended.
+    pub(crate) fn unfinished(&self) -> Vec<Erasure> {
+        let (done, begun): (Vec<_>, Vec<_>) = self.audited().into_iter().partition(|line| line.done.is_some());
+        let ended =
+            |begun: &Erasure| done.iter().any(|done| (&done.subject, &done.audit) == (&begun.subject, &begun.audit));
+        begun.into_iter().filter(|begun| !ended(begun)).collect()
+    }
+
+    /// Every line of the audit that a crash did not cut.
+    fn audited(&self) -> Vec<Erasure> {
+        let text = std::fs::read_to_string(self.folder.join("audit.jsonl")).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Hands a finished model to the server: the artifact first, the card last. What it was trained on is pinned before.
     pub(crate) fn hand_out(&self, digest: &str, artifact: &[u8], card: &[u8]) -> anyhow::Result<()> {
-        let outbox = self.folder.join("outbox");
-        replace(&outbox.join(format!("{digest}.kltm")), artifact)?;
-        replace(&outbox.join(format!("{digest}.card.json")), card)
+        let described: Value = serde_json::from_slice(card)?;
+        let versions = described["snapshot"].as_object().into_iter().flatten();
+        let versions =
+            versions.filter_map(|(key, version)| Some((key.strip_suffix("_version")?.into(), version.as_u64()?)));
+        let mut pins = self.pins();
+        pins.insert(digest.to_owned(), Pin { versions: versions.collect(), erased_at_us: None });
+        self.replace("pins.json", &serde_json::to_vec(&pins)?)?;
+        self.replace(&format!("outbox/{digest}.kltm"), artifact)?;
+        self.replace(&format!("outbox/{digest}.card.json"), card)
     }
-}
 
-/// Writes a file anew and durably.
-fn replace(path: &Path, bytes: &[u8]) -> anyhow::Result<()> {
-    let temporary = path.with_extension("tmp");
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&temporary)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
-    };
-    write().with_context(|| format!("failed to write {}", path.display()))
+    /// Writes a file anew and durably.
+    fn replace(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+        let path = self.folder.join(name);
+        let temporary = path.with_extension("tmp");
+        let write = || -> std::io::Result<()> {
+            (self.gate)(Step::Write, &path)?;
+            let mut file = File::create(&temporary)?;
+            file.write_all(bytes)?;
+            (self.gate)(Step::SyncFile, &path)?;
+            file.sync_all()?;
+            (self.gate)(Step::Publish, &path)?;
+            std::fs::rename(&temporary, &path)?;
+            (self.gate)(Step::SyncFolder, &path)?;
+            path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        };
+        write().with_context(|| format!("failed to write {}", path.display()))
+    }
 }
 
 const FOLD_MAGIC: &[u8; 8] = b"KLABFLD1";

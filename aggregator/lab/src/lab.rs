@@ -3,25 +3,25 @@
 //! Opening finds where to go on: the stored fold with its offset, else the journal's beginning. Rows that a table has committed
 //! are left out by its own offset (L1), so any older starting point gives the same lake.
 //!
-//! A new journal (the old one was lost) starts from the marks that were published last. Rows committed after that publication
-//! stand in the lake but in no mark: their records come again and would be doubled. They are found once, in the tables, and kept
-//! as *ghosts*.
+//! A new journal (the old one was lost) begins with the marks that were published when the server opened it. Rows committed beyond
+//! them stand in the lake but in no mark: their records come again and would be doubled. They are found once, at the first sight of
+//! the journal, in the commits of the tables' logs, and kept as *ghosts*; what an earlier loss left of them is carried over.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use kilter_fold::Fold;
+use kilter_fold::{Entry, Fold, MarkState};
 use kilter_history::{View, asset_classes, query};
 use kilter_journal::{Offset as JournalOffset, Reader, RealFilesystem, follow};
-use kilter_lake::{DeltaTable, Snapshot, TableName, open_gate};
+use kilter_lake::{DeltaTable, Gate, Ranges, Stream, Streams, Table, TableName, open_gate};
 use kilter_types::{JournalId, Micros};
 use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::files::Files;
-use crate::state::{Ghost, State};
+use crate::files::{Files, Ghosts};
+use crate::state::State;
 
 /// An opened lab.
 pub(crate) struct Lab {
@@ -36,7 +36,12 @@ pub(crate) struct Lab {
 impl Lab {
     /// Opens the lab; waits until there is a journal if `wait` says so.
     pub(crate) async fn open(data: &Path, wait: Wait) -> anyhow::Result<Self> {
-        let files = Files::open(data)?;
+        Self::open_at(data, wait, open_gate()).await
+    }
+
+    /// The same; `gate` is asked before each step of each write to lake and files.
+    pub(crate) async fn open_at(data: &Path, wait: Wait, gate: Gate) -> anyhow::Result<Self> {
+        let files = Files::open(data, gate.clone())?;
         let lock = files.lock()?;
         let journal = data.join("journal");
         let mut reader = follow(RealFilesystem, &journal, JournalOffset(0))?;
@@ -52,17 +57,19 @@ impl Lab {
         std::fs::create_dir_all(&lake).with_context(|| format!("failed to create {}", lake.display()))?;
         let mut tables = BTreeMap::new();
         for name in TableName::ALL {
-            let table = DeltaTable::open(&lake, name, SHARD, journal_id, open_gate()).await?;
+            let table = DeltaTable::open(&lake, name, SHARD, journal_id, gate.clone()).await?;
             tables.insert(name, table);
         }
         let snapshots = tables.values().map(DeltaTable::snapshot).collect::<Result<Vec<_>, _>>()?;
         let (fold, position) = files.fold(id).unwrap_or_else(|| (Fold::new(), 0));
-        let ghosts = match files.ghosts(id) {
-            Some(ghosts) => ghosts,
-            None => find_ghosts(&files, id, snapshots.clone()).await?,
-        };
+        let ghosts = find_ghosts(&files, journal_id, &mut reader, &tables, wait).await?;
         reader.seek(JournalOffset(position));
-        info!(journal = format!("{id:016x}"), position, ghosts = ghosts.len(), "lab opened");
+        info!(
+            journal = format!("{id:016x}"),
+            position,
+            ghosts = ghosts.values().map(Ranges::count).sum::<u64>(),
+            "lab opened"
+        );
         let mut state = State::new(fold, position, snapshots, ghosts);
         let events = state.pinned().into_iter().find(|view| view.table() == TableName::Events);
         if let Some(events) = events {
@@ -119,29 +126,71 @@ fn known(events: &View) -> anyhow::Result<Known> {
     Ok((classes, drift))
 }
 
-/// Records that the lake holds beyond the marks published last, when this is the first sight of a new journal.
-async fn find_ghosts(files: &Files, journal_id: u64, snapshots: Vec<Snapshot>) -> anyhow::Result<BTreeSet<Ghost>> {
-    let Some(last) = files.committed().filter(|last| last.journal_id != journal_id) else {
-        return Ok(BTreeSet::new());
-    };
-    let find = move || -> anyhow::Result<BTreeSet<Ghost>> {
-        let mut ghosts = BTreeSet::new();
-        for snapshot in snapshots.into_iter().filter(|snapshot| snapshot.table != TableName::Quarantine) {
-            let table = snapshot.table;
-            let sql = format!("SELECT device, epoch, class, seq FROM {table} WHERE journal_offset >= {}", last.offset);
-            let answer = query(&sql, &[View { snapshot, tail: Vec::new() }], usize::MAX)?;
-            for row in answer.rows {
-                let [Value::String(device), epoch, Value::String(class), seq] = row.as_slice() else { continue };
-                let (Some(epoch), Some(seq)) = (epoch.as_i64(), seq.as_i64()) else { continue };
-                ghosts.insert(Ghost { device: device.clone(), epoch, class: class.clone(), seq });
-            }
+/// Records that the lake holds and that the marks with which this journal began do not cover.
+async fn find_ghosts(
+    files: &Files,
+    journal_id: JournalId,
+    reader: &mut Reader,
+    tables: &BTreeMap<TableName, DeltaTable>,
+    wait: Wait,
+) -> anyhow::Result<Streams> {
+    let last = files.ghosts();
+    if let Some(known) = last.as_ref().filter(|last| last.journal_id == journal_id.0) {
+        return Ok(known.records.iter().cloned().collect());
+    }
+    // At first sight nothing of the journal was released: its first entry is there.
+    let marks = loop {
+        match (reader.next_durable()?, wait) {
+            (Some(entry), _) => match Entry::decode(&entry.bytes)? {
+                Entry::Opened { marks, .. } => break marks,
+                _ => {
+                    // A journal older than this file: its ghosts, if any, were resolved by the build that saw it begin.
+                    warn!(journal = format!("{:016x}", journal_id.0), "the journal's opening is gone");
+                    return Ok(Streams::new());
+                }
+            },
+            (None, Wait::ForJournal) => clock::pause(POLL_MS).await,
+            (None, Wait::No) => return Ok(Streams::new()),
         }
-        Ok(ghosts)
     };
-    let ghosts = tokio::task::spawn_blocking(find).await??;
-    // Durable before the first row of the new journal is committed: later the two could not be told apart.
-    files.keep_ghosts(journal_id, &ghosts)?;
-    Ok(ghosts)
+    let held = held(&marks);
+    // What an earlier journal left open and these marks cover by now is done with.
+    let (versions, carried) = last.map(|last| (last.versions, last.records)).unwrap_or_default();
+    let none = Ranges::default();
+    let left = |(stream, ranges): (Stream, Ranges)| {
+        let left = ranges.without(held.get(&stream).unwrap_or(&none));
+        (!left.is_empty()).then_some((stream, left))
+    };
+    let mut records: Streams = carried.into_iter().filter_map(left).collect();
+    for (name, table) in tables.iter().filter(|(name, _)| **name != TableName::Quarantine) {
+        let since = versions.get(name).copied().unwrap_or(0);
+        for (stream, ranges) in table.unpublished(&held, since).await? {
+            let all = records.entry(stream).or_default();
+            ranges.iter().for_each(|(first, last)| all.cover(first, last));
+        }
+    }
+    // Durable before the first row of the new journal is committed.
+    files.keep_ghosts(&Ghosts {
+        journal_id: journal_id.0,
+        versions: tables.iter().map(|(name, table)| (*name, table.version())).collect(),
+        records: records.iter().map(|(stream, ranges)| (stream.clone(), ranges.clone())).collect(),
+    })?;
+    Ok(records)
+}
+
+/// The records below these marks.
+pub(crate) fn held(marks: &[MarkState]) -> Streams {
+    let mut held = Streams::new();
+    for mark in marks {
+        let stream =
+            Stream { device: mark.device.to_string(), epoch: mark.epoch.0, class: mark.class.as_str().to_owned() };
+        let ranges = held.entry(stream).or_default();
+        if let Some(last) = mark.to.checked_sub(1) {
+            ranges.cover(0, last);
+        }
+        mark.beyond.iter().for_each(|(first, last)| ranges.cover(*first, *last));
+    }
+    held
 }
 
 /// The embedded journal has one shard.

@@ -10,6 +10,8 @@ mod clock;
 mod commit;
 mod completeness;
 mod config;
+#[cfg(test)]
+mod crash;
 mod evaluate;
 mod files;
 mod lab;
@@ -17,6 +19,7 @@ mod socket;
 mod state;
 mod trainer;
 mod training;
+mod upkeep;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -83,6 +86,30 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Erase a subject's data from every table and every version; the lab must be running.
+    Erase {
+        /// Column and value, as in device=press-1; several must all hold.
+        #[arg(required = true, value_name = "COLUMN=VALUE")]
+        equals: Vec<String>,
+        /// Who wants it.
+        #[arg(long)]
+        who: String,
+        /// Why.
+        #[arg(long)]
+        why: String,
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Compare every file of the lake with the log and with what was acknowledged; fails when something is wrong.
+    Reconcile {
+        /// Take out records that are there more than once.
+        #[arg(long)]
+        repair: bool,
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
     /// Run a data set through the production path and print how well it did; needs no running lab.
     Evaluate {
         /// cmapss, skab, nab, ims, femto, bearing, ai4i, shift or all
@@ -122,6 +149,8 @@ async fn main() -> ExitCode {
         Command::Train { data, class, seed } => client::train(&data, class, seed).await,
         Command::Status { data } => client::status(&data).await,
         Command::Completeness { point, from, to, data } => client::completeness(&data, &point, from, to).await,
+        Command::Erase { equals, who, why, data } => client::erase(&data, &equals, &who, &why).await,
+        Command::Reconcile { repair, data } => client::reconcile(&data, repair).await,
         Command::Evaluate { suite, data, json, seeds, steps } => {
             let evaluation = kilter_train::suite::Evaluation { seeds, steps: steps.map(|steps| steps as usize) };
             // Minutes of work on this thread: nothing else runs in this process.
@@ -144,7 +173,9 @@ const EXAMPLES: &str = "Examples:
   kilter-lab query 'SELECT event_time_us, cause, severity FROM events WHERE kind = '\\''alarm'\\''' --data /var/lib/kilter --json
   kilter-lab train --class pump --seed 7 --data /var/lib/kilter
   kilter-lab completeness acme/north/pump-1/drive-end --data /var/lib/kilter
+  kilter-lab reconcile --data /var/lib/kilter
+  kilter-lab erase device=press-1 --who dpo@acme --why 'contract ended' --data /var/lib/kilter
   kilter-lab reproduce model.card.json --data /var/lib/kilter
   kilter-lab evaluate cmapss --data /srv/datasets --json cmapss.json --seeds 3
 
-Tables: features, scores, events, gaps, quarantine. \"group\", \"values\" and \"schema\" are words of SQL: quote them.";
+Tables: features, scores, events, gaps, quarantine, clips.";

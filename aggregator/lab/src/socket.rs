@@ -1,21 +1,27 @@
 //! The lab's socket: one JSON request per line, one JSON answer per line, progress lines in between.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use anyhow::Context;
-use kilter_history::query;
+use anyhow::{Context, bail};
+use kilter_history::{View, query};
+use kilter_lake::{Audit, Subject, TableName};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tracing::warn;
 
+use crate::clock;
 use crate::commit::{Shared, Status, lock};
 use crate::completeness;
+use crate::files::Files;
 use crate::trainer::{DEFAULT_SEED, Trainer};
 use crate::training::Request;
+use crate::upkeep::Order;
 
 /// Everything that questions need; cheap to clone.
 #[derive(Clone)]
@@ -23,7 +29,16 @@ pub(crate) struct Desk {
     pub(crate) state: Shared,
     pub(crate) status: Arc<Mutex<Status>>,
     pub(crate) trainer: Trainer,
+    pub(crate) orders: mpsc::Sender<Order>,
+    pub(crate) files: Files,
+    pub(crate) limits: Limits,
+}
+
+/// How much an answer may hold, and how long it may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
     pub(crate) max_rows: usize,
+    pub(crate) max_secs: u32,
 }
 
 #[derive(Deserialize)]
@@ -33,6 +48,8 @@ enum Ask {
     Train { reason: Option<String>, asset_class: Option<String>, seed: Option<u64> },
     Status {},
     Completeness { point: String, from: i64, to: i64 },
+    Erase { equals: BTreeMap<String, String>, who: String, why: String },
+    Reconcile { repair: bool },
 }
 
 /// Opens the socket anew.
@@ -53,7 +70,7 @@ pub(crate) async fn serve(listener: UnixListener, desk: Desk) {
             }
             Err(error) => {
                 warn!(%error, "a connection to the lab failed");
-                crate::clock::pause(100).await;
+                clock::pause(100).await;
             }
         }
     }
@@ -85,10 +102,8 @@ impl Desk {
     async fn answer(&self, line: &str, progress: mpsc::Sender<Value>) -> anyhow::Result<Value> {
         match serde_json::from_str(line).context("failed to read the request")? {
             Ask::Query { sql } => {
-                let views = lock(&self.state).views();
-                let max_rows = self.max_rows;
-                let answer = tokio::task::spawn_blocking(move || query(&sql, &views, max_rows)).await?;
-                Ok(serde_json::to_value(answer?)?)
+                let max_rows = self.limits.max_rows;
+                self.look(move |views| Ok(serde_json::to_value(query(&sql, views, max_rows)?)?)).await
             }
             Ask::Train { reason, asset_class, seed } => {
                 let request = Request {
@@ -102,10 +117,58 @@ impl Desk {
             }
             Ask::Status {} => Ok(self.status()),
             Ask::Completeness { point, from, to } => {
-                let views = lock(&self.state).views();
-                tokio::task::spawn_blocking(move || completeness::account(&views, &point, from, to)).await?
+                let erased = self.files.erased();
+                self.look(move |views| completeness::account(views, &erased, &point, from, to)).await
             }
+            Ask::Erase { equals, who, why } => {
+                if who.trim().is_empty() || why.trim().is_empty() {
+                    bail!("failed to erase: the audit asks who wants it and why");
+                }
+                let known = |name: &String| TableName::ALL.iter().any(|table| table.position(name).is_some());
+                if let Some(unknown) = equals.keys().find(|name| !known(name)) {
+                    bail!("failed to erase: no table has a column '{unknown}'");
+                }
+                let audit = Audit { who, why, at_us: clock::now().0 };
+                self.order(|done| Order::Erase { subject: Subject { equals }, audit, done }).await
+            }
+            Ask::Reconcile { repair } => self.order(|done| Order::Reconcile { repair, done }).await,
         }
+    }
+
+    /// Looks at the tables, for so long at most. Polars can't be stopped half-way: a question that took too long goes on in its
+    /// thread, and a few of those keep others waiting, so that they can't pile up.
+    async fn look(
+        &self,
+        look: impl FnOnce(&[View]) -> anyhow::Result<Value> + Send + 'static,
+    ) -> anyhow::Result<Value> {
+        let state = self.state.clone();
+        let asked = async {
+            let turn = AT_ONCE.acquire().await?;
+            let looked = tokio::task::spawn_blocking(move || {
+                let views = lock(&state).views();
+                let answer = look(&views);
+                drop(turn);
+                answer
+            });
+            looked.await?
+        };
+        let secs = self.limits.max_secs;
+        match tokio::time::timeout(Duration::from_secs(secs.into()), asked).await {
+            Ok(answer) => answer,
+            Err(_) => bail!(
+                "failed to answer within {secs} s: ask for less, for instance one day (day = '2026-01-31') or one machine, or raise \
+                 [query] max_secs in lab.toml"
+            ),
+        }
+    }
+
+    async fn order(
+        &self,
+        order: impl FnOnce(oneshot::Sender<anyhow::Result<Value>>) -> Order,
+    ) -> anyhow::Result<Value> {
+        let (done, told) = oneshot::channel();
+        self.orders.send(order(done)).await?;
+        told.await?
     }
 
     fn status(&self) -> Value {
@@ -135,6 +198,9 @@ async fn send(write: &mut tokio::net::unix::OwnedWriteHalf, value: &Value) -> an
     line.push('\n');
     Ok(write.write_all(line.as_bytes()).await?)
 }
+
+/// Questions that are answered at once.
+static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// Requests of one connection together; a line without an end is not read for ever.
 const MAX_SESSION_BYTES: u64 = 16 << 20;

@@ -3,14 +3,13 @@
 //! A core: entries go in, batches to commit and views to ask come out. Everything changes under one lock, so that fold, tails and
 //! position always stand at the same offset.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kilter_fold::{Entry, EntryError, Fold, MarkState, Output};
 use kilter_history::{Asset, View};
-use kilter_lake::{Rows, Snapshot, TableName};
+use kilter_lake::{Rows, Snapshot, Stream, Streams, TableName};
 use kilter_types::{Class, Event, JournalId, Micros, Payload, Point};
-use serde::{Deserialize, Serialize};
 
 /// See the module's text.
 pub(crate) struct State {
@@ -19,21 +18,12 @@ pub(crate) struct State {
     position: u64,
     tails: BTreeMap<TableName, Tail>,
     /// Records that the lake already holds although this journal's fold calls them new.
-    ghosts: BTreeSet<Ghost>,
+    ghosts: Streams,
     /// Which kind of machine each machine is.
     classes: BTreeMap<Asset, String>,
     /// When drift was last reported, by kind of machine.
     drift: BTreeMap<String, Micros>,
     rows: u64,
-}
-
-/// A record's identity.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub(crate) struct Ghost {
-    pub(crate) device: String,
-    pub(crate) epoch: i64,
-    pub(crate) class: String,
-    pub(crate) seq: i64,
 }
 
 /// Everything to commit at one offset.
@@ -56,7 +46,7 @@ struct Tail {
 
 impl State {
     /// Starts at `position` with the tables as they are.
-    pub(crate) fn new(fold: Fold, position: u64, snapshots: Vec<Snapshot>, ghosts: BTreeSet<Ghost>) -> Self {
+    pub(crate) fn new(fold: Fold, position: u64, snapshots: Vec<Snapshot>, ghosts: Streams) -> Self {
         let tail = |snapshot: Snapshot| {
             let open = Rows::new(snapshot.table);
             (snapshot.table, Tail { snapshot, sealed: Vec::new(), open })
@@ -167,7 +157,7 @@ impl State {
         if tail.snapshot.offset.is_some_and(|committed| offset < committed.offset) {
             return;
         }
-        if !self.ghosts.is_empty() && ghost(output).is_some_and(|ghost| self.ghosts.contains(&ghost)) {
+        if !self.ghosts.is_empty() && is_ghost(&self.ghosts, output) {
             return;
         }
         self.rows += 1;
@@ -212,15 +202,11 @@ fn asset_of(point: &Point) -> Asset {
     Asset { tenant: point.tenant.to_string(), site: point.site.to_string(), asset: point.asset.to_string() }
 }
 
-fn ghost(output: &Output) -> Option<Ghost> {
-    let Output::Row(row) = output else { return None };
+fn is_ghost(ghosts: &Streams, output: &Output) -> bool {
+    let Output::Row(row) = output else { return false };
     let class: Class = row.record.class();
-    Some(Ghost {
-        device: row.device.to_string(),
-        epoch: row.record.epoch.0 as i64,
-        class: class.as_str().to_owned(),
-        seq: row.record.seq as i64,
-    })
+    let stream = Stream { device: row.device.to_string(), epoch: row.record.epoch.0, class: class.as_str().to_owned() };
+    ghosts.get(&stream).is_some_and(|ranges| ranges.contains(row.record.seq))
 }
 
 const CHUNK_ROWS: usize = 4_096;
