@@ -209,7 +209,9 @@ fn a_node_reaches_a_real_agent_with_its_features_and_its_alarm() {
     let node = Node::start(&image, dir.path());
     let http = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
     let source = format!("source = {{ kind = \"node\", address = \"tcp://127.0.0.1:{}\" }}", node.port);
-    let config = format!("[http]\nlisten = \"{http}\"\n[[machine]]\nasset = \"pump-1\"\nclass = \"pump\"\n{source}\n");
+    let config = format!(
+        "bundle = \"\"\n[http]\nlisten = \"{http}\"\n[[machine]]\nasset = \"pump-1\"\nclass = \"pump\"\n{source}\n"
+    );
     fs::write(dir.path().join("agent.toml"), config).expect("a folder");
     let mut command = Command::new(Bins::find().path("kilter-agent").expect("the agent is built"));
     command.arg("run").arg("--config").arg(dir.path().join("agent.toml"));
