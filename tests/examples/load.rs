@@ -42,7 +42,9 @@ async fn measure() -> anyhow::Result<()> {
     for agent in &running {
         let mut status = agent.status.clone();
         let drained = |status: &Status| status.connected && status.drained;
-        tokio::time::timeout(Duration::from_secs(300), status.wait_for(drained)).await.context("wait for an agent")??;
+        tokio::time::timeout(Duration::from_secs(300), status.wait_for(drained))
+            .await
+            .context("wait for an agent")??;
     }
     let seconds = begun.elapsed().as_secs_f64();
     let all = rows * running.len() as u64;
