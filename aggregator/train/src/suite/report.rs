@@ -86,7 +86,7 @@ impl Report {
         self.scorings += other.scorings;
     }
 
-    /// For people: per metric the mean over seeds and how far they lie apart.
+    /// For people: per metric the means over seeds and how far the figures lie apart.
     pub fn table(&self) -> String {
         let mut text = format!(
             "{:<8} {:<24} {:<34} {:>10} {:>9} {:>5} {:>10}  {}\n",
@@ -104,7 +104,11 @@ impl Report {
             let count = same.len() as f64;
             let mean = same.iter().map(|r| r.value).sum::<f64>() / count;
             let spread = (same.iter().map(|r| (r.value - mean).powi(2)).sum::<f64>() / count).sqrt();
-            let baseline = row.baseline.map_or("-".to_owned(), |b| format!("{b:.3}"));
+            let baselines: Vec<f64> = same.iter().filter_map(|r| r.baseline).collect();
+            let baseline = match baselines.len() {
+                0 => "-".to_owned(),
+                count => format!("{:.3}", baselines.iter().sum::<f64>() / count as f64),
+            };
             let _ = writeln!(
                 text,
                 "{:<8} {:<24} {:<34} {mean:>10.3} {spread:>9.3} {:>5} {baseline:>10}  {:.12} ({})",
