@@ -178,6 +178,21 @@ fn the_report_is_one_file_with_its_pictures_inside() {
 }
 
 #[test]
+fn a_column_that_counts_time_is_left_out_and_must_fit_the_rate() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rows = struck(OUTER_HZ, 2);
+    let rows: String = rows.iter().enumerate().map(|(i, x)| format!("{:.6},{x}\n", i as f64 / 12_000.0)).collect();
+    let file = write(folder.path(), "timed.csv", format!("t,a\n{rows}").as_bytes());
+    let answer = json(&[&file, "--rate", "12000", "--unit", "g", "--rpm", "1800", "--bearing", "6205", "--json"]);
+    let records = answer["records"].as_array().expect("records");
+    assert_eq!(records.len(), 1);
+    assert_eq!(records[0]["diagnosis"][0]["cause"], "outer_race");
+    assert!(records[0]["notes"].to_string().contains("counts time"), "{}", records[0]["notes"]);
+    let text = refused(&[&file, "--rate", "10000", "--unit", "g"]);
+    assert!(text.contains("1/12000") && text.contains("correct the rate"), "{text}");
+}
+
+#[test]
 fn short_holes_are_filled_and_said_and_a_dead_sensor_is_no_healthy_machine() {
     let folder = tempfile::tempdir().expect("a folder");
     let mut samples = struck(OUTER_HZ, 3);

@@ -69,6 +69,7 @@ pub(crate) struct Spectrum {
 pub(crate) fn channels(record: &Record, ask: &Analyze, standing: Standing) -> anyhow::Result<Vec<Examined>> {
     let recording = &record.recording;
     let mut all = Vec::new();
+    let mut times = Vec::new();
     for (place, channel) in recording.channels.iter().enumerate() {
         let number = place + 1;
         let asked = ask.channel.as_deref();
@@ -83,12 +84,24 @@ pub(crate) fn channels(record: &Record, ask: &Analyze, standing: Standing) -> an
             serde_json::to_value(channel.unit).ok().and_then(|u| u.as_str().map(str::to_owned)).unwrap_or_default()
         );
         let id = ChannelId(u8::try_from(place).context("too many channels")?);
-        let samples = recording.samples(id).into_iter().map(|x| channel.unit.to_house(x)).collect();
+        let samples = recording.samples(id);
+        if let Some(stated) = time_axis(&samples) {
+            anyhow::ensure!(
+                counts_samples(stated, rate),
+                "analyse {}: column {number} counts time in steps of 1/{stated:.0} s, but --rate says {}; correct the rate",
+                record.file,
+                rate.0
+            );
+            times.push(format!("column {number} ({}) counts time and is left out", channel.name));
+            continue;
+        }
+        let samples = samples.into_iter().map(|x| channel.unit.to_house(x)).collect();
         let setup = Setup { rate, rpm: recording.rpm, bearing: record.bearing, teeth: ask.teeth, standing };
         let examined = one(record.file.clone(), channel.name.to_string(), samples, &setup)
             .with_context(|| format!("analyse {}, channel {}", record.file, channel.name))?;
         all.push(examined);
     }
+    all.iter_mut().for_each(|examined: &mut Examined| examined.notes.extend(times.iter().cloned()));
     anyhow::ensure!(
         !all.is_empty(),
         "find channel {}; there are {}",
@@ -96,6 +109,20 @@ pub(crate) fn channels(record: &Record, ask: &Analyze, standing: Standing) -> an
         recording.channels.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
     );
     Ok(all)
+}
+
+/// Values per second of a column that rises in even steps from end to end, as seconds do and no vibration does.
+fn time_axis(values: &[f32]) -> Option<f32> {
+    let (first, last) = (f64::from(*values.first()?), f64::from(*values.last()?));
+    let step = (last - first) / (values.len() - 1).max(1) as f64;
+    let straight = |(i, x): (usize, &f32)| (f64::from(*x) - first - step * i as f64).abs() <= 1e-3 * (last - first);
+    let rises = values.len() >= LEAST_SAMPLES && step > 0.0 && values.iter().enumerate().all(straight);
+    rises.then(|| (1.0 / step) as f32)
+}
+
+/// Does a straight column fit the rate: as seconds, milliseconds or microseconds, or as the sample's number?
+fn counts_samples(per_unit: f32, rate: Hertz) -> bool {
+    [1.0, 1e-3, 1e-6, 1.0 / rate.0].iter().any(|unit| (per_unit / (rate.0 * unit) - 1.0).abs() < 0.02)
 }
 
 /// What is declared about one channel.
