@@ -12,6 +12,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("mosquitto_pub", "mosquitto-clients"),
     ("chromium", "chromium"),
     ("cc", "gcc"),
+    ("c++", "g++"),
     ("pgrep", "procps"),
     ("python3", "python3-venv"),
 ];
@@ -39,17 +40,17 @@ fn python() -> anyhow::Result<()> {
     if !python.exists() {
         step::run(Command::new("python3").args(["-m", "venv"]).arg(&venv))?;
     }
-    let stamp = venv.join("requirements.txt");
-    let wanted = std::fs::read_to_string(root().join("tests").join("requirements.txt"))
-        .context("failed to read tests/requirements.txt")?;
+    let stamp = venv.join("installed.txt");
+    let lists = ["requirements.txt", "requirements-alone.txt"].map(|name| root().join("tests").join(name));
+    let wanted = lists.iter().map(std::fs::read_to_string).collect::<Result<String, _>>();
+    let wanted = wanted.context("failed to read tests/requirements*.txt")?;
     if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return Ok(());
     }
-    step::run(
-        Command::new(&python)
-            .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"])
-            .arg(root().join("tests").join("requirements.txt")),
-    )?;
+    for (list, alone) in lists.iter().zip([None, Some("--no-deps")]) {
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+        step::run(Command::new(&python).args(pip).args(alone).arg("-r").arg(list))?;
+    }
     std::fs::write(&stamp, wanted).context("failed to note what is installed")
 }
 
