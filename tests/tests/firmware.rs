@@ -255,7 +255,7 @@ fn ten_power_cuts_in_a_model_swap_leave_a_model_and_the_swap_is_done_after() {
     let (mut kept, mut switched) = (0, 0);
     for cut in 0..10u32 {
         fs::write(dir.path().join("flash.bin"), &flash).expect("a folder");
-        fs::write(dir.path().join("cut.bin"), (14 * cut + 3).to_le_bytes()).expect("a folder");
+        fs::write(dir.path().join("cut.bin"), (11 * cut + 3).to_le_bytes()).expect("a folder");
         let mut node = Node::start(&image, dir.path());
         let mut line = node.line();
         line.offer(&new, 6);
