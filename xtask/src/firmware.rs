@@ -90,7 +90,8 @@ fn tools(triples: &[&str]) -> anyhow::Result<()> {
     }
     for triple in triples.iter().filter(|triple| !has(triple)) {
         let added = exists("rustup") && Command::new("rustup").args(["target", "add", triple]).status()?.success();
-        if !added && !(exists("ld.lld-22") && std::path::Path::new("/usr/src/rustc-1.96.0").exists()) {
+        let debian = exists("ld.lld-22") && std::path::Path::new("/usr/src/rustc-1.96.0").exists();
+        if !(added || debian) {
             apt(&["rustc-web", "rust-web-src", "lld-22"])?;
         }
     }

@@ -21,7 +21,7 @@ impl Deframer {
             let whole = !std::mem::take(&mut self.overflow);
             let empty = self.bytes.is_empty();
             let good = whole && cobs::decode(&mut self.bytes).is_some_and(&mut frame);
-            if !good && !(whole && empty) {
+            if !(good || whole && empty) {
                 self.garbled += 1;
             }
             self.bytes.clear();
