@@ -98,6 +98,9 @@ fn score(alarms: &[usize], windows: &[(usize, usize)], rows: usize) -> (f64, usi
 /// The labelled windows of a file, from `windows.json` beside it.
 fn windows(path: &Path) -> Result<Option<Vec<(Micros, Micros)>>, SuiteError> {
     let beside = path.with_file_name("windows.json");
+    if !beside.is_file() {
+        return Ok(None);
+    }
     let bytes = read_bounded(&beside)?;
     let wrong = |what: String| SuiteError::Format { file: beside.display().to_string(), what };
     let all: BTreeMap<String, Vec<[String; 2]>> =
