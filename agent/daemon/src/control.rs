@@ -524,7 +524,11 @@ mod tests {
         let event = |message| match message {
             Message::Said(said) => Some(said.payload),
             Message::About { payload, .. } => Some(payload),
-            Message::Checkpoint { .. } | Message::Carried(_) | Message::Lost(_) | Message::Report(_) | Message::Flush => None,
+            Message::Checkpoint { .. }
+            | Message::Carried(_)
+            | Message::Lost(_)
+            | Message::Report(_)
+            | Message::Flush => None,
         };
         let payloads = house.recorded.try_iter().filter_map(event);
         payloads.filter_map(|payload| if let Payload::Event(event) = payload { Some(event) } else { None }).collect()

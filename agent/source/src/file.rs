@@ -66,7 +66,18 @@ impl FileSource {
             .map_err(|difference| SourceError::Offer { asset: asset.clone(), difference: Box::new(difference) })?;
         let rpm = recording.rpm;
         let cycles = (config.cycle > Micros(0)).then_some((config.t0, config.cycle));
-        Ok(Self { recording, map, positions, cycles, speed: config.speed, stop, next: 0, started: false, rpm, at: None })
+        Ok(Self {
+            recording,
+            map,
+            positions,
+            cycles,
+            speed: config.speed,
+            stop,
+            next: 0,
+            started: false,
+            rpm,
+            at: None,
+        })
     }
 
     fn cycle_at(&self, position: u64) -> Option<Micros> {

@@ -125,8 +125,16 @@ fn a_file_is_replayed_from_the_position_reached_and_undeclared_rates_are_refused
     let path = dir.join("pump.csv");
     let rows: String = (0..9000).map(|i| format!("{i}\n")).collect();
     std::fs::write(&path, rows).expect("a file");
-    let mut config =
-        FileConfig { path, rate: None, unit: Some(Unit::G), rpm: None, t0: Micros(0), cycle: Micros(0), csv: None, speed: 0.0 };
+    let mut config = FileConfig {
+        path,
+        rate: None,
+        unit: Some(Unit::G),
+        rpm: None,
+        t0: Micros(0),
+        cycle: Micros(0),
+        csv: None,
+        speed: 0.0,
+    };
     let channels = [spec("de", Unit::G, Some(1000.0))];
     let open = |config: &FileConfig| FileSource::open(config, &name("pump-1"), &channels, vec![5000], Stop::default());
     assert!(open(&config).is_err(), "no rate is declared");

@@ -11,16 +11,14 @@
 
 use core::hint::black_box;
 
+use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 use kilter_infer::Artifact;
 use kilter_monitor::{Carve, ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Monitor};
-use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 use kilter_node::{
     Absent, Accelerometer, AlarmOutput, Faults, Filled, Flash, Hardware, Identity, KEPT_BYTES, Link, Node, Parts,
     Power, Reset, Slots,
 };
-use kilter_types::{
-    ChannelId, DeviceId, Epoch, Generation, GroupKind, Hertz, Monotonic, Name, Role, Severity, Unit,
-};
+use kilter_types::{ChannelId, DeviceId, Epoch, Generation, GroupKind, Hertz, Monotonic, Name, Role, Severity, Unit};
 use kilter_wire::SignedManifest;
 
 #[panic_handler]
