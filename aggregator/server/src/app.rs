@@ -71,7 +71,11 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
             tasks.spawn(quic::serve(endpoint, hub.clone(), quic_inbound, stop.clone().cancelled_owned()));
             Arc::new(Either { quic: hub, other: link })
         }
-        None => link,
+        None => {
+            // The sessions end when nobody can send them anything any more.
+            drop(quic_inbound);
+            link
+        }
     };
     let sessions = Sessions::new(
         store.clone(),
