@@ -146,6 +146,8 @@ struct Mosquitto {
     /// Where it speaks TLS, if it does.
     tls_port: u16,
     child: Child,
+    /// Its certificate and key: they must be there when it comes to read them.
+    _folder: Arc<tempfile::TempDir>,
 }
 
 impl Mosquitto {
@@ -159,7 +161,7 @@ impl Mosquitto {
             println!("not run: 1 (mosquitto is not installed)");
             return None;
         };
-        let folder = tempfile::tempdir().expect("a folder");
+        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
         let config = folder.path().join("mosquitto.conf");
         // Mosquitto takes no port 0; a port that was free a moment ago is tried until one starts.
         loop {
@@ -181,20 +183,23 @@ impl Mosquitto {
                 .stderr(Stdio::null())
                 .spawn()
                 .expect("mosquitto starts");
-            let mut broker = Self { port, tls_port, child };
-            if patience(broker.is_up()).await {
+            let folder = Arc::clone(&folder);
+            let mut broker = Self { port, tls_port, child, _folder: folder };
+            if patience(broker.is_up(tls.is_some())).await {
                 return Some(broker);
             }
         }
     }
 
-    /// Whether it takes connections; `false` once it has ended.
-    async fn is_up(&mut self) -> bool {
-        while TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            if self.child.try_wait().expect("its state").is_some() {
-                return false;
+    /// Whether it takes connections on every port; `false` once it has ended.
+    async fn is_up(&mut self, tls: bool) -> bool {
+        for port in [Some(self.port), tls.then_some(self.tls_port)].into_iter().flatten() {
+            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+                if self.child.try_wait().expect("its state").is_some() {
+                    return false;
+                }
+                tokio::task::yield_now().await;
             }
-            tokio::task::yield_now().await;
         }
         true
     }

@@ -1,6 +1,6 @@
 //! How many feature rows a second go into the lake: fold outputs in, durable commits out.
 //!
-//! `cargo run --release -p kilter-lake -p kilter-lab --example rate -- [rows] [rows per commit] [folder]`
+//! `cargo run --release -p kilter-lake -p kilter-lab --example lake_rate -- [rows] [rows per commit] [folder]`
 #![expect(clippy::disallowed_methods, reason = "a measurement reads the clock")]
 
 use std::time::Instant;
