@@ -100,7 +100,7 @@ fn both_models_score(house: &mut House) -> anyhow::Result<()> {
             let (family, cost_us) = (family(&model["digest"]), model["cost_us"].as_f64().unwrap_or_default());
             let rows = scores.iter().find(|row| row[0] == machine["asset"] && row[2] == model["digest"]);
             let rows = rows.and_then(|row| row[3].as_u64()).unwrap_or_default();
-            println!("{} {} {family}: {rows} scores, {cost_us:.0} us each", machine["asset"], model["role"]);
+            println!("{} {} {family}: {rows} scores, {cost_us:.1} us each", machine["asset"], model["role"]);
             anyhow::ensure!(cost_us > 0.0, "{machine} does not say what a score costs");
             networks += usize::from(family == "lstm_autoencoder" && rows > 0);
         }
