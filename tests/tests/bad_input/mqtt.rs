@@ -64,7 +64,7 @@ fn strangers(house: &House, rogue: &Client) -> anyhow::Result<()> {
 fn payloads() -> anyhow::Result<Vec<(&'static str, Vec<u8>, &'static str)>> {
     let good = hello("rogue")?;
     let mut newer = good[..good.len() - 4].to_vec();
-    newer[1] += 1;
+    newer[1] = frame::VERSION + 1;
     let crc = crc32fast::hash(&newer).to_le_bytes();
     newer.extend(crc);
     let mut damaged = good.clone();
