@@ -68,6 +68,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
+        () = orphaned() => Ok(()),
         error = fails.recv() => Err(error.unwrap_or_else(|| anyhow::anyhow!("the journal's reader ended"))),
     };
     serving.abort();
@@ -81,6 +82,18 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
     drop(held);
     info!("lab ended");
     ended
+}
+
+/// Ends when the server that started us is gone: a lab left behind would hold the lock of the next one's.
+async fn orphaned() {
+    let supervisor = std::env::var("KILTER_SUPERVISOR").ok().and_then(|pid| pid.parse::<u32>().ok());
+    loop {
+        clock::pause(SUPERVISOR_MS).await;
+        if supervisor.is_some_and(|pid| pid != std::os::unix::process::parent_id()) {
+            info!("the server is gone");
+            return;
+        }
+    }
 }
 
 /// Hands flush requests on; when it is aborted, the committer's channel closes and it ends.
@@ -114,3 +127,4 @@ fn follow(mut reader: Reader, state: &Shared, hold_bytes: usize) -> anyhow::Erro
 /// Questions get their turn between so many entries.
 const ENTRIES_PER_LOCK: usize = 64;
 const IDLE_MS: u64 = 20;
+const SUPERVISOR_MS: u64 = 500;

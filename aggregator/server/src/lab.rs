@@ -89,6 +89,8 @@ pub(crate) async fn supervise(config: crate::config::Lab, data: PathBuf, stop: C
             .arg("--data")
             .arg(&data)
             .args(&config.arguments)
+            // A server that is killed can't end its lab: the lab looks whether its parent is still this one.
+            .env("KILTER_SUPERVISOR", std::process::id().to_string())
             .stdin(Stdio::null())
             .kill_on_drop(true)
             .spawn();
