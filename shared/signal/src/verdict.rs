@@ -97,7 +97,7 @@ pub fn of(sign: &BearingSign, demodulation: &Demodulation, clear: &Clear) -> Dia
     diagnosis
 }
 
-/// The share of a part against that of the next one but the cage; at most [`MOST`].
+/// The share of a part against that of the next one but the cage; at most `MOST`.
 pub fn dominance(sign: &BearingSign, part: Part, comb: &Comb) -> f32 {
     let others = Part::ALL.into_iter().filter(|other| *other != part && *other != Part::Cage);
     let next = others.filter_map(|other| Some(sign.combs[other as usize]?.share)).fold(0.0, f32::max);
