@@ -87,10 +87,17 @@ pub(crate) fn open<F: Filesystem>(
     };
 
     let mut recoverer = Recoverer::new(fs, dir, journal_id, &ledger_content, watermark);
+    recoverer.set_strangers_aside(&mut bases)?;
     recoverer.remove_released(&mut bases)?;
     recoverer.remove_unborn(&mut bases)?;
-    for (index, base) in bases.iter().enumerate() {
-        recoverer.segment(*base, bases.get(index + 1).copied())?;
+    let mut index = 0;
+    while let Some(base) = bases.get(index).copied() {
+        while let Some(next) = bases.get(index + 1).copied().filter(|next| recoverer.is_within(base, *next)) {
+            recoverer.set_aside(next)?;
+            bases.remove(index + 1);
+        }
+        recoverer.segment(base, bases.get(index + 1).copied())?;
+        index += 1;
     }
     recoverer.finish(config, lock)
 }
@@ -208,6 +215,45 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
         }
     }
 
+    /// A file that says itself that it is no segment of this name (another journal's, or one that somebody renamed) means nothing here, and
+    /// its neighbours must not be judged by it.
+    fn set_strangers_aside(&mut self, bases: &mut Vec<u64>) -> Result<(), JournalError> {
+        let mut own = Vec::with_capacity(bases.len());
+        for base in bases.drain(..) {
+            match segment_header(&self.fs, &self.dir.join(segment_name(base)))? {
+                Framed::Good(found) if found != (self.ledger.journal_id, base) => self.set_aside(base)?,
+                Framed::Good(_) | Framed::Bad | Framed::Newer(_) => own.push(base),
+            }
+        }
+        *bases = own;
+        Ok(())
+    }
+
+    /// Whether a file without a good header lies under a name in the middle of what the segment at `base` holds: then it is none.
+    fn is_within(&self, base: u64, next: u64) -> bool {
+        let found = (|| {
+            if segment_header(&self.fs, &self.dir.join(segment_name(next)))? != Framed::Bad {
+                return Ok(false);
+            }
+            let mut cursor = self.cursor(base)?;
+            let failed = || JournalError::io("read", self.dir);
+            while cursor.logical < next {
+                match cursor.step().map_err(failed())? {
+                    Step::Entry { .. } | Step::Skip { .. } => {}
+                    Step::End => return Ok(false),
+                    Step::Bad => {
+                        if !cursor.resync().map_err(failed())? {
+                            return Ok(false);
+                        }
+                    }
+                }
+            }
+            Ok::<_, JournalError>(cursor.logical > next)
+        })();
+        // What can't be read is told where it is read for good.
+        found.unwrap_or(false)
+    }
+
     /// A crash may bring unlinked segments back; the ledger knows better.
     fn remove_released(&mut self, bases: &mut Vec<u64>) -> Result<(), JournalError> {
         let gone = bases.iter().skip(1).take_while(|next| **next <= self.ledger.released).count();
@@ -236,17 +282,6 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
     fn segment(&mut self, base: u64, next_base: Option<u64>) -> Result<(), JournalError> {
         self.bridge(base);
         let header = segment_header(&self.fs, &self.dir.join(segment_name(base)))?;
-        let first = base.saturating_add(SEGMENT_HEADER_BYTES as u64);
-        if matches!(header, Framed::Good(found) if found != (self.ledger.journal_id, base)) {
-            // Another journal's segment, or one under a wrong name: its entries mean nothing here.
-            let end = next_base.unwrap_or(self.watermark).max(first);
-            self.damaged(first, end);
-            let content = Rewrite::new(self.ledger.journal_id, base).finish(end, Reason::Corrupt, &[]);
-            self.add_segment(base, end, content.len() as u64, Vec::new());
-            self.tail = None;
-            self.repairs.push(Repair { base, content, keep_original: true });
-            return Ok(());
-        }
         let scan = self.scan(base, next_base)?;
         if scan.damaged || header == Framed::Bad {
             let (content, classes) = self.rewrite(base, scan.end)?;
@@ -438,17 +473,31 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
     fn quarantine(&mut self, base: u64) -> Result<(), JournalError> {
         let path = self.dir.join(segment_name(base));
         let Some(bytes) = read_whole(&self.fs, &path)? else { return Ok(()) };
+        let name = self.bad_name(base)?;
+        replace(&self.fs, self.dir, &name, &bytes)?;
+        self.report.quarantined.push(name);
+        Ok(())
+    }
+
+    /// Takes a file that is no segment out of the way, as it is.
+    fn set_aside(&mut self, base: u64) -> Result<(), JournalError> {
+        let (path, name) = (self.dir.join(segment_name(base)), self.bad_name(base)?);
+        self.fs.rename(&path, &self.dir.join(&name)).map_err(JournalError::io("set aside", &path))?;
+        self.fs.sync_dir(self.dir).map_err(JournalError::io("sync", self.dir))?;
+        self.report.quarantined.push(name);
+        Ok(())
+    }
+
+    /// A free name for a file that is set aside; of older ones the latest few stay.
+    fn bad_name(&self, base: u64) -> Result<String, JournalError> {
         let names = self.fs.list(self.dir).map_err(JournalError::io("list", self.dir))?;
         let mut kept: Vec<_> = names.into_iter().filter(|name| name.ends_with(QUARANTINE_SUFFIX)).collect();
         let free = (0_u32..).map(|n| format!("{base:020}.{n}{QUARANTINE_SUFFIX}")).find(|name| !kept.contains(name));
-        let name = free.expect("a folder holds fewer files than there are numbers");
-        replace(&self.fs, self.dir, &name, &bytes)?;
-        self.report.quarantined.push(name);
         kept.sort_unstable();
         for old in kept.iter().take((kept.len() + 1).saturating_sub(QUARANTINED_KEPT)) {
             remove(&self.fs, self.dir, old)?;
         }
-        Ok(())
+        Ok(free.expect("a folder holds fewer files than there are numbers"))
     }
 
     fn cursor(&self, base: u64) -> Result<Cursor<F>, JournalError> {

@@ -146,41 +146,78 @@ fn a_reader_notices_that_the_journal_was_replaced() {
     assert!(matches!(reader.next(), Err(JournalError::Replaced { expected: 7, found: 8 })));
 }
 
+/// Three processes follow at their own offsets while this one writes, rolls and releases what all of them have passed. One of them
+/// dies on the way and goes on where it last kept its offset.
 #[test]
-fn another_process_follows_while_this_one_writes() {
+fn several_processes_follow_at_their_own_offsets_while_this_one_writes_and_releases() {
+    const ENTRIES: u64 = 6000;
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("journal");
     let mut journal = Journal::open(RealFilesystem, &dir, config(), 7).expect("opens").0;
-    let child = Command::new(std::env::current_exe().expect("this test"))
-        .args(["--exact", "the_other_process_reads_every_entry_once", "--nocapture"])
-        .env(FOLLOW, &dir)
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .expect("starts");
-    for seq in 0..3000_u64 {
+    let start = |reader: &str, dies_at: u64| {
+        Command::new(std::env::current_exe().expect("this test"))
+            .args(["--exact", "another_process_reads_every_entry_once", "--nocapture"])
+            .env(FOLLOW, &dir)
+            .env(READER, folder.path().join(reader))
+            .env(DIES_AT, dies_at.to_string())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .expect("starts")
+    };
+    let kept = |reader: &str| std::fs::read_to_string(folder.path().join(reader)).unwrap_or_default();
+    let passed = |reader: &str| kept(reader).split(' ').next().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let (steady, slow, mut dying) = (start("steady", u64::MAX), start("slow", u64::MAX), start("dying", 1000));
+    for seq in 0..ENTRIES {
         journal.append(key(seq), &seq.to_le_bytes(), false).expect("fits");
         if seq % 50 == 49 {
             journal.sync().expect("syncs");
+            let slowest = ["steady", "slow", "dying"].map(passed).into_iter().min().expect("there are three");
+            journal.release(Offset(slowest)).expect("releases");
+        }
+        if seq == ENTRIES / 2 {
+            // It has had a thousand entries to read, so it comes to its end.
+            assert_eq!(dying.wait().expect("ends").code(), Some(9));
+            let seen: u64 = kept("dying").split(' ').nth(1).and_then(|text| text.parse().ok()).expect("a count");
+            assert!((900..=1000).contains(&seen), "{seen}");
+            dying = start("dying", u64::MAX);
         }
     }
     journal.append(Key { class: 9, epoch: 1, seq: 0 }, b"end", true).expect("fits");
-    let output = child.wait_with_output().expect("ends");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success() && text.contains("followed 3000 entries"), "{text}");
+    for child in [steady, slow, dying] {
+        let output = child.wait_with_output().expect("ends");
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains(&format!("followed to {ENTRIES}")), "{text}");
+    }
+    let slowest = ["steady", "slow", "dying"].map(passed).into_iter().min().expect("there are three");
+    journal.release(Offset(slowest)).expect("releases");
+    assert!(journal.first_offset().0 > 0, "what all have passed is gone");
 }
 
 /// The other half of the test above; without its folder there is nothing to follow.
 #[test]
-fn the_other_process_reads_every_entry_once() {
+fn another_process_reads_every_entry_once() {
     let Some(dir) = std::env::var_os(FOLLOW) else { return };
-    let mut reader = follow(RealFilesystem, Path::new(&dir), Offset(0)).expect("opens");
-    let (mut entries, mut idle) = (0_u64, 0_u64);
+    let file = std::path::PathBuf::from(std::env::var_os(READER).expect("who it is"));
+    let dies_at: u64 = std::env::var(DIES_AT).ok().and_then(|text| text.parse().ok()).expect("when it dies");
+    let before = std::fs::read_to_string(&file).unwrap_or_default();
+    let mut numbers = before.split(' ').map(|text| text.parse::<u64>().unwrap_or(0));
+    let (from, mut entries) = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
+    let mut reader = follow(RealFilesystem, Path::new(&dir), Offset(from)).expect("opens");
+    let mut idle = 0_u64;
     loop {
         match reader.next_durable().expect("reads") {
             Some(entry) if entry.key.class == 9 => break,
             Some(entry) => {
                 assert_eq!((entry.key, entry.bytes), (key(entries), entries.to_le_bytes().to_vec()));
                 (entries, idle) = (entries + 1, 0);
+                if entries.is_multiple_of(64) {
+                    let new = file.with_extension("new");
+                    std::fs::write(&new, format!("{} {entries}", reader.offset())).expect("writes");
+                    std::fs::rename(&new, &file).expect("renames");
+                }
+                if entries == dies_at {
+                    std::process::exit(9);
+                }
             }
             None => {
                 idle += 1;
@@ -190,7 +227,9 @@ fn the_other_process_reads_every_entry_once() {
         }
     }
     assert_eq!(reader.take_skipped(), []);
-    println!("followed {entries} entries");
+    println!("followed to {entries}");
 }
 
 const FOLLOW: &str = "KILTER_JOURNAL_FOLLOW";
+const READER: &str = "KILTER_JOURNAL_READER";
+const DIES_AT: &str = "KILTER_JOURNAL_DIES_AT";
