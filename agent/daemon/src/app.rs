@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use kilter_journal::RealFilesystem;
 use kilter_monitor::ChannelKind;
 use kilter_source::{FileSource, SerialLine, SocketSource, Source, Stop};
-use kilter_types::{Clock as _, DeviceId, Epoch, Event, Micros, Name, Payload};
+use kilter_types::{Alarm, Clock as _, DeviceId, Epoch, Event, Micros, Name, Payload, Role};
 use kilter_uplink::{self as uplink, Identity, JournalSpool, Ports, Server, Session, Status};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -27,9 +27,9 @@ use crate::control::{Control, Work};
 use crate::file;
 use crate::http::{self, Page};
 use crate::identity::Enrolled;
-use crate::machine::{Machine, Order, Outlet, Parts};
+use crate::machine::{Install, Machine, Order, Outlet, Parts};
 use crate::models::{Candidate, Store};
-use crate::node::{self, Carrier};
+use crate::node::{self, Carrier, Word};
 use crate::number::{Numbering, Place, Stamp};
 use crate::recorder::{self, Message, Recorder};
 use crate::spooler::Spooler;
@@ -58,6 +58,7 @@ struct Uplink {
     control: Control,
     downs: mpsc::Receiver<bytes::Bytes>,
     links: watch::Receiver<u64>,
+    words: mpsc::Receiver<Word>,
     seed: u64,
 }
 
@@ -112,8 +113,14 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
 
     let mut machines = Vec::new();
     let mut orders = Vec::new();
+    let (words, words_seen) = mpsc::channel(NOTES);
+    let key = enrolled.as_ref().map(|enrolled| enrolled.key);
+    let shared =
+        Shared { config, data, store: &store, outlet: &outlet, clock: &clock, stop: &stop, key, words: &words };
     for (at, machine) in config.machine.iter().enumerate() {
-        let (order, thread) = start(at, machine, config, data, &store, &outlet, &clock, &stop)?;
+        let about = |(asset, _): &&(Name, _)| *asset == machine.asset;
+        let alarms = found.said.iter().filter(about).map(|(_, said)| said.clone()).collect();
+        let (order, thread) = start(at, machine, alarms, &shared)?;
         orders.push(order);
         machines.push(thread);
     }
@@ -156,6 +163,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
                 store,
                 machines: candidates,
                 orders,
+                nodes: config.machine.iter().map(config::Machine::is_node).collect(),
                 device: device.clone(),
                 key: enrolled.key,
                 outgoing,
@@ -181,7 +189,17 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
             };
             let seed = epoch.0;
             let server = enrolled.server.with_quic(config.uplink.quic);
-            Some(Uplink { server, session, spool, ports, control, downs: downs_seen, links: links_seen, seed })
+            Some(Uplink {
+                server,
+                session,
+                spool,
+                ports,
+                control,
+                downs: downs_seen,
+                links: links_seen,
+                words: words_seen,
+                seed,
+            })
         }
         None => {
             warn!("no enrolment bundle: the agent works alone and its journal keeps what it can hold");
@@ -213,8 +231,8 @@ impl App {
             }
         });
         let mut tasks = None;
-        if let Some(Uplink { server, session, spool, ports, control, downs, links, seed }) = uplink {
-            let control = tokio::spawn(control.run(downs, links));
+        if let Some(Uplink { server, session, spool, ports, control, downs, links, words, seed }) = uplink {
+            let control = tokio::spawn(control.run(downs, links, words));
             let delivery = tokio::spawn(uplink::run(server, session, spool, clock.clone(), seed, ports));
             tasks = Some((control, delivery));
         }
@@ -246,32 +264,49 @@ impl App {
     }
 }
 
-/// Builds one machine and starts its thread.
-#[expect(clippy::too_many_arguments, reason = "the wiring of one machine")]
+/// What every machine is built with.
+struct Shared<'a> {
+    config: &'a Config,
+    data: &'a Path,
+    store: &'a Store,
+    outlet: &'a Outlet,
+    clock: &'a SystemClock,
+    stop: &'a Stop,
+    /// The fleet's model-signing key; `None` for an agent that works alone.
+    key: Option<[u8; 32]>,
+    words: &'a mpsc::Sender<Word>,
+}
+
+/// Builds one machine and starts its thread; `alarms` is what the journal says last of each of its alarms.
 fn start(
     place: usize,
     machine: &config::Machine,
-    config: &Config,
-    data: &Path,
-    store: &Store,
-    outlet: &Outlet,
-    clock: &SystemClock,
-    stop: &Stop,
+    alarms: Vec<(Name, Alarm)>,
+    shared: &Shared<'_>,
 ) -> anyhow::Result<(SyncSender<Order>, JoinHandle<()>)> {
+    let Shared { config, data, store, outlet, clock, stop, .. } = *shared;
     let asset = machine.asset.clone();
     let (order, orders) = sync_channel(ORDERS);
     let path = Checkpoint::path(data, &asset);
     let checkpoint = Checkpoint::load(&path).with_context(|| format!("read {}", path.display()))?;
-    if let SourceConfig::Node { address, baud } = &machine.source {
+    if let SourceConfig::Node { address, baud, settings } = &machine.source {
+        let confirmed = store.candidates(&asset).into_iter().find(|install| install.role == Role::Leader);
+        let signed = |install: Install| {
+            let signed = store.signed(install.digest, &shared.key?)?;
+            Some(Install { signed: Some(signed), ..install })
+        };
         let parts = node::Parts {
             place,
             asset: asset.clone(),
             line: SerialLine::new(address, *baud, stop.clone()),
             checkpoint,
             orders,
+            words: shared.words.clone(),
             outlet: outlet.clone(),
             clock: clock.clone(),
             checkpoint_us: (config.checkpoint_secs * 1e6) as u64,
+            settings: settings.unwrap_or_default().wire(),
+            offered: confirmed.and_then(signed),
         };
         let (carrier, stop) = (Carrier::new(parts), stop.clone());
         return Ok((order, thread(asset.as_str(), move || carrier.run(&stop))?));
@@ -292,6 +327,7 @@ fn start(
         asset: asset.clone(),
         config: monitor,
         checkpoint,
+        alarms,
         orders,
         outlet: outlet.clone(),
         clock: clock.clone(),

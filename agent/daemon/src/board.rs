@@ -17,6 +17,8 @@ pub(crate) struct State {
     pub(crate) journal: Journal,
     pub(crate) generation: Generation,
     pub(crate) plans_refused: u64,
+    /// Configurations that somebody sent from afar.
+    pub(crate) configs_refused: u64,
 }
 
 /// One machine.
@@ -53,6 +55,8 @@ pub(crate) struct Model {
 pub(crate) struct Journal {
     pub(crate) bytes: u64,
     pub(crate) dropped: u64,
+    /// Damaged segments that were set aside since the start.
+    pub(crate) quarantined: u64,
     pub(crate) dead: bool,
     pub(crate) durable: u64,
     pub(crate) released: u64,

@@ -84,7 +84,8 @@ impl Clips {
             return;
         }
         ring.samples.extend(fresh);
-        let surplus = ring.samples.len().saturating_sub(most);
+        // The moment that fixes a clip lies up to two blocks back when it is noticed.
+        let surplus = ring.samples.len().saturating_sub(most + 2 * samples.len());
         ring.samples.drain(..surplus);
         ring.end = (position + samples.len() as u64, t0 + span(samples.len(), ring.rate));
     }
@@ -103,21 +104,31 @@ impl Clips {
     pub(crate) fn poll(&mut self, newest: Micros, wall: Micros) -> Vec<Clip> {
         let after = Micros((self.config.after_secs * 1e6) as i64);
         let Some(wanted) = self.wanted.take_if(|wanted| newest >= wanted.at + after) else { return Vec::new() };
-        let bytes: u64 = self.rings.iter().flatten().map(|ring| ring.samples.len() as u64 * 4).sum();
+        let before = Micros((self.config.before_secs * 1e6) as i64);
+        let (from, to) = (wanted.at - before, wanted.at + after);
+        let bytes: u64 = self.rings.iter().flatten().map(|ring| ring.between(from, to).len() as u64 * 4).sum();
         if !self.budget.spend(bytes, self.config.daily_bytes, wall) {
             info!(bytes, "no clip: the day's budget is spent");
             return Vec::new();
         }
         let id = wanted.at.0.unsigned_abs();
-        self.rings.iter().flatten().flat_map(|ring| ring.parts(id, wanted.cause)).collect()
+        self.rings.iter().flatten().flat_map(|ring| ring.parts(id, wanted.cause, ring.between(from, to))).collect()
     }
 }
 
 impl Ring {
-    fn parts(&self, id: u64, cause: ClipCause) -> Vec<Clip> {
-        let samples: Vec<f32> = self.samples.iter().copied().collect();
-        let first = self.end.0 - samples.len() as u64;
-        let t_first = self.end.1 - span(samples.len(), self.rate);
+    /// Which of the samples kept belong to a range of time.
+    fn between(&self, from: Micros, to: Micros) -> std::ops::Range<usize> {
+        let back = |t: Micros| ((self.end.1 - t).0.max(0) as f64 * f64::from(self.rate.0) / 1e6).round() as usize;
+        let place = |t: Micros| self.samples.len().saturating_sub(back(t));
+        place(from)..place(to)
+    }
+
+    fn parts(&self, id: u64, cause: ClipCause, range: std::ops::Range<usize>) -> Vec<Clip> {
+        let behind = self.samples.len() - range.start;
+        let first = self.end.0 - behind as u64;
+        let t_first = self.end.1 - span(behind, self.rate);
+        let samples: Vec<f32> = self.samples.range(range).copied().collect();
         let parts = samples.chunks(PART_SAMPLES).len().min(usize::from(u16::MAX)) as u16;
         let part = |(part, samples): (u16, &[f32])| {
             let before = usize::from(part) * PART_SAMPLES;
@@ -206,8 +217,9 @@ mod tests {
         assert!(clips.want(ClipCause::Alarm(3), Micros(5_000_000)));
         assert!(!clips.want(ClipCause::Alarm(4), Micros(5_000_000)), "one at a time");
         assert!(clips.poll(Micros(5_400_000), Micros(0)).is_empty(), "not whole yet");
-        feed(&mut clips, 5_000, 5_500);
-        let parts = clips.poll(Micros(5_500_000), Micros(0));
+        // It is noticed late: what came since is not the clip's, and what was before the alarm is still here.
+        feed(&mut clips, 5_000, 5_600);
+        let parts = clips.poll(Micros(5_600_000), Micros(0));
         let expected: Vec<f32> = (3_000..5_500).map(|i| i as f32).collect();
         assert_eq!(values(&parts), expected, "two seconds before and half a second after");
         assert_eq!(parts.len(), usize::from(parts[0].parts));
@@ -224,14 +236,14 @@ mod tests {
         feed(&mut clips, 2_000, 2_600);
         assert!(clips.want(ClipCause::Command(9), Micros(2_000_000)));
         let parts = clips.poll(Micros(2_600_000), Micros(0));
-        assert_eq!(values(&parts), (2_000..2_600).map(|i| i as f32).collect::<Vec<_>>());
+        assert_eq!(values(&parts), (2_000..2_500).map(|i| i as f32).collect::<Vec<_>>());
     }
 
     #[test]
     fn the_daily_budget_holds_across_a_restart_and_a_clock_that_goes_back() {
         let dir = tempfile::tempdir().expect("a folder");
         let take = |clips: &mut Clips, wall| {
-            assert!(clips.want(ClipCause::Alarm(1), Micros(0)));
+            assert!(clips.want(ClipCause::Alarm(1), Micros(2_500_000)));
             clips.poll(Micros(9_000_000), Micros(wall)).len()
         };
         let mut first = clips(dir.path(), 25_000);

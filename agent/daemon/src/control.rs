@@ -15,6 +15,7 @@ use crate::board::Board;
 use crate::clock::SystemClock;
 use crate::machine::{Install, Order};
 use crate::models::{Candidate, Refusal, Store, Wanted, assign, check_manifest, check_plan};
+use crate::node::Word;
 use crate::recorder::Message;
 
 /// What the control is made of.
@@ -22,6 +23,8 @@ pub(crate) struct Control {
     pub(crate) store: Store,
     pub(crate) machines: Vec<Candidate>,
     pub(crate) orders: Vec<SyncSender<Order>>,
+    /// Which machines are watched by a node, which verifies, runs and confirms models itself.
+    pub(crate) nodes: Vec<bool>,
     pub(crate) device: DeviceId,
     pub(crate) key: [u8; 32],
     pub(crate) outgoing: mpsc::Sender<Vec<u8>>,
@@ -37,6 +40,8 @@ pub(crate) struct Control {
 pub(crate) struct Work {
     generation: Generation,
     wanted: Vec<Wanted>,
+    /// Handed to nodes that have not confirmed them yet.
+    offered: Vec<Wanted>,
     fetcher: Option<Fetcher>,
     /// The aggregator did not have it, or it came damaged: asked for again after a while.
     paused_until_us: u64,
@@ -58,7 +63,12 @@ impl Control {
     }
 
     /// Runs until the aggregator's side is closed.
-    pub(crate) async fn run(mut self, mut downs: mpsc::Receiver<Bytes>, mut links: watch::Receiver<u64>) {
+    pub(crate) async fn run(
+        mut self,
+        mut downs: mpsc::Receiver<Bytes>,
+        mut links: watch::Receiver<u64>,
+        mut words: mpsc::Receiver<Word>,
+    ) {
         loop {
             self.advance().await;
             tokio::select! {
@@ -66,6 +76,7 @@ impl Control {
                     Some(frame) => self.take(&frame),
                     None => return,
                 },
+                Some(word) = words.recv() => self.take_word(word),
                 link = links.changed() => {
                     if link.is_err() {
                         return;
@@ -86,7 +97,7 @@ impl Control {
             Ok(Down::Chunk(chunk)) => self.take_chunk(&chunk),
             Ok(Down::Command(command)) => self.take_command(&command),
             Ok(Down::Event { point, event }) => self.tell(&point.asset, || Order::Event(event.clone())),
-            Ok(Down::Config(_)) => warn!("configuration from the aggregator is not taken: this agent follows its file"),
+            Ok(Down::Config(config)) => self.refuse_config(&config),
             Ok(Down::Ack(_) | Down::TimeReply(_) | Down::Welcome(_)) => {}
             Err(error) => warn!(%error, "a message from the aggregator can't be read"),
         }
@@ -125,9 +136,12 @@ impl Control {
                 }
             }
         }
-        let wanted = assign(&self.machines, &good);
+        let mut wanted = assign(&self.machines, &good);
+        // A node has room for one model.
+        wanted.retain(|wanted| wanted.manifest.role == Role::Leader || !self.is_node(wanted.machine));
         self.remove_unwanted(&wanted);
         self.work.damaged.clear();
+        self.work.offered.clear();
         self.work.wanted = wanted.into_iter().filter(|wanted| self.is_to_do(wanted, fresh.is_some())).collect();
         let digests: Vec<Digest> = self.work.wanted.iter().map(|wanted| wanted.manifest.digest).collect();
         self.work.fetcher = self.work.fetcher.take().filter(|fetcher| digests.contains(&fetcher.digest()));
@@ -186,6 +200,7 @@ impl Control {
         for wanted in std::mem::take(&mut self.work.wanted) {
             let digest = wanted.manifest.digest;
             match self.store.artifact(digest) {
+                Some(bytes) if self.is_node(wanted.machine) => self.offer(wanted, bytes),
                 Some(bytes) => self.install(&wanted, bytes).await,
                 None => {
                     if !fetching && now.0 >= self.work.paused_until_us {
@@ -268,7 +283,7 @@ impl Control {
             return error!(%asset, model = %manifest.digest, %error, "model not written");
         }
         let (digest, generation, expires) = (manifest.digest, manifest.generation, manifest.expires);
-        let signed = self.signed(digest);
+        let signed = self.store.signed(digest, &self.key);
         let install = Install { role: manifest.role, bytes, digest, generation, expires, signed };
         let (reply, answer) = oneshot::channel();
         if !self.order(wanted.machine, Order::Install(install, reply)) {
@@ -287,14 +302,52 @@ impl Control {
         self.report(wanted.machine);
     }
 
-    /// A manifest of the plan that is followed, as it was signed.
-    fn signed(&self, digest: Digest) -> Option<(Vec<u8>, Vec<u8>)> {
-        let frame = self.store.plan().ok().flatten()?;
-        let Ok(Down::Plan(plan)) = frame::decode::<Down>(Kind::Down, &frame) else { return None };
-        let named = |model: &&kilter_wire::SignedManifest<'_>| {
-            model.verify(&self.key).is_ok_and(|manifest| manifest.digest == digest)
-        };
-        plan.models.iter().find(named).map(|model| (model.manifest.to_vec(), model.signature.to_vec()))
+    /// A node takes its time: it fetches, verifies and tries the model, and its word ends the offer.
+    fn offer(&mut self, wanted: Wanted, bytes: Vec<u8>) {
+        let (manifest, asset) = (&wanted.manifest, &self.machines[wanted.machine].asset);
+        if let Err(error) = self.store.stage(asset, manifest, &bytes) {
+            return error!(%asset, model = %manifest.digest, %error, "model not written");
+        }
+        let Manifest { digest, generation, expires, role, .. } = *manifest;
+        let signed = self.store.signed(digest, &self.key);
+        let install = Install { role, bytes, digest, generation, expires, signed };
+        // Its answer is no news: what counts comes as a word later.
+        let (reply, _) = oneshot::channel();
+        if self.order(wanted.machine, Order::Install(install, reply)) {
+            self.work.offered.push(wanted);
+        } else {
+            self.work.wanted.push(wanted);
+        }
+    }
+
+    /// What a node says that somebody waits for.
+    fn take_word(&mut self, word: Word) {
+        match word {
+            Word::Confirmed { machine, digest } => {
+                let same = |wanted: &Wanted| wanted.machine == machine && wanted.manifest.digest == digest;
+                let Some(at) = self.work.offered.iter().position(same) else { return };
+                let Wanted { manifest, .. } = self.work.offered.swap_remove(at);
+                let asset = &self.machines[machine].asset;
+                match self.store.confirm(asset, &manifest) {
+                    Ok(()) => {
+                        info!(%asset, model = %digest, generation = manifest.generation.0, "the node runs the model")
+                    }
+                    Err(error) => {
+                        error!(%asset, model = %digest, %error, "model runs, but a restart will not know it");
+                    }
+                }
+                self.report(machine);
+            }
+            Word::Ended(result) => self.send(&Up::CommandResult(result)),
+        }
+    }
+
+    /// Settings are not changed from afar: the message is not signed, and thresholds and trips are the plant's own. What can be asked
+    /// for from afar are commands, events and signed models. The answer names the configuration by its generation.
+    fn refuse_config(&self, config: &kilter_wire::Config<'_>) {
+        warn!(generation = config.generation.0, "configuration from afar refused: this agent follows its file");
+        self.board.lock().configs_refused += 1;
+        self.send(&Up::CommandResult(CommandResult { id: config.generation.0, outcome: Outcome::Refused }));
     }
 
     fn take_command(&mut self, command: &Command) {
@@ -312,8 +365,12 @@ impl Control {
                 }
                 CommandKind::Recommission { asset } | CommandKind::Reset { asset } | CommandKind::Clip { asset } => {
                     let place = self.machines.iter().position(|machine| machine.asset == *asset);
-                    let told =
-                        place.is_some_and(|place| self.order(place, Order::Command(command.id, command.kind.clone())));
+                    let order = || Order::Command(command.id, command.kind.clone());
+                    let told = place.is_some_and(|place| self.order(place, order()));
+                    if told && place.is_some_and(|place| self.is_node(place)) {
+                        // The node does it once, and says itself how it ended.
+                        return info!(id = command.id, kind = ?command.kind, "command for a node");
+                    }
                     if told { Outcome::Done } else { Outcome::Refused }
                 }
             }
@@ -331,6 +388,10 @@ impl Control {
             Some(place) => drop(self.order(place, order())),
             None => warn!(%asset, "an event for a machine that is not here"),
         }
+    }
+
+    fn is_node(&self, machine: usize) -> bool {
+        self.nodes.get(machine).copied().unwrap_or(false)
     }
 
     fn order(&self, machine: usize, order: Order) -> bool {
@@ -425,6 +486,7 @@ mod tests {
             asset: name("pump-1"),
             config,
             checkpoint: None,
+            alarms: Vec::new(),
             orders: taken,
             outlet,
             clock: clock.clone(),
@@ -440,6 +502,7 @@ mod tests {
             store: Store::new(dir.path()),
             machines: vec![Candidate { asset: name("pump-1"), class: name("pump") }],
             orders: vec![orders],
+            nodes: vec![false],
             device: DeviceId::new("edge-1").expect("a good id"),
             key: sign::public_key(&SECRET),
             outgoing,
@@ -555,6 +618,51 @@ mod tests {
             })
             .collect();
         assert_eq!(switches, [(Digest::NONE, Digest::of(&one)), (Digest::of(&one), Digest::of(&two))]);
+    }
+
+    #[tokio::test]
+    async fn a_nodes_word_ends_the_offer_and_only_then_a_restart_knows_it() {
+        let mut house = house();
+        let (orders, taken) = sync_channel(8);
+        (house.control.orders, house.control.nodes) = (vec![orders], vec![true]);
+        let one = artifact(3.0);
+        let digest = Digest::of(&one);
+        house.control.take(&Bytes::from(plan(&one, 4, Micros(i64::MAX))));
+        serve(&mut house, digest, &one).await;
+        let offers = || taken.try_iter().filter(|order| matches!(order, Order::Install(..))).count();
+        assert_eq!(offers(), 1);
+        assert!(house.control.store.candidates(&name("pump-1")).is_empty(), "the node has not said that it runs");
+
+        // Without its word a restart offers it again.
+        house.control.work = Work::default();
+        house.control.resume();
+        serve(&mut house, digest, &one).await;
+        assert_eq!(offers(), 1);
+
+        house.control.take_word(Word::Confirmed { machine: 0, digest: Digest::of(b"another") });
+        assert!(house.control.store.candidates(&name("pump-1")).is_empty(), "nobody asked about that one");
+        house.control.take_word(Word::Confirmed { machine: 0, digest });
+        let kept = house.control.store.candidates(&name("pump-1"));
+        assert_eq!(kept.iter().map(|model| (model.digest, model.generation.0)).collect::<Vec<_>>(), [(digest, 4)]);
+        house.control.work = Work::default();
+        house.control.resume();
+        serve(&mut house, digest, &one).await;
+        assert_eq!(offers(), 0);
+        events(house);
+    }
+
+    #[tokio::test]
+    async fn settings_from_afar_are_refused_counted_and_answered_and_change_nothing() {
+        let mut house = house();
+        let config = kilter_wire::Config { generation: Generation(3), toml: "[[machine]]\nasset = \"pump-1\"" };
+        let mut out = [0; 256];
+        let frame = frame::encode(Kind::Down, &Down::Config(config), &mut out).expect("it fits").to_vec();
+        house.control.take(&Bytes::from(frame));
+        let answer = house.fetches.try_recv().expect("an answer");
+        let refused = CommandResult { id: 3, outcome: Outcome::Refused };
+        assert_eq!(frame::decode::<Up<'_>>(Kind::Up, &answer), Ok(Up::CommandResult(refused)));
+        assert_eq!(house.control.board.lock().configs_refused, 1);
+        assert!(events(house).is_empty());
     }
 
     #[tokio::test]

@@ -69,10 +69,12 @@ async fn status(State(page): State<Page>) -> Json<Value> {
         "resident_bytes": resident_bytes(),
         "generation": board.generation,
         "plans_refused": board.plans_refused,
+        "configs_refused": board.configs_refused,
         "machines": board.machines.iter().map(machine).collect::<Vec<_>>(),
         "journal": {
             "bytes": board.journal.bytes,
             "dropped": board.journal.dropped,
+            "quarantined": board.journal.quarantined,
             "dead": board.journal.dead,
             "durable": board.journal.durable,
             "released": board.journal.released,
@@ -112,9 +114,11 @@ async fn metrics(State(page): State<Page>) -> impl IntoResponse {
     text.one("kilter_agent_resident_bytes", "gauge", resident_bytes() as f64);
     text.one("kilter_agent_plan_generation", "gauge", board.generation.0 as f64);
     text.one("kilter_agent_plans_refused_total", "counter", board.plans_refused as f64);
+    text.one("kilter_agent_configs_refused_total", "counter", board.configs_refused as f64);
     text.one("kilter_agent_journal_bytes", "gauge", board.journal.bytes as f64);
     text.one("kilter_agent_journal_records_total", "counter", board.journal.records as f64);
     text.one("kilter_agent_journal_dropped_total", "counter", board.journal.dropped as f64);
+    text.one("kilter_agent_journal_quarantined_total", "counter", board.journal.quarantined as f64);
     text.one("kilter_agent_journal_dead", "gauge", f64::from(board.journal.dead));
     text.one("kilter_agent_uplink_connected", "gauge", f64::from(uplink.connected));
     text.one("kilter_agent_uplink_in_flight", "gauge", uplink.in_flight as f64);

@@ -10,8 +10,8 @@ use kilter_infer::{Artifact, Scratch};
 use kilter_monitor::{ConfigError, MachineConfig, Memory, Monitor, Output, What};
 use kilter_source::{Item, Source, Stop};
 use kilter_types::{
-    AlarmState, ChannelId, Class, Clip, ClipCause, Clock as _, Digest, Event, Generation, Input, Micros, Monotonic,
-    Name, Payload, Role, RunningModel, Timeline,
+    Alarm, AlarmState, ChannelId, Class, Clip, ClipCause, Clock as _, Digest, Event, Generation, Input, Micros,
+    Monotonic, Name, Payload, Role, RowRef, RunningModel, Timeline,
 };
 use kilter_wire::CommandKind;
 use tokio::sync::oneshot;
@@ -24,6 +24,7 @@ use crate::clip::Clips;
 use crate::clock::SystemClock;
 use crate::recorder::Message;
 use crate::said::Said;
+use crate::standing::Standing;
 
 /// Buffers from the heap.
 #[derive(Debug)]
@@ -100,6 +101,7 @@ pub(crate) struct Machine {
     board_due: Monotonic,
     said_error: String,
     clips: Clips,
+    standing: Standing,
     /// Parts of a clip on their way to the recorder.
     parts: VecDeque<Clip>,
 }
@@ -110,6 +112,8 @@ pub(crate) struct Parts {
     pub(crate) asset: Name,
     pub(crate) config: MachineConfig,
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// What the journal says last of each alarm of this machine.
+    pub(crate) alarms: Vec<(Name, Alarm)>,
     pub(crate) orders: Receiver<Order>,
     pub(crate) outlet: Outlet,
     pub(crate) clock: SystemClock,
@@ -125,18 +129,19 @@ impl Machine {
         models: Vec<Install>,
         source: impl FnOnce(&[u64]) -> Result<Box<dyn Source>, E>,
     ) -> Result<(Self, Vec<Install>), E> {
-        let Parts { place, asset, config, checkpoint, orders, outlet, clock, checkpoint_us, clips } = parts;
+        let Parts { place, asset, config, checkpoint, alarms, orders, outlet, clock, checkpoint_us, clips } = parts;
         let channels: Vec<Name> = config.channels.iter().map(|channel| channel.name.clone()).collect();
         let mut running = Vec::new();
         let mut monitor = build(&config, &models, &mut running)?;
         let checkpoint = checkpoint.unwrap_or_default();
         let positions: Vec<u64> = channels.iter().map(|name| checkpoint.position(name)).collect();
-        if !checkpoint.snapshot.is_empty()
-            && let Err(error) = monitor.restore(&checkpoint.snapshot)
-        {
+        let mut restored = !checkpoint.snapshot.is_empty();
+        if restored && let Err(error) = monitor.restore(&checkpoint.snapshot) {
+            restored = false;
             warn!(%asset, %error, "monitor starts anew at the position reached");
             monitor = build(&config, &models, &mut running)?;
         }
+        let standing = Standing::resume(checkpoint.open, &alarms, restored);
         let source = source(&positions)?;
         let due = clock.monotonic();
         let machine = Self {
@@ -159,6 +164,7 @@ impl Machine {
             board_due: due,
             said_error: String::new(),
             clips,
+            standing,
             parts: VecDeque::new(),
         };
         for model in &running {
@@ -180,7 +186,7 @@ impl Machine {
     }
 
     fn step(&mut self) {
-        let Self { source, monitor, outlet, positions, newest, timeline, place, asset, clips, .. } = self;
+        let Self { source, monitor, outlet, positions, newest, timeline, place, asset, clips, standing, .. } = self;
         let item = match source.next() {
             Ok(item) => item,
             Err(error) => {
@@ -203,13 +209,18 @@ impl Machine {
             *timeline = found;
         }
         let (timeline, now) = (*timeline, *newest);
-        let (mut said, mut raised) = (0, None);
+        let (mut said, mut raised, mut over) = (0, None, Vec::new());
         let mut sink = |output: Output<'_>| {
             said += 1;
-            if let What::Alarm(alarm) = &output.what
-                && alarm.state == AlarmState::Raised
-            {
-                raised = Some((ClipCause::Alarm(alarm.id), output.at));
+            if let What::Alarm(alarm) = &output.what {
+                standing.note(output.point, alarm);
+                if alarm.state == AlarmState::Raised {
+                    raised = Some((ClipCause::Alarm(alarm.id), output.at));
+                }
+            }
+            if let (What::Features(row), false) = (&output.what, standing.is_settled()) {
+                let gone = standing.passed(RowRef { group: row.group, index: row.index, seq: 0 });
+                over.extend(gone.into_iter().map(|(point, alarm)| (point, alarm, output.at)));
             }
             hand_over(&output, *place, asset, timeline, now, true, outlet, &mut self.clogged);
         };
@@ -251,6 +262,13 @@ impl Machine {
             Item::End => self.outlet.board.machine(self.place, |machine| machine.ended = true),
             Item::Idle => {}
         }
+        for (point, alarm, at) in over {
+            info!(asset = %self.asset, %point, id = alarm.id, "an alarm from before the restart is over");
+            let (group, index) = (alarm.input.group, alarm.input.index);
+            let output = Output { point: &point, group, index, at, what: What::Alarm(&alarm) };
+            let Self { outlet, newest, timeline, place, asset, clogged, .. } = self;
+            hand_over(&output, *place, asset, *timeline, *newest, false, outlet, clogged);
+        }
         self.since_checkpoint += said;
         if let Some((cause, at)) = raised {
             self.clips.want(cause, at);
@@ -258,9 +276,12 @@ impl Machine {
     }
 
     fn obey(&mut self, order: Order) {
-        let Self { monitor, outlet, newest, timeline, place, asset, clogged, .. } = self;
+        let Self { monitor, outlet, newest, timeline, place, asset, clogged, standing, .. } = self;
         let (timeline, now) = (*timeline, *newest);
         let mut sink = |output: Output<'_>| {
+            if let What::Alarm(alarm) = &output.what {
+                standing.note(output.point, alarm);
+            }
             hand_over(&output, *place, asset, timeline, now, false, outlet, clogged);
         };
         match order {
@@ -355,7 +376,7 @@ impl Machine {
             let Ok(len) = self.monitor.snapshot(&mut snapshot) else { return };
             snapshot.truncate(len);
             let positions = self.channels.iter().cloned().zip(self.positions.iter().copied()).collect();
-            Some(Checkpoint { positions, snapshot })
+            Some(Checkpoint { positions, open: self.standing.clone(), snapshot })
         } else {
             // As before: nothing was said since, so only the journal's mark moves.
             None

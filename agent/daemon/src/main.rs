@@ -24,6 +24,7 @@ mod number;
 mod recorder;
 mod said;
 mod spooler;
+mod standing;
 mod suppress;
 
 use std::io::IsTerminal as _;

@@ -15,7 +15,8 @@ use std::path::{Path, PathBuf};
 
 use kilter_signal::table;
 use kilter_types::{DeviceId, Digest, Generation, Manifest, Micros, Name, Role};
-use kilter_wire::{Plan, SignError, VERSION};
+use kilter_wire::frame::{self, Kind};
+use kilter_wire::{Down, Plan, SignError, SignedManifest, VERSION};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -295,6 +296,14 @@ impl Store {
         slots.filter(|path| path.is_file()).find_map(|path| good(&path))
     }
 
+    /// A manifest of the plan that is followed, as it was signed.
+    pub(crate) fn signed(&self, digest: Digest, key: &[u8; 32]) -> Option<(Vec<u8>, Vec<u8>)> {
+        let frame = self.plan().ok().flatten()?;
+        let Ok(Down::Plan(plan)) = frame::decode::<Down<'_>>(Kind::Down, &frame) else { return None };
+        let named = |model: &&SignedManifest<'_>| model.verify(key).is_ok_and(|manifest| manifest.digest == digest);
+        plan.models.iter().find(named).map(|model| (model.manifest.to_vec(), model.signature.to_vec()))
+    }
+
     /// How much of an artifact has come.
     pub(crate) fn part_bytes(&self, digest: Digest) -> u32 {
         let len = fs::metadata(self.part_path(digest)).map_or(0, |found| found.len());
@@ -361,7 +370,7 @@ impl Store {
 mod tests {
     use super::*;
     use kilter_types::{FeatureId, FeatureRef, ModelKey};
-    use kilter_wire::{SignedManifest, sign};
+    use kilter_wire::sign;
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a good name")

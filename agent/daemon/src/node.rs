@@ -2,13 +2,19 @@
 //!
 //! The origin of every record stays the node: point, epoch and seq are its own. What the line lost becomes a gap. A model that
 //! the aggregator planned for this machine is offered with its signed manifest, which the node checks itself, and served part
-//! by part until the node says that it runs.
+//! by part. The node's own status ends the offer: once it says that the model runs and has proven itself, the control is told and
+//! remembers it over a restart. Nothing is offered before the node has said what it runs, nor again after it refused.
+
+use std::sync::mpsc::Receiver;
 
 use kilter_source::{Heard, LineTurn, Nodes, Now, SerialLine, Stop, encode};
-use kilter_types::{Class, Clock as _, Digest, Epoch, Monotonic, Name, Payload, Record, Role, RunningModel, Severity};
+use kilter_types::{
+    Class, Clock as _, Digest, Epoch, Event, Monotonic, Name, Payload, Record, Role, RunningModel, Severity,
+};
 use kilter_wire::frame::{Kind, Message as Framed};
-use kilter_wire::node::{NodeDown, NodeStatus};
-use kilter_wire::{Chunk, Command, Down, Fetch, SignedManifest};
+use kilter_wire::node::{NodeDown, NodeSettings, NodeStatus};
+use kilter_wire::{Chunk, Command, CommandResult, Down, Fetch, SignedManifest};
+use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use crate::board::Model;
@@ -16,6 +22,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clock::SystemClock;
 use crate::machine::{Install, Order, Outlet};
 use crate::recorder::Message;
+use crate::standing::Standing;
 
 /// What a node's thread is made of.
 pub(crate) struct Parts {
@@ -23,37 +30,64 @@ pub(crate) struct Parts {
     pub(crate) asset: Name,
     pub(crate) line: SerialLine,
     pub(crate) checkpoint: Option<Checkpoint>,
-    pub(crate) orders: std::sync::mpsc::Receiver<Order>,
+    pub(crate) orders: Receiver<Order>,
+    pub(crate) words: mpsc::Sender<Word>,
     pub(crate) outlet: Outlet,
     pub(crate) clock: SystemClock,
     pub(crate) checkpoint_us: u64,
+    pub(crate) settings: NodeSettings,
+    /// The model that the node confirmed before the restart: a node that has lost it gets it again.
+    pub(crate) offered: Option<Install>,
+}
+
+/// What a node says that the aggregator waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// This model runs there and has proven itself.
+    Confirmed {
+        /// The machine.
+        machine: usize,
+        /// The model.
+        digest: Digest,
+    },
+    /// How a command ended.
+    Ended(CommandResult),
 }
 
 /// One line and the machine behind it.
 pub(crate) struct Carrier {
     parts: Parts,
     nodes: Nodes,
-    /// The model that the node shall run, offered until it does.
-    offered: Option<Install>,
-    offer_due: Monotonic,
-    runs: Option<Digest>,
+    epoch: Option<Epoch>,
+    offer: Option<Offer>,
+    /// What the node said last, since its start.
+    status: Option<NodeStatus>,
     checkpoint_due: Monotonic,
     changed: bool,
     said_error: String,
 }
 
+/// A model that the node shall run.
+struct Offer {
+    install: Install,
+    due: Monotonic,
+    /// The control knows that the node has confirmed it.
+    confirmed: bool,
+}
+
 impl Carrier {
     /// Goes on behind the records that came before the restart.
-    pub(crate) fn new(parts: Parts) -> Self {
+    pub(crate) fn new(mut parts: Parts) -> Self {
         let kept = parts.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.snapshot);
         let last: Vec<(u64, u8, u64)> = serde_json::from_slice(kept).unwrap_or_default();
         let known = |(epoch, class, seq)| Class::from_u8(class).map(|class| (Epoch(epoch), class, seq));
         let now = parts.clock.monotonic();
+        let offer = parts.offered.take().map(|install| Offer { install, due: now, confirmed: true });
         Self {
             nodes: Nodes::resume(last.into_iter().filter_map(known)),
-            offered: None,
-            offer_due: now,
-            runs: None,
+            epoch: None,
+            offer,
+            status: None,
             checkpoint_due: now,
             changed: false,
             said_error: String::new(),
@@ -86,16 +120,23 @@ impl Carrier {
         for said in heard {
             match said {
                 Heard::Hello(hello) => {
-                    info!(asset = %self.parts.asset, device = %hello.device, epoch = hello.epoch.0, "node on the line");
+                    if self.epoch.replace(hello.epoch) != Some(hello.epoch) {
+                        info!(asset = %self.parts.asset, device = %hello.device, epoch = hello.epoch.0, "node on the line");
+                        self.status = None;
+                    }
                 }
                 Heard::Record(record) => self.carry(*record),
                 Heard::Lost(gap) => {
                     warn!(asset = %self.parts.asset, class = gap.class.as_str(), gap.first_seq, gap.last_seq, "node's records lost");
                     self.changed |= self.parts.outlet.recorder.send(Message::Lost(gap)).is_ok();
                 }
-                Heard::Status(status) => self.status(&status),
+                Heard::Status(status) => self.hear(*status),
                 Heard::Fetch(fetch) => self.serve(&fetch),
-                Heard::Result(result) => info!(id = result.id, outcome = ?result.outcome, "node's command ended"),
+                Heard::Result(result) => {
+                    info!(id = result.id, outcome = ?result.outcome, "node's command ended");
+                    // Without room or an aggregator nobody waits for it: a command that stays unanswered is repeated.
+                    let _ = self.parts.words.try_send(Word::Ended(result));
+                }
                 Heard::Reply(reply) => self.send(Kind::Down, &Down::TimeReply(reply)),
             }
         }
@@ -122,15 +163,30 @@ impl Carrier {
             Payload::Score(score) => {
                 outlet.board.machine(*place, |machine| machine.summary.score = Some((score.anomaly, score.threshold)));
             }
+            Payload::Event(Event::ModelRefused { model, reason }) => {
+                warn!(%asset, %model, %reason, "the node refused a model");
+                let now = self.parts.clock.monotonic();
+                if let Some(offer) = self.offer.take_if(|offer| [offer.install.digest, Digest::NONE].contains(model)) {
+                    // What came damaged may come whole; every other reason stands until there is another plan.
+                    let again = DAMAGED.contains(&reason.as_str());
+                    self.offer = again.then_some(Offer { due: Monotonic(now.0 + DAMAGED_US), ..offer });
+                }
+            }
             _ => {}
         }
-        self.changed |= outlet.recorder.send(Message::Carried(Box::new(record))).is_ok();
+        self.changed |= self.parts.outlet.recorder.send(Message::Carried(Box::new(record))).is_ok();
     }
 
-    fn status(&mut self, status: &NodeStatus) {
-        let runs = status.model.map(|(digest, _)| digest);
-        if runs != self.runs {
-            self.runs = runs;
+    /// What the node says of itself: shown, reported when it runs another model, and the end of an offer that it has confirmed.
+    fn hear(&mut self, status: NodeStatus) {
+        let Parts { place, asset, outlet, words, settings, .. } = &self.parts;
+        info!(
+            %asset, boots = status.faults.boots, watchdog = status.faults.watchdog, panics = status.faults.panics,
+            lost_samples = status.lost_samples, on_trial = status.on_trial, settings = status.settings,
+            charge_uah_per_day = status.charge_uah_per_day, "node's status"
+        );
+        let before = self.status.as_ref().map(|before| before.model);
+        if before != Some(status.model) {
             let running = status.model.map(|(digest, generation)| RunningModel {
                 digest,
                 role: Role::Leader,
@@ -138,16 +194,27 @@ impl Carrier {
                 expired: false,
                 cost_us: 0.0,
             });
-            let expires = self.offered.as_ref().map_or(kilter_types::Micros(i64::MAX), |offered| offered.expires);
-            self.parts.outlet.board.machine(self.parts.place, |machine| {
+            let offered = self.offer.as_ref().filter(|offer| running.is_some_and(|r| r.digest == offer.install.digest));
+            let expires = offered.map_or(kilter_types::Micros(i64::MAX), |offer| offer.install.expires);
+            outlet.board.machine(*place, |machine| {
                 machine.model(Role::Leader, running.map(|running| Model { running, expires }));
             });
+            let _ = outlet.recorder.try_send(Message::Report(*place));
         }
-        info!(
-            asset = %self.parts.asset, boots = status.faults.boots, watchdog = status.faults.watchdog,
-            panics = status.faults.panics, lost_samples = status.lost_samples, on_trial = status.on_trial,
-            charge_uah_per_day = status.charge_uah_per_day, "node's status"
-        );
+        if let Some(offer) = &mut self.offer
+            && !status.on_trial
+            && !offer.confirmed
+            && status.model.is_some_and(|(digest, _)| digest == offer.install.digest)
+        {
+            let word = Word::Confirmed { machine: *place, digest: offer.install.digest };
+            offer.confirmed = words.try_send(word).is_ok();
+        }
+        let (wanted, holds) = (*settings, status.settings);
+        self.status = Some(status);
+        if wanted.generation > holds {
+            info!(asset = %self.parts.asset, generation = wanted.generation, "settings for the node");
+            self.send(Kind::NodeDown, &NodeDown::Settings(wanted));
+        }
     }
 
     fn obey(&mut self, order: Order) {
@@ -155,13 +222,16 @@ impl Carrier {
             Order::Install(install, reply) => {
                 let why =
                     if install.signed.is_some() { "on offer to the node" } else { "it came without its signature" };
-                self.offered = Some(install);
-                self.offer_due = Monotonic(0);
-                // Not confirmed here: the node says what it runs, and after a restart the offer stands again.
+                self.offer = Some(Offer { install, due: Monotonic(0), confirmed: false });
+                // The node itself says when it runs.
                 let _ = reply.send(Err(why.to_owned()));
+                if let Some(status) = self.status.take() {
+                    // It may have run before the plan came.
+                    self.hear(status);
+                }
             }
             // A node runs what it has until it is offered another.
-            Order::Remove(_) => self.offered = None,
+            Order::Remove(role) => drop(self.offer.take_if(|offer| offer.install.role == role)),
             // The aggregator's id goes on with it, so that the node does it once.
             Order::Command(id, kind) => {
                 let expires = self.parts.clock.best().0 + COMMAND_LIFE;
@@ -174,10 +244,15 @@ impl Carrier {
     /// Offers the model again while the node runs another, and checkpoints.
     fn keep_up(&mut self) {
         let now = self.parts.clock.monotonic();
-        if now >= self.offer_due {
-            self.offer_due = Monotonic(now.0 + OFFER_US);
-            let offered = self.offered.as_ref().filter(|offered| self.runs != Some(offered.digest));
-            if let Some((manifest, signature)) = offered.and_then(|offered| offered.signed.clone()) {
+        if let (Some(offer), Some(status)) = (&mut self.offer, &self.status)
+            && now >= offer.due
+            && !status.on_trial
+            && status.model.map(|(digest, _)| digest) != Some(offer.install.digest)
+        {
+            offer.due = Monotonic(now.0 + OFFER_US);
+            let digest = offer.install.digest;
+            if let Some((manifest, signature)) = offer.install.signed.clone() {
+                info!(asset = %self.parts.asset, model = %digest, "model offered to the node");
                 let signed = SignedManifest { manifest: &manifest, signature: &signature };
                 self.send(Kind::NodeDown, &NodeDown::Model(signed));
             }
@@ -189,10 +264,11 @@ impl Carrier {
     }
 
     fn serve(&mut self, fetch: &Fetch) {
-        let Some(bytes) = self.offered.as_ref().filter(|offered| offered.digest == fetch.digest).map(|o| &o.bytes)
-        else {
-            return;
-        };
+        let offered = self.offer.as_mut().filter(|offer| offer.install.digest == fetch.digest);
+        let Some(offer) = offered else { return };
+        // It is on its way: no need to offer it meanwhile.
+        offer.due = Monotonic(self.parts.clock.monotonic().0 + OFFER_US);
+        let bytes = &offer.install.bytes;
         let from = (fetch.offset as usize).min(bytes.len());
         let part = bytes[from..(from + fetch.len as usize).min(bytes.len())].to_vec();
         let total = u32::try_from(bytes.len()).unwrap_or(0);
@@ -224,7 +300,11 @@ impl Carrier {
         let checkpoint = self.changed.then(|| {
             let last: Vec<(u64, u8, u64)> =
                 self.nodes.last().into_iter().map(|(epoch, class, seq)| (epoch.0, class as u8, seq)).collect();
-            Checkpoint { positions: Vec::new(), snapshot: serde_json::to_vec(&last).unwrap_or_default() }
+            Checkpoint {
+                positions: Vec::new(),
+                open: Standing::default(),
+                snapshot: serde_json::to_vec(&last).unwrap_or_default(),
+            }
         });
         let machine = self.parts.place;
         self.changed &= self.parts.outlet.recorder.try_send(Message::Checkpoint { machine, checkpoint }).is_err();
@@ -232,4 +312,7 @@ impl Carrier {
 }
 
 const OFFER_US: u64 = 15_000_000;
+/// Reasons of a node that speak of what came, not of what was planned.
+const DAMAGED: [&str; 3] = ["digest", "order", "flash"];
+const DAMAGED_US: u64 = 300_000_000;
 const COMMAND_LIFE: kilter_types::Micros = kilter_types::Micros::from_secs(300);

@@ -157,6 +157,7 @@ impl<F: Filesystem> Recorder<F> {
         let mut board = self.parts.board.lock();
         board.journal.bytes = spooler.bytes();
         board.journal.dropped = spooler.dropped();
+        board.journal.quarantined = spooler.quarantined();
         board.journal.dead = spooler.is_dead();
         board.journal.durable = spooler.durable();
         board.journal.records = self.records;

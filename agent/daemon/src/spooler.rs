@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use kilter_journal::{Filesystem, Journal, JournalError, Key as JournalKey, Offset, Reason};
-use kilter_types::{Class, Epoch, Gap, GapReason, Name, Opening, Payload, Predecessor, Record};
+use kilter_types::{Alarm, Class, Epoch, Gap, GapReason, Name, Opening, Payload, Predecessor, Record};
 use kilter_uplink::Key;
 use kilter_wire::up::MAX_RECORD_BYTES;
 use kilter_wire::{decode_record, encode_record};
@@ -17,6 +17,7 @@ use crate::config::Cap;
 use crate::hole::Holes;
 use crate::number::{Numbering, Stamp, lose};
 use crate::said::Said;
+use crate::standing;
 use crate::suppress::Suppress;
 
 /// The journal and what is around it.
@@ -38,6 +39,7 @@ pub(crate) struct Spooler<F: Filesystem> {
     retry_us: i64,
     effects: Vec<Effect>,
     dropped: u64,
+    quarantined: u64,
     scratch: Vec<u8>,
 }
 
@@ -62,12 +64,48 @@ pub(crate) struct Found {
     pub(crate) held: Vec<Epoch>,
     /// Offsets of alarms.
     pub(crate) alarms: Vec<u64>,
+    /// What is said last of each alarm: its asset, its point, the alarm.
+    pub(crate) said: Vec<(Name, (Name, Alarm))>,
+    /// Damaged segments that were set aside by this opening.
+    quarantined: u64,
+    /// The last epoch that an agent opened here: others are those of nodes.
+    own: Option<Epoch>,
     pub(crate) first: u64,
     pub(crate) durable: u64,
     /// Per epoch and class: the last seq.
     last: Vec<(Epoch, Class, u64)>,
     /// Seqs that were given and are neither here nor told.
     holes: Vec<Gap>,
+}
+
+impl Found {
+    fn note(&mut self, record: Record) {
+        match record.payload {
+            Payload::Opening(_) => self.own = Some(record.epoch),
+            Payload::Alarm(alarm) => {
+                let (asset, point) = (record.point.asset, record.point.point);
+                let same = |(other, known): &&mut (Name, _)| *other == asset && standing::is(known, &point, &alarm);
+                match self.said.iter_mut().find(same) {
+                    Some((_, (_, known))) => *known = alarm,
+                    None => self.said.push((asset, (point, alarm))),
+                }
+            }
+            Payload::Features(_)
+            | Payload::Score(_)
+            | Payload::Event(_)
+            | Payload::Gap(_)
+            | Payload::Report(_)
+            | Payload::State(_)
+            | Payload::Spectrum(_)
+            | Payload::Clip(_) => {}
+        }
+    }
+
+    /// The agent's own epoch before: the last one opened here, or `previous` if that came later and its opening is gone.
+    fn predecessor(&self, previous: Option<Epoch>) -> Option<Epoch> {
+        let place = |epoch: Option<Epoch>| self.held.iter().position(|held| Some(*held) == epoch);
+        if self.own.is_none() || place(previous) > place(self.own) { previous } else { self.own }
+    }
 }
 
 impl<F: Filesystem> Spooler<F> {
@@ -103,6 +141,7 @@ impl<F: Filesystem> Spooler<F> {
             retry_us: i64::MIN,
             effects: Vec::new(),
             dropped: 0,
+            quarantined: found.quarantined,
             scratch: vec![0; MAX_RECORD_BYTES + 1],
         };
         spooler.begin(&found, previous, now);
@@ -193,6 +232,7 @@ impl<F: Filesystem> Spooler<F> {
                 info!("journal opened again");
                 let previous = self.numbering.epoch();
                 self.journal = Some(journal);
+                self.quarantined += found.quarantined;
                 self.ages.forget();
                 self.full = false;
                 self.keep_what_survived(&found);
@@ -246,9 +286,14 @@ impl<F: Filesystem> Spooler<F> {
         self.dropped
     }
 
+    /// Damaged segments that were set aside since the start.
+    pub(crate) fn quarantined(&self) -> u64 {
+        self.quarantined
+    }
+
     /// The epoch's first record, and gaps that the journal has to tell.
     fn begin(&mut self, found: &Found, previous: Option<Epoch>, now: Stamp) {
-        let predecessor = found.held.last().copied().or(previous).map(|epoch| Predecessor {
+        let predecessor = found.predecessor(previous).map(|epoch| Predecessor {
             epoch,
             last: found.last.iter().filter(|last| last.0 == epoch).map(|last| (last.1, last.2)).collect(),
         });
@@ -402,7 +447,12 @@ fn open<F: Filesystem>(
     if recovery.torn_bytes > 0 || !recovery.quarantined.is_empty() {
         warn!(torn_bytes = recovery.torn_bytes, quarantined = recovery.quarantined.len(), "journal repaired");
     }
-    let mut found = Found { first: journal.first_offset().0, durable: journal.durable().0, ..Found::default() };
+    let mut found = Found {
+        first: journal.first_offset().0,
+        durable: journal.durable().0,
+        quarantined: recovery.quarantined.len() as u64,
+        ..Found::default()
+    };
     for (epoch, class, seq) in recovery.last {
         if let Some(class) = Class::from_u8(class) {
             found.last.push((Epoch(epoch), class, seq));
@@ -427,6 +477,7 @@ fn open<F: Filesystem>(
             Ok(record) => {
                 holes.note(&record);
                 found.suppress.note(&record);
+                found.note(record);
             }
             Err(error) => warn!(offset = entry.offset.0, error = %error, "a journalled record can't be read"),
         }
@@ -557,6 +608,35 @@ mod tests {
         let predecessor = opening.predecessor.as_ref().expect("there was one");
         assert_eq!(predecessor.epoch, Epoch(1));
         assert!(predecessor.last.contains(&(Class::Score, 2)));
+    }
+
+    #[test]
+    fn the_predecessor_is_the_agents_own_epoch_also_when_a_node_spoke_last() {
+        let fs = MemoryFilesystem::default();
+        let (mut spooler, _) = open(&fs, 1);
+        (0..3).for_each(|i| spooler.say(score(i), stamp(i)));
+        let mut carried = spooler.numbering.record(score(9), stamp(9)).expect("it is new");
+        (carried.epoch, carried.seq) = (Epoch(77), 5);
+        spooler.carry(carried);
+        spooler.sync(true, stamp(10));
+        drop(spooler);
+        let (mut spooler, found) = open(&fs, 2);
+        assert_eq!(found.held, [Epoch(1), Epoch(77)]);
+        spooler.sync(true, stamp(10));
+        let opening = records(&fs).into_iter().find(|r| r.epoch == Epoch(2)).expect("the second epoch");
+        let Payload::Opening(opening) = &opening.payload else { panic!("{opening:?} is first") };
+        let predecessor = opening.predecessor.as_ref().expect("there was one");
+        assert_eq!((predecessor.epoch, predecessor.last.contains(&(Class::Score, 2))), (Epoch(1), true));
+        // Nothing of the agent is left in the journal: the epoch file tells.
+        let node = Found { held: vec![Epoch(77)], ..Found::default() };
+        assert_eq!(node.predecessor(Some(Epoch(1))), Some(Epoch(1)));
+        assert_eq!(node.predecessor(None), None);
+        let opened_again = Found { held: vec![Epoch(1), Epoch(77), Epoch(3)], own: Some(Epoch(3)), ..Found::default() };
+        assert_eq!(
+            opened_again.predecessor(Some(Epoch(1))),
+            Some(Epoch(3)),
+            "begun within a run, after the file was written"
+        );
     }
 
     #[test]

@@ -63,6 +63,9 @@ pub(crate) enum SourceConfig {
         /// Speed of a serial port.
         #[serde(default = "baud")]
         baud: u32,
+        /// What the gateway sets on it; as built without.
+        #[serde(default)]
+        settings: Option<NodeSettings>,
     },
     /// A recording: `.npy`, `.wav`, `.csv`.
     File {
@@ -189,6 +192,31 @@ pub(crate) struct Group {
     hop: Option<u32>,
 }
 
+/// What the gateway sets on a node, which keeps it in its flash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NodeSettings {
+    /// Raised with every change: the node ignores what is not above what it holds.
+    generation: u32,
+    /// Shaft speed where none is measured; 0: as built.
+    #[serde(default)]
+    nominal_rpm: f32,
+    /// Windows measured in a row before a sleep.
+    #[serde(default)]
+    windows: u16,
+    /// Seconds of sleep between two stretches of measuring; 0: never.
+    #[serde(default)]
+    sleep_secs: u16,
+}
+
+impl NodeSettings {
+    /// As they go over the line.
+    pub(crate) fn wire(self) -> kilter_wire::node::NodeSettings {
+        let Self { generation, nominal_rpm, windows, sleep_secs } = self;
+        kilter_wire::node::NodeSettings { generation, nominal_rpm: Rpm(nominal_rpm), windows, sleep_secs }
+    }
+}
+
 impl Machine {
     /// Does a node watch it, with a monitor of its own?
     pub(crate) fn is_node(&self) -> bool {
@@ -197,6 +225,16 @@ impl Machine {
 
     /// Checks what can be checked before anything starts.
     pub(crate) fn check(&self) -> Result<(), String> {
+        if let SourceConfig::Node { settings: Some(settings), .. } = &self.source {
+            if !(settings.nominal_rpm.is_finite() && settings.nominal_rpm >= 0.0) {
+                return Err(
+                    "nominal_rpm of a node is a speed in rpm, or 0 for the one that it was built with".to_owned()
+                );
+            }
+            if settings.sleep_secs > 0 && settings.windows == 0 {
+                return Err("a node that sleeps measures at least one window in between: windows = 1".to_owned());
+            }
+        }
         match (self.is_node(), self.channel.is_empty() && self.group.is_empty()) {
             (true, true) => Ok(()),
             (true, false) => Err("a node brings its own channels and groups: leave them out here".to_owned()),
