@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -51,7 +51,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&interrupted)).context("failed to listen for Ctrl-C")?;
     }
     say("building agent, aggregator and simulator (a few minutes the first time)");
-    build::light()?;
+    if let Err(error) = build::light() {
+        if interrupted.load(Ordering::Relaxed) {
+            say("stopped while building; nothing was started");
+            return Ok(());
+        }
+        return Err(error);
+    }
     let bins = Bins::in_dir(step::target().join("house"));
     let dir = options.dir.clone().unwrap_or_else(|| step::target().join("demo"));
     clear(&dir)?;

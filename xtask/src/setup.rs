@@ -14,16 +14,18 @@ const DEBIAN: &[(&str, &str)] = &[
     ("cc", "gcc"),
     ("c++", "g++"),
     ("pgrep", "procps"),
-    ("python3", "python3-venv"),
 ];
 
 /// Installs, or says what is missing.
 pub(crate) fn run() -> anyhow::Result<()> {
-    let missing: Vec<_> = DEBIAN
+    let mut missing: Vec<_> = DEBIAN
         .iter()
         .filter(|(program, _)| !exists(program) && !std::path::Path::new("/usr/sbin").join(program).exists())
         .map(|(_, package)| *package)
         .collect();
+    if !Command::new("python3").args(["-c", "import ensurepip"]).output().is_ok_and(|output| output.status.success()) {
+        missing.push("python3-venv");
+    }
     if !missing.is_empty() {
         apt(&missing)?;
     }
