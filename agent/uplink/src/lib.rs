@@ -9,6 +9,7 @@
 
 mod backoff;
 mod fetch;
+mod held;
 mod link;
 mod marks;
 mod pack;

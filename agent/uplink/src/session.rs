@@ -11,6 +11,7 @@ use kilter_wire::frame::{Kind, OVERHEAD_BYTES};
 use kilter_wire::up::BatchRecord;
 use kilter_wire::{Ack, Batch, Hello, Packed, TimeReply, Up, VERSION, Welcome, frame};
 
+use crate::held::Held;
 use crate::marks::Marks;
 use crate::pack::Packer;
 use crate::{Key, Place, Spool, SpoolError, TimeExchange, TimeSample};
@@ -87,8 +88,7 @@ pub struct Session {
     config: SessionConfig,
     identity: Identity,
     epoch: Epoch,
-    /// Epochs in the spool, oldest first; the last one is `epoch`.
-    held: Vec<Epoch>,
+    held: Held,
     link: Link,
     journal: Option<JournalId>,
     /// Journals that this link has already seen replaced: their accepted marks no longer count.
@@ -162,24 +162,22 @@ pub struct Status {
 
 impl Session {
     /// A session over a spool whose first record lies at `first` or above, whose durable end is `durable_end` and which holds the epochs
-    /// `held`, oldest first; `epoch` is the open one.
+    /// `held`, oldest first; `epoch` is the open one. Others may be of nodes whose records lie between the device's own.
     pub fn new(
         config: SessionConfig,
         identity: Identity,
         epoch: Epoch,
-        mut held: Vec<Epoch>,
+        held: Vec<Epoch>,
         first: u64,
         durable_end: u64,
     ) -> Self {
-        held.retain(|known| *known != epoch);
-        held.push(epoch);
         Self {
             time: TimeExchange::new(config.time_interval_us),
             records: vec![0; config.batch_bytes],
             config,
             identity,
             epoch,
-            held,
+            held: Held::new(epoch, held, durable_end),
             link: Link::Down,
             journal: None,
             retired: Vec::new(),
@@ -243,8 +241,7 @@ impl Session {
     /// The journal was opened again under another epoch.
     pub fn handle_epoch(&mut self, epoch: Epoch, now: Monotonic) {
         self.epoch = epoch;
-        self.held.retain(|known| *known != epoch);
-        self.held.push(epoch);
+        self.held.begin(epoch, self.durable_end);
         self.counters.hello_due = now;
     }
 
@@ -384,14 +381,18 @@ impl Session {
                 break;
             }
             let Some(place) = spool.read(self.release, &mut self.record)? else { break };
-            self.let_go_before(place.key.epoch);
+            self.held.note(place.key.epoch, place.offset);
             if !self.marks.is_committed(place.key) {
+                self.held.put_first(place.key.epoch);
                 break;
             }
             self.release = place.next;
         }
         self.back = self.back.max(self.release);
         self.live = self.live.max(self.release);
+        if self.release > before {
+            self.let_go();
+        }
         Ok((self.release > before).then_some(self.release))
     }
 
@@ -436,7 +437,7 @@ impl Session {
             wire_version: u16::from(VERSION),
             software: self.identity.software.clone(),
             epoch: self.epoch,
-            held: self.held.iter().take(MAX_HELD).copied().collect(),
+            held: self.held.iter().take(MAX_HELD).collect(),
         };
         encode(&Up::Hello(hello), 256)
     }
@@ -502,15 +503,15 @@ impl Session {
         moved
     }
 
-    fn let_go_before(&mut self, epoch: Epoch) {
-        if let Some(at) = self.held.iter().position(|known| *known == epoch).filter(|at| *at > 0) {
-            if self.held.len() > MAX_HELD {
+    /// Forgets the epochs of which nothing is held any more.
+    fn let_go(&mut self) {
+        let before = self.held.len();
+        if self.held.release(self.release) {
+            if before > MAX_HELD {
                 // Epochs that the last introduction had no room for get their marks now.
                 self.counters.hello_due = Monotonic::default();
             }
-            self.held.drain(..at);
-            let kept: Vec<Epoch> =
-                self.held.iter().copied().chain(self.unjournaled.iter().map(|kept| kept.key.epoch)).collect();
+            let kept: Vec<Epoch> = self.held.iter().chain(self.unjournaled.iter().map(|kept| kept.key.epoch)).collect();
             self.marks.retain(&kept);
         }
     }
@@ -553,6 +554,7 @@ impl Session {
         while steps < BATCH_STEPS && places.len() < MAX_BATCH_RECORDS {
             steps += 1;
             let Some((lane, place)) = self.peek(spool, alarms_only, live_open, back_open)? else { break };
+            self.held.note(place.key.epoch, place.offset);
             let other_epoch = places.first().is_some_and(|first: &Place| first.key.epoch != place.key.epoch);
             let known = self.marks.is_accepted(place.key);
             let elsewhere = lane != Lane::Retry && self.pending.contains(&place.offset);

@@ -55,7 +55,6 @@ struct Aggregator {
     journal: u64,
     accepted: BTreeSet<Key>,
     committed: BTreeSet<Key>,
-    epochs: BTreeSet<Epoch>,
     credit: u32,
     in_flight_most: usize,
 }
@@ -64,14 +63,13 @@ impl Aggregator {
     fn take(&mut self, frame: &[u8]) -> Vec<Ack> {
         match frame::decode::<Up>(Kind::Up, frame).expect("a good frame") {
             Up::Hello(hello) => {
-                self.epochs.extend(hello.held.iter().copied());
-                self.epochs.insert(hello.epoch);
-                self.epochs.iter().map(|epoch| self.ack(*epoch)).collect()
+                // Only who is named hears of its marks.
+                let named: BTreeSet<Epoch> = hello.held.iter().copied().chain([hello.epoch]).collect();
+                named.iter().map(|epoch| self.ack(*epoch)).collect()
             }
             Up::Batch(batch) => {
                 self.in_flight_most = self.in_flight_most.max(batch.records.len());
                 self.accepted.extend(batch.iter().map(|record| parse(record.expect("a good record").bytes)));
-                self.epochs.insert(batch.epoch);
                 vec![self.ack(batch.epoch)]
             }
             Up::TimeRequest(_) | Up::Fetch(_) | Up::CommandResult(_) => Vec::new(),
@@ -104,6 +102,8 @@ impl Aggregator {
 enum Step {
     /// Records of these classes are appended.
     Append(Vec<u8>),
+    /// Records of these classes come from a node, under its own epoch.
+    Carry(u64, Vec<u8>),
     Connect,
     Disconnect,
     /// The session sends so many frames; each arrives as often as its number says.
@@ -123,6 +123,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => prop::collection::vec(0u8..9, 1..12).prop_map(Step::Append),
+        2 => (1u64..12, prop::collection::vec(0u8..9, 1..4)).prop_map(|(node, classes)| Step::Carry(node, classes)),
         2 => Just(Step::Connect),
         1 => Just(Step::Disconnect),
         6 => prop::collection::vec(0u8..3, 1..8).prop_map(Step::Send),
@@ -151,7 +152,6 @@ impl World {
             journal: 1,
             accepted: BTreeSet::new(),
             committed: BTreeSet::new(),
-            epochs: BTreeSet::new(),
             credit: 100_000,
             in_flight_most: 0,
         };
@@ -168,7 +168,7 @@ impl World {
         let mut held: Vec<Epoch> = Vec::new();
         let first = (log.released / 10) as usize;
         for key in &log.entries[first..] {
-            if held.last() != Some(&key.epoch) {
+            if !held.contains(&key.epoch) {
                 held.push(key.epoch);
             }
         }
@@ -193,6 +193,16 @@ impl World {
                     if class == Class::Alarm {
                         self.session.handle_urgent(self.log.end() - 10);
                     }
+                }
+                self.session.handle_record_available(self.log.end());
+            }
+            Step::Carry(node, classes) => {
+                let epoch = Epoch(node);
+                for class in classes {
+                    let class = Class::from_u8(class).expect("a class");
+                    let seq = self.seqs.entry((epoch, class)).or_default();
+                    self.log.entries.push(Key { epoch, class, seq: *seq });
+                    *seq += 1;
                 }
                 self.session.handle_record_available(self.log.end());
             }
