@@ -30,7 +30,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
         apt(&missing)?;
     }
     if !exists("cargo-nextest") {
-        step::run(cargo().args(["install", "--locked", "cargo-nextest"]))?;
+        step::run(cargo().args(["install", "--locked", "--debug", "cargo-nextest"]))?;
     }
     python()
 }
