@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::MarkState;
 
-/// The most epochs of one device that are remembered; the oldest by first sight go.
+/// The most epochs of one device that are remembered; the one that was silent longest goes. A node behind a gateway that starts again
+/// and again pushes out its own past epochs, never the gateway's, which goes on speaking.
 pub const MAX_EPOCHS: usize = 64;
 
 /// The most ranges beyond a mark.
@@ -36,7 +37,7 @@ pub struct Marks {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Device {
-    /// In the order of first sight.
+    /// In the order of last sight.
     epochs: Vec<(Epoch, BTreeMap<Class, Mark>)>,
 }
 
@@ -129,17 +130,18 @@ impl Marks {
             self.devices.insert(device.clone(), Device::default());
         }
         let marks = self.devices.get_mut(device).expect("just inserted");
-        let at = match marks.epochs.iter().position(|(known, _)| *known == epoch) {
-            Some(at) => at,
+        match marks.epochs.iter().rposition(|(known, _)| *known == epoch) {
+            // Mostly it stands there already.
+            Some(at) => marks.epochs[at..].rotate_left(1),
             None => {
                 if marks.epochs.len() >= MAX_EPOCHS {
                     marks.epochs.remove(0);
                 }
                 marks.epochs.push((epoch, BTreeMap::new()));
-                marks.epochs.len() - 1
             }
-        };
-        marks.epochs[at].1.entry(class).or_default()
+        }
+        let (_, classes) = marks.epochs.last_mut().expect("it was put there");
+        classes.entry(class).or_default()
     }
 }
 
@@ -269,6 +271,25 @@ mod tests {
         let silent = Gap { first_seq: 0, last_seq: 9, class: Class::Score, reason: GapReason::SourceSilent, ..gap };
         marks.cover(&device, &silent);
         assert_eq!(marks.take(&device, epoch, Class::Score, 0), Taken::New);
+    }
+
+    #[test]
+    fn d2_a_node_that_starts_again_and_again_does_not_push_out_the_epoch_of_its_gateway() {
+        let device = DeviceId::new("gateway").expect("a good name");
+        let (own, class) = (Epoch(u64::MAX), Class::Feature);
+        let mut marks = Marks::default();
+        for start in 0..3 * MAX_EPOCHS as u64 {
+            assert_eq!(marks.take(&device, own, class, start), Taken::New);
+            assert_eq!(marks.take(&device, Epoch(start), class, 0), Taken::New);
+            // What comes again of either is known, also after the marks went through the lake into a new journal.
+            if start % 50 == 49 {
+                let mut copy = Marks::default();
+                marks.all().iter().for_each(|state| copy.set(state));
+                marks = copy;
+            }
+            assert_eq!(marks.take(&device, own, class, 0), Taken::Duplicate, "after {start} starts of the node");
+        }
+        assert_eq!(marks.devices[&device].epochs.len(), MAX_EPOCHS, "and memory stays bounded");
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! Conversations with devices: what each message gets as its answer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
-use kilter_fold::Entry;
+use kilter_fold::{Entry, MAX_EPOCHS};
 use kilter_ingest::{Admission, Admit, DeviceLink, Exchange, Inbound, Intake, Principal, Refuse};
 use kilter_types::{Class, DeviceId, Digest, Epoch, Name, Payload};
 use kilter_wire::frame::{self, Kind};
@@ -30,7 +30,7 @@ pub(crate) struct Sessions {
     admission: Arc<Mutex<Admission>>,
     committed: Arc<RwLock<CommittedMarks>>,
     /// Which epochs each device spoke of since we started.
-    epochs: Arc<Mutex<BTreeMap<Principal, BTreeSet<Epoch>>>>,
+    epochs: Arc<Mutex<BTreeMap<Principal, Vec<Epoch>>>>,
     catalogue: Catalogue,
     /// The door was narrow when the devices were told last.
     was_near_cap: Arc<AtomicBool>,
@@ -127,7 +127,8 @@ impl Sessions {
         match admitted {
             Admit::Hello(hello) => {
                 info!(device = %device, epoch = hello.epoch.0, software = %hello.software, "device said hello");
-                let epochs: BTreeSet<_> = hello.held.iter().copied().chain([hello.epoch]).collect();
+                let epochs: Vec<_> =
+                    hello.held.iter().copied().filter(|held| *held != hello.epoch).chain([hello.epoch]).collect();
                 self.remember(&device, &epochs);
                 self.link.heard(&device, &topic);
                 ack.accept();
@@ -139,7 +140,7 @@ impl Sessions {
                 self.send_plan(&device);
             }
             Admit::Batch(batch) => {
-                self.remember(&device, &BTreeSet::from([batch.epoch]));
+                self.remember(&device, &[batch.epoch]);
                 let (epoch, bytes) = (batch.epoch, batch.records.len());
                 self.hear(&device, epoch, &batch.records);
                 let records = batch.records.into_owned();
@@ -262,18 +263,26 @@ impl Sessions {
         self.send(device, &Down::Chunk(Chunk { digest: fetch.digest, offset: fetch.offset, total, bytes: part }));
     }
 
-    fn remember(&self, device: &Principal, epochs: &BTreeSet<Epoch>) {
+    fn remember(&self, device: &Principal, epochs: &[Epoch]) {
         let mut known = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
-        let mine = known.entry(device.clone()).or_default();
-        mine.extend(epochs);
-        while mine.len() > MAX_EPOCHS {
-            mine.pop_first();
-        }
+        see(known.entry(device.clone()).or_default(), epochs);
     }
 
     fn admission(&self) -> std::sync::MutexGuard<'_, Admission> {
         self.admission.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Notes epochs in the order of last sight, as many as the fold remembers: a node that starts again and again does not push out the
+/// epoch of its gateway.
+fn see(known: &mut Vec<Epoch>, epochs: &[Epoch]) {
+    for epoch in epochs {
+        match known.iter().rposition(|known| known == epoch) {
+            Some(at) => known[at..].rotate_left(1),
+            None => known.push(*epoch),
+        }
+    }
+    known.drain(..known.len().saturating_sub(MAX_EPOCHS));
 }
 
 /// An artifact of the registry.
@@ -294,5 +303,17 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Room for one message down.
 const DOWN_BYTES: usize = 96 * 1024;
 
-/// The most epochs of one device that acks speak of.
-const MAX_EPOCHS: usize = 16;
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_epoch_that_was_silent_longest_goes_first() {
+        let (own, mut known) = (Epoch(0), vec![Epoch(0)]);
+        for start in 1..=3 * MAX_EPOCHS as u64 {
+            see(&mut known, &[Epoch(start), own]);
+            assert_eq!(known.last(), Some(&own));
+        }
+        assert_eq!((known.len(), known[0]), (MAX_EPOCHS, Epoch(2 * MAX_EPOCHS as u64 + 2)));
+    }
+}
