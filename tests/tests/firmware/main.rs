@@ -3,6 +3,8 @@
 //! `KILTER_FIRMWARE` names the node's image (`cargo xt firmware` builds it); without it or without QEMU nothing runs.
 #![expect(clippy::disallowed_methods, reason = "journeys wait for processes")]
 
+mod fleet;
+
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -37,8 +39,12 @@ impl Drop for Node {
 
 impl Node {
     fn start(image: &Path, dir: &Path) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port").port();
-        fs::write(dir.join("key.bin"), sign::public_key(&SECRET)).expect("a folder");
+        Self::start_at(free_port(), image, dir, sign::public_key(&SECRET))
+    }
+
+    /// The same behind this port, flashed with this model-signing key.
+    fn start_at(port: u16, image: &Path, dir: &Path, key: [u8; 32]) -> Self {
+        fs::write(dir.join("key.bin"), key).expect("a folder");
         let log = fs::File::options().create(true).append(true).open(dir.join("qemu.log")).expect("a log");
         // Started without a wrapper: what we kill is what computes.
         let child = Command::new("qemu-system-arm")
@@ -75,6 +81,10 @@ impl Node {
     fn has_ended(&mut self) -> bool {
         self.child.try_wait().is_ok_and(|status| status.is_some())
     }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
 }
 
 struct Line {
@@ -208,7 +218,7 @@ fn a_node_reaches_a_real_agent_with_its_features_and_its_alarm() {
     let Some(image) = image() else { return };
     let dir = tempfile::tempdir().expect("a folder");
     let node = Node::start(&image, dir.path());
-    let http = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a free port");
+    let http = SocketAddr::from(([127, 0, 0, 1], free_port()));
     let source = format!("source = {{ kind = \"node\", address = \"tcp://127.0.0.1:{}\" }}", node.port);
     let config = format!(
         "bundle = \"\"\n[http]\nlisten = \"{http}\"\n[[machine]]\nasset = \"pump-1\"\nclass = \"pump\"\n{source}\n"

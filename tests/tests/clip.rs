@@ -1,0 +1,184 @@
+//! Raw clips from a simulated machine through a real agent, aggregator and lab into the lake, sample by sample.
+//!
+//! A recording of the simulator is what the sensor measures, so the samples in the lake can be compared with those of the simulator itself.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use kilter_machine::{Axis, FaultChange, FaultKind, Growth, Machine, MachineSpec};
+use kilter_tests::{Bins, House, Options, Ports, Tuning};
+use serde_json::Value;
+
+const RATE_HZ: usize = 12_800;
+const BEFORE_S: usize = 2;
+const AFTER_MS: usize = 500;
+const TUNING: Tuning =
+    Tuning { commissioning_windows: 12, window: 1280, temperature_window: 10, period_secs: 1.0, report_secs: 1.0 };
+
+#[test]
+fn an_alarm_brings_the_samples_around_it_into_the_lake_bit_by_bit_and_within_the_days_budget() {
+    let bins = Bins::find();
+    if !["kilter-agent", "kilter-aggregator", "kilter-sim", "kilter-lab"].iter().all(|program| bins.has(program)) {
+        assert!(std::env::var_os("CI").is_none(), "CI builds the programs first");
+        println!("not run: 1 (the programs are not built; `cargo xt journeys` does it)");
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a folder");
+    if let Err(error) = tell(bins, dir.path()) {
+        panic!("{error:#}\nlogs and data are kept in {}", dir.keep().display());
+    }
+}
+
+fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
+    let samples = simulate()?;
+    let options = Options {
+        seed: 1,
+        speed: 1.0,
+        spec: None,
+        tuning: TUNING,
+        probation_secs: 1,
+        lab_arguments: Vec::new(),
+        broker: String::new(),
+    };
+    let mut house = House::new(bins, dir, Ports::free()?, options)?;
+    house.start_aggregator()?;
+    let agent = house.agent_dir("edge-1");
+    house.install_agent("edge-1", CONFIG)?;
+    fs::write(agent.join("run.npy"), npy(&samples)).context("write the recording")?;
+    house.start_agent("edge-1")?;
+
+    let sql = "SELECT clip, cause, channel, \"position\", part, parts, samples FROM clips WHERE asset = 'pump-1'";
+    let parts = house.wait_for("the clip", Duration::from_secs(90), |house| {
+        let rows = house.query(sql).ok()?;
+        let whole = rows.first()?[5].as_u64()?;
+        (rows.len() as u64 >= whole).then_some(rows)
+    })?;
+    let raised = house.wait_for("both alarms", Duration::from_secs(60), |house| {
+        let mut raised: Vec<i64> =
+            house.alarms().ok()?.iter().filter_map(|alarm| alarm["raised_us"].as_i64()).collect();
+        raised.sort_unstable();
+        (raised.len() == 2).then_some(raised)
+    })?;
+
+    let clip = joined(&parts)?;
+    let first = clip.position as i64 * 1_000_000 / RATE_HZ as i64;
+    ensure!(raised[0] - first == BEFORE_S as i64 * 1_000_000, "it begins {} us before the alarm", raised[0] - first);
+    ensure!(clip.samples.len() == (BEFORE_S * 1000 + AFTER_MS) * RATE_HZ / 1000, "{} samples", clip.samples.len());
+    let measured = &samples[clip.position..clip.position + clip.samples.len()];
+    let same = clip.samples.iter().zip(measured).all(|(kept, measured)| kept.to_bits() == measured.to_bits());
+    ensure!(same, "the lake holds other samples than the simulator made");
+
+    // The second alarm had no budget left: not another byte, also once everything is committed.
+    let everything = "SELECT count(*) AS n FROM features WHERE asset = 'pump-1'";
+    house.wait_for("every window", Duration::from_secs(60), |house| {
+        let rows = house.query(everything).ok()?;
+        (rows.first()?[0].as_u64()? as usize == samples.len() / TUNING.window as usize).then_some(())
+    })?;
+    let rows = house.query(sql)?;
+    ensure!(rows.len() == parts.len(), "{} parts of clips came after the first clip's {}", rows.len(), parts.len());
+    let spent = fs::read_to_string(agent.join("data").join("clips").join("pump-1")).context("read the budget")?;
+    ensure!(spent.trim().ends_with(&format!(" {}", clip.samples.len() * 4)), "the budget says {spent:?}");
+    println!("{} parts, {} samples from {}, alarms at {raised:?}", parts.len(), clip.samples.len(), clip.position);
+    house.stop()
+}
+
+/// Fifteen seconds of a machine that twice has an unbalance for one and a half seconds.
+fn simulate() -> anyhow::Result<Vec<f32>> {
+    let spec = MachineSpec { rate_hz: RATE_HZ as f64, ..MachineSpec::named("pump-1") };
+    let mut machine = Machine::new(spec, 11).context("build the machine")?;
+    for (start_s, severity) in [(4.0, 1.0), (5.5, 0.0), (10.0, 1.0), (11.5, 0.0)] {
+        let change =
+            FaultChange { kind: FaultKind::Unbalance, start_s, growth_s: 0.0, severity, growth: Growth::default() };
+        machine.set_fault(change).context("change the machine")?;
+    }
+    let mut samples = vec![0.0; 15 * RATE_HZ];
+    machine.vibration(Axis::Horizontal, &mut samples);
+    Ok(samples)
+}
+
+struct Joined {
+    position: usize,
+    samples: Vec<f32>,
+}
+
+/// Parts as one; they must be of one clip and follow each other.
+fn joined(rows: &[Value]) -> anyhow::Result<Joined> {
+    let mut rows: Vec<&Value> = rows.iter().collect();
+    rows.sort_by_key(|row| row[4].as_u64());
+    let (head, position) = (rows.first().context("no part")?, rows[0][3].as_u64().context("a position")? as usize);
+    let mut samples = Vec::new();
+    for (i, row) in rows.iter().enumerate() {
+        ensure!(
+            (&row[0], &row[1], &row[2], &row[5]) == (&head[0], &head[1], &head[2], &head[5]),
+            "of two clips: {row}"
+        );
+        ensure!(row[1].as_str().is_some_and(|cause| cause.contains("alarm")), "the cause is {}", row[1]);
+        ensure!(row[4].as_u64() == Some(i as u64), "part {i} is missing");
+        ensure!(row[3].as_u64() == Some((position + samples.len()) as u64), "part {i} does not follow");
+        let hex = row[6].as_str().context("samples")?;
+        ensure!(hex.len() <= 2048, "a part of {} bytes", hex.len() / 2);
+        let bytes: Vec<u8> =
+            (0..hex.len() / 2).map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16)).collect::<Result<_, _>>()?;
+        samples.extend(bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])));
+    }
+    ensure!(rows.len() as u64 == head[5].as_u64().unwrap_or_default(), "{} parts of {}", rows.len(), head[5]);
+    Ok(Joined { position, samples })
+}
+
+/// A NumPy file of little-endian f32.
+fn npy(samples: &[f32]) -> Vec<u8> {
+    let mut head = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", samples.len());
+    while (10 + head.len() + 1) % 64 != 0 {
+        head.push(' ');
+    }
+    head.push('\n');
+    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+    bytes.extend_from_slice(&(head.len() as u16).to_le_bytes());
+    bytes.extend_from_slice(head.as_bytes());
+    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
+    bytes
+}
+
+const CONFIG: &str = r#"
+data = "data"
+bundle = "bundle.toml"
+site = "north"
+report_secs = 1.0
+
+[http]
+listen = ""
+
+[clip]
+before_secs = 2.0
+after_secs = 0.5
+# Enough for one clip and not for two.
+daily_bytes = 180000
+
+[[machine]]
+asset = "pump-1"
+class = "pump"
+source = { kind = "file", path = "run.npy", rate_hz = 12800.0, unit = "g", rpm = 1480.0, t0_us = 0, speed = 0.0 }
+nominal_rpm = 1480.0
+commissioning_windows = 12
+patience = { raise = 2, of = 3, diagnosis_raise = 5, diagnosis_of = 8, clear = 10, clear_ratio = 0.8, latch = false }
+
+[[machine.limit]]
+feature = "velocity_rms"
+alarm = 4.5
+danger = 40.0
+cause = "unbalance"
+
+[[machine.channel]]
+name = "ch1"
+kind = "vibration"
+unit = "g"
+rate_hz = 12800.0
+
+[[machine.group]]
+point = "drive-end"
+kind = "vibration"
+channels = ["ch1"]
+window = 1280
+"#;

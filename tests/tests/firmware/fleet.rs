@@ -1,0 +1,232 @@
+//! A model's whole way: a real aggregator signs it, a real agent offers it, the node verifies, runs and confirms it, and the fleet shows it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use kilter_fold::{Entry, Fold, Output};
+use kilter_journal::{Offset, RealFilesystem, follow};
+use kilter_signal::table::{self, at};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, get, story};
+use kilter_types::{Digest, Epoch, Event, Payload, Record};
+use serde_json::{Value, json};
+
+use super::{Node, artifact, free_port, image};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const AGENT: &str = "edge-1";
+
+#[test]
+fn a_fleets_model_reaches_a_node_that_verifies_runs_and_confirms_it_and_a_stranger_is_refused_there() {
+    let Some(image) = image() else { return };
+    let dir = tempfile::tempdir().expect("a folder");
+    let told = Plant::open(&image, dir.path()).and_then(tell);
+    if let Err(error) = told {
+        panic!("{error:#}\nlogs and data are kept in {}", dir.keep().display());
+    }
+}
+
+/// Aggregator, agent and node.
+struct Plant {
+    house: House,
+    node: Option<Node>,
+    image: PathBuf,
+    port: u16,
+    page: SocketAddr,
+}
+
+impl Plant {
+    fn open(image: &Path, dir: &Path) -> anyhow::Result<Self> {
+        let tuning = Tuning {
+            commissioning_windows: 12,
+            window: 512,
+            temperature_window: 10,
+            period_secs: 1.0,
+            report_secs: 1.0,
+        };
+        let options = Options {
+            seed: 1,
+            speed: 1.0,
+            spec: None,
+            tuning,
+            probation_secs: 1,
+            lab_arguments: Vec::new(),
+            broker: String::new(),
+        };
+        let mut house = House::new(Bins::find(), &dir.join("house"), Ports::free()?, options)?;
+        house.set("lab", "enabled", false)?;
+        house.start_aggregator()?;
+        let (port, page) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let config = format!(
+            "data = \"data\"\nbundle = \"bundle.toml\"\nsite = \"north\"\nreport_secs = 1.0\n[http]\nlisten = \"{page}\"\n\
+             [[machine]]\nasset = \"pump-1\"\nclass = \"pump\"\n\
+             source = {{ kind = \"node\", address = \"tcp://127.0.0.1:{port}\", settings = {{ generation = 3, nominal_rpm = 1480.0 }} }}\n"
+        );
+        house.install_agent(AGENT, &config)?;
+        std::fs::create_dir_all(dir.join("node")).context("the node's folder")?;
+        let mut plant = Self { house, node: None, image: image.to_owned(), port, page };
+        // The technician flashes the node with the key of the enrolment bundle.
+        let bundle = std::fs::read_to_string(plant.house.agent_dir(AGENT).join("bundle.toml")).context("the bundle")?;
+        let bundle: toml::Table = toml::from_str(&bundle).context("parse the bundle")?;
+        let key = bundle["signing_key"].as_str().and_then(Digest::parse).context("the signing key")?;
+        plant.start_node(key.0)?;
+        plant.house.start_agent(AGENT)?;
+        Ok(plant)
+    }
+
+    fn start_node(&mut self, key: [u8; 32]) -> anyhow::Result<()> {
+        let dir = self.node_dir();
+        self.node = None;
+        self.node = Some(Node::start_at(self.port, &self.image, &dir, key));
+        Ok(())
+    }
+
+    fn node_dir(&self) -> PathBuf {
+        self.house.dir.with_file_name("node")
+    }
+
+    /// Every record that the aggregator holds of the node's machine, in order.
+    fn records(&self) -> anyhow::Result<Vec<Record>> {
+        let mut reader = follow(RealFilesystem, &self.house.data_dir().join("journal"), Offset(0)).context("follow")?;
+        let (mut fold, mut records) = (Fold::new(), Vec::new());
+        while let Some(stored) = reader.next().context("read the journal")? {
+            let entry = Entry::decode(&stored.bytes).map_err(|error| anyhow::anyhow!("read an entry: {error}"))?;
+            fold.apply(stored.offset.0, entry, &mut |output| {
+                if let Output::Row(row) = output {
+                    records.push(row.record.clone());
+                }
+            });
+        }
+        Ok(records.into_iter().filter(|record| record.point.asset.as_str() == "pump-1").collect())
+    }
+
+    fn scores_of(&self, model: Digest) -> usize {
+        let scored = |record: &Record| matches!(&record.payload, Payload::Score(score) if score.model == model);
+        self.records().unwrap_or_default().iter().filter(|record| scored(record)).count()
+    }
+
+    fn refusals(&self) -> anyhow::Result<Vec<String>> {
+        let reason = |record: Record| match record.payload {
+            Payload::Event(Event::ModelRefused { reason, .. }) => Some(reason.to_string()),
+            _ => None,
+        };
+        Ok(self.records()?.into_iter().filter_map(reason).collect())
+    }
+
+    /// Puts a finished model into the registry, as the lab would.
+    fn publish(&self, bytes: &[u8]) -> anyhow::Result<Digest> {
+        let digest = Digest::of(bytes);
+        let features: Vec<_> = [at::RMS, at::KURTOSIS]
+            .map(|place| table::VIBRATION[place].reference())
+            .iter()
+            .map(|feature| json!({ "id": feature.id.0, "hash": feature.hash }))
+            .collect();
+        let card = json!({
+            "digest": digest.to_string(), "name": "statistic", "family": "statistic", "role": "leader", "pair": null,
+            "key": { "task": "anomaly", "asset_class": "pump", "asset": null }, "features": features, "reason": "command",
+        });
+        let outbox = self.house.data_dir().join("lab").join("outbox");
+        std::fs::create_dir_all(&outbox).context("create the outbox")?;
+        std::fs::write(outbox.join(format!("{digest}.kltm")), bytes).context("write an artifact")?;
+        std::fs::write(outbox.join("new"), card.to_string()).context("write a card")?;
+        std::fs::rename(outbox.join("new"), outbox.join(format!("{digest}.card.json"))).context("finish a card")?;
+        Ok(digest)
+    }
+
+    /// Waits until the fleet shows that the node runs this model; returns the generation that the node itself names.
+    fn runs(&mut self, model: Digest) -> anyhow::Result<u64> {
+        let wanted = model.to_string();
+        self.house.wait_for("the model on the node", PATIENCE, |house| {
+            let fleet = house.fleet().ok()?;
+            let row = fleet["machines"].as_array()?.iter().find(|row| row["asset"] == "pump-1")?;
+            (story::running(row, "leader")? == wanted).then(|| row["models"][0]["generation"].as_u64())?
+        })
+    }
+
+    /// Waits until the agent has written down that the node confirmed it.
+    fn confirmed(&mut self, model: Digest) -> anyhow::Result<()> {
+        let path = self.house.agent_dir(AGENT).join("data").join("models").join("pump-1").join("state.json");
+        let wanted = model.to_string();
+        self.house.wait_for("the node's confirmation", PATIENCE, |_| {
+            let state: Value = serde_json::from_slice(&std::fs::read(&path).ok()?).ok()?;
+            (state["roles"]["leader"]["confirmed"] == wanted).then_some(())
+        })
+    }
+
+    fn offers(&self) -> usize {
+        let log = self.house.agent(AGENT).map(|agent| agent.log()).unwrap_or_default();
+        log.lines().filter(|line| line.contains("model offered to the node")).count()
+    }
+}
+
+fn tell(mut plant: Plant) -> anyhow::Result<()> {
+    wait(&mut plant, "windows of the node at the aggregator", |plant| {
+        let rows = plant.records().ok()?;
+        let features = rows.iter().filter(|record| matches!(record.payload, Payload::Features(_))).count();
+        (features >= 4).then_some(())
+    })?;
+
+    let first = plant.publish(&artifact(2.0))?;
+    let generation = plant.runs(first)?;
+    plant.confirmed(first)?;
+    wait(&mut plant, "scores of the first model", |plant| (plant.scores_of(first) > 0).then_some(()))?;
+    println!("{first} runs at generation {generation}");
+
+    // A restart of the agent knows what the node runs: it is neither offered nor refused again.
+    let offers = plant.offers();
+    plant.house.kill_agent(AGENT)?;
+    let scores = plant.scores_of(first);
+    plant.house.start_agent(AGENT)?;
+    let page = plant.page;
+    wait(&mut plant, "the node's status at the restarted agent", |_| {
+        let status = get(page, "/status").ok()?;
+        (status["machines"][0]["models"][0]["digest"] == first.to_string()).then_some(())
+    })?;
+    wait(&mut plant, "scores after the restart", |plant| (plant.scores_of(first) >= scores + 10).then_some(()))?;
+    ensure!(plant.offers() == offers, "it was offered again");
+
+    let second = plant.publish(&artifact(3.0))?;
+    let newer = plant.runs(second)?;
+    ensure!(newer > generation, "generation {newer} after {generation}");
+    plant.confirmed(second)?;
+    wait(&mut plant, "scores of the second model", |plant| (plant.scores_of(second) > 0).then_some(()))?;
+    ensure!(plant.refusals()?.is_empty(), "something was refused: {:?}", plant.refusals()?);
+    println!("{second} replaced it at generation {newer}");
+
+    // An alarm on the node stands at the aggregator, and ends there.
+    let fault = plant.node_dir().join("fault");
+    std::fs::write(&fault, b"").context("the machine shakes")?;
+    let open = |plant: &Plant, open: bool| {
+        let alarms = plant.house.alarms().ok()?;
+        alarms.iter().any(|alarm| alarm["asset"] == "pump-1" && alarm["open"] == open).then_some(())
+    };
+    wait(&mut plant, "the node's alarm", |plant| open(plant, true))?;
+    std::fs::remove_file(&fault).context("the machine is quiet again")?;
+    wait(&mut plant, "the end of the node's alarm", |plant| open(plant, false))?;
+
+    // Another node takes its place, of another fleet: it believes neither what lies in its flash nor what the agent offers.
+    let before: Vec<Epoch> = plant.records()?.iter().map(|record| record.epoch).collect();
+    plant.start_node([7; 32])?;
+    wait(&mut plant, "the refusal by the node itself", |plant| {
+        let refusals = plant.refusals().ok()?;
+        refusals.iter().any(|reason| reason == "signature").then_some(())
+    })?;
+    let scored = plant.records()?.into_iter().any(|record| {
+        !before.contains(&record.epoch)
+            && matches!(&record.payload, Payload::Score(score) if score.model != Digest::NONE)
+    });
+    ensure!(!scored, "a model that the node does not believe has scored");
+    plant.house.stop()
+}
+
+fn wait(plant: &mut Plant, what: &str, probe: impl Fn(&Plant) -> Option<()>) -> anyhow::Result<()> {
+    for _ in 0..PATIENCE.as_millis() / 100 {
+        if probe(plant).is_some() {
+            return Ok(());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let log = plant.house.agent(AGENT).map(|agent| agent.log_tail()).unwrap_or_default();
+    anyhow::bail!("wait for {what}: not seen within {PATIENCE:?}\n{log}")
+}
