@@ -45,6 +45,9 @@ pub struct MachineConfig {
     pub state_every: u32,
     /// Trips, off by default.
     pub protection: heapless::Vec<Protection, 4>,
+    /// Significant bits of each value of a row, [`LEAST_BITS`](crate::LEAST_BITS) to [`EXACT_BITS`](crate::EXACT_BITS); fewer bits, fewer
+    /// bytes, an error of at most 2^-bits of the value.
+    pub significant_bits: u8,
 }
 
 impl MachineConfig {
@@ -63,6 +66,7 @@ impl MachineConfig {
             spectrum_every: 0,
             state_every: 0,
             protection: heapless::Vec::new(),
+            significant_bits: crate::EXACT_BITS,
         }
     }
 
@@ -92,7 +96,8 @@ impl MachineConfig {
             && finite(self.limits.temperature_danger.map(|t| t.0))
             && self.limits.features.iter().all(|l| l.alarm.is_finite() && l.danger.is_finite())
             && self.protection.iter().all(|p| p.above.is_finite() && (1..=32).contains(&p.windows));
-        if nominal && limits { Ok(()) } else { Err(ConfigError::Figures) }
+        let precise = (crate::LEAST_BITS..=crate::EXACT_BITS).contains(&self.significant_bits);
+        if nominal && limits && precise { Ok(()) } else { Err(ConfigError::Figures) }
     }
 
     fn check_group(&self, group: &GroupConfig) -> Result<(), Reason> {

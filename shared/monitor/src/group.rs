@@ -20,6 +20,7 @@ use crate::{
     memory::Memory,
     model::Installed,
     output::Output,
+    precision::rounded,
     protection::Protector,
     readings::{ClosedReadings, Reading, Readings},
     regime::{Operating, Regime},
@@ -149,6 +150,7 @@ impl<M: Memory, const S: usize> Group<M, S> {
             &regime,
             &values,
             valid,
+            shared.config.significant_bits,
         );
         self.judge.conclude(&row, &regime, None, None, &self.schema, shared);
     }
@@ -250,6 +252,7 @@ fn vibration<M: Memory, const S: usize>(
         &regime,
         &features.values,
         features.valid,
+        shared.config.significant_bits,
     );
     let resolved = resolves_cage(closed.samples.len(), rate, &regime, shared.config);
     let finding = (features.valid != 0).then(|| {
@@ -279,7 +282,8 @@ fn slow<M: Memory, const S: usize>(
         valid = 0;
     }
     let times = (closed.start, closed.end);
-    let row = feature_row(judge, schema, kind, closed.index, times, closed.quality, &regime, &values, valid);
+    let bits = shared.config.significant_bits;
+    let row = feature_row(judge, schema, kind, closed.index, times, closed.quality, &regime, &values, valid, bits);
     let diagnosis = (kind == GroupKind::Temperature)
         .then(|| diagnose::temperature(&values, valid, &judge.limits(shared.config)).findings().first().cloned());
     judge.conclude(&row, &regime, diagnosis, None, schema, shared);
@@ -302,6 +306,7 @@ fn feature_row<F, const S: usize>(
     regime: &Regime,
     values: &[f32; VALUES],
     valid: u64,
+    bits: u8,
 ) -> FeatureRow {
     let transient = if regime.state == OperatingState::Transient { Quality::TRANSIENT } else { Quality::GOOD };
     let count = schema.features().len();
@@ -311,7 +316,7 @@ fn feature_row<F, const S: usize>(
         valid: valid & kilter_signal::table::mask(count),
     };
     let kept = values.iter().take(count).enumerate();
-    vector.values.extend(kept.map(|(i, value)| if vector.valid >> i & 1 == 1 { *value } else { 0.0 }));
+    vector.values.extend(kept.map(|(i, value)| if vector.valid >> i & 1 == 1 { rounded(*value, bits) } else { 0.0 }));
     FeatureRow {
         group: judge.place(),
         kind,

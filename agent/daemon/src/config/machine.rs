@@ -33,6 +33,8 @@ pub(crate) struct Machine {
     pub(crate) spectrum_every: u32,
     #[serde(default = "state_every")]
     pub(crate) state_every: u32,
+    #[serde(default = "significant_bits")]
+    pub(crate) significant_bits: u8,
     #[serde(default)]
     pub(crate) patience: PatienceConfig,
     #[serde(default)]
@@ -262,6 +264,7 @@ impl Machine {
         config.regimes = self.regimes;
         config.spectrum_every = self.spectrum_every;
         config.state_every = self.state_every;
+        config.significant_bits = self.significant_bits;
         let patience = &self.patience;
         config.patience = Patience {
             raise: patience.raise,
@@ -309,6 +312,7 @@ impl Machine {
         self.regimes = regimes();
         self.spectrum_every = spectrum_every();
         self.state_every = state_every();
+        self.significant_bits = significant_bits();
         self.patience = PatienceConfig::default();
     }
 }
@@ -423,4 +427,8 @@ fn spectrum_every() -> u32 {
 
 fn state_every() -> u32 {
     0
+}
+
+fn significant_bits() -> u8 {
+    kilter_monitor::EXACT_BITS
 }

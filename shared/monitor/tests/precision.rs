@@ -1,0 +1,123 @@
+//! Rounded rows: what leaves the device is what its model saw, and it is off by no more than was declared.
+
+use kilter_infer::{Artifact, Body, Draft, Range, ResetRule, Scratch, State};
+use kilter_machine::{Axis, Machine, MachineSpec};
+use kilter_monitor::{
+    ChannelConfig, ChannelKind, ConfigError, EXACT_BITS, GroupConfig, MachineConfig, Memory, Monitor, Output, What,
+};
+use kilter_signal::table::{self, at};
+use kilter_types::{
+    ChannelId, Digest, FeatureRow, Generation, GroupKind, Hertz, Input, Micros, Name, Role, Score, Unit,
+};
+
+const RATE_HZ: f32 = 12_800.0;
+const WINDOW: usize = 1024;
+
+#[test]
+fn scoring_the_rounded_rows_again_gives_the_devices_scores_bit_by_bit_and_no_value_is_further_off_than_declared() {
+    let artifact = artifact();
+    let (exact, _) = run(EXACT_BITS, &artifact);
+    for bits in [16, 11, 8] {
+        let (rows, scores) = run(bits, &artifact);
+        assert_eq!((rows.len(), scores.len()), (40, 40));
+        let parsed = Artifact::parse(&artifact).expect("a good artifact");
+        let (mut state, mut scratch) = (State::<4096>::new(), Scratch::new());
+        for ((row, score), exact) in rows.iter().zip(&scores).zip(&exact) {
+            let inputs = [at::RMS, at::KURTOSIS].map(|place| row.vector.values[place]);
+            let again = parsed.push(&inputs, &mut state, &mut scratch).expect("a good row").expect("a score");
+            assert_eq!(again.anomaly.to_bits(), score.anomaly.to_bits());
+            for (value, exact) in row.vector.values.iter().zip(&exact.vector.values) {
+                let kept = value.to_bits() & ((1 << (EXACT_BITS - bits)) - 1);
+                assert_eq!(kept, 0, "{value} has more than {bits} bits");
+                let bound = exact.abs() / f32::from(1u16 << 7) / f32::from(1u16 << (bits - 8)) / 2.0;
+                assert!((value - exact).abs() <= bound, "{value} for {exact} at {bits} bits");
+            }
+        }
+    }
+}
+
+#[test]
+fn fewer_bits_than_make_sense_are_refused() {
+    for bits in [0, 7, 25] {
+        let config = MachineConfig { significant_bits: bits, ..config() };
+        assert!(matches!(Monitor::<Heap>::new(config, &mut Heap), Err(ConfigError::Figures)), "{bits}");
+    }
+}
+
+/// Forty windows of a machine: their rows, and the model's scores.
+fn run(bits: u8, artifact: &[u8]) -> (Vec<FeatureRow>, Vec<Score>) {
+    let config = MachineConfig { significant_bits: bits, ..config() };
+    let mut monitor = Box::new(Monitor::<Heap>::new(config, &mut Heap).expect("a good configuration"));
+    let digest = Digest([7; 32]);
+    monitor.install(Role::Leader, artifact.to_vec(), digest, Generation(1), &mut |_| {}).expect("a good model");
+    let spec = MachineSpec { rate_hz: f64::from(RATE_HZ), ..MachineSpec::named("pump-1") };
+    let mut machine = Machine::new(spec, 3).expect("a good machine");
+    let mut samples = vec![0.0; 40 * WINDOW];
+    machine.vibration(Axis::Vertical, &mut samples);
+    let (mut rows, mut scores) = (Vec::new(), Vec::new());
+    let mut sink = |output: Output<'_>| match output.what {
+        What::Features(row) => rows.push(row.clone()),
+        What::Score(score) if score.model == digest => scores.push(score.clone()),
+        _ => {}
+    };
+    for (i, block) in samples.chunks(WINDOW).enumerate() {
+        let position = (i * WINDOW) as u64;
+        let t0 = Micros((position as f64 * 1e6 / f64::from(RATE_HZ)) as i64);
+        let input = Input::Block { t0, rate: Hertz(RATE_HZ), samples: block };
+        monitor.push(ChannelId(0), position, input, &mut sink).expect("it is taken");
+    }
+    (rows, scores)
+}
+
+fn config() -> MachineConfig {
+    let name = |text| Name::new(text).expect("a good name");
+    let mut config = MachineConfig::new(name("pump"));
+    let kind = ChannelKind::Vibration { rate: Hertz(RATE_HZ) };
+    config.channels.push(ChannelConfig { name: name("z"), unit: Unit::G, kind }).expect("it fits");
+    let channels = [ChannelId(0)].into_iter().collect();
+    let window = WINDOW as u32;
+    let group = GroupConfig { kind: GroupKind::Vibration, point: name("de"), channels, window, hop: window };
+    config.groups.push(group).expect("it fits");
+    config
+}
+
+/// A statistic over RMS and kurtosis that remembers.
+fn artifact() -> Vec<u8> {
+    let features = [at::RMS, at::KURTOSIS].map(|place| table::VIBRATION[place].reference());
+    let draft = Draft {
+        group: GroupKind::Vibration,
+        features: &features,
+        mean: &[1.0, 3.0],
+        inverse_scale: &[2.0, 1.0],
+        range: &[Range::ANY, Range::ANY],
+        weight: &[0.5, 0.5],
+        regimes: &[],
+        threshold: 1e6,
+        input_clip: 100.0,
+        residual_clip: 1000.0,
+        sequence_len: 1,
+        reset: ResetRule::ALWAYS,
+        body: Body::Statistic { ewma: 0.5 },
+        golden: &[1.0, 3.0, 2.0, 4.0],
+    };
+    let mut bytes = vec![0; draft.size_bytes()];
+    draft.write(&mut bytes, &mut State::<4096>::new(), &mut Scratch::new()).expect("a good draft");
+    bytes
+}
+
+#[derive(Debug)]
+struct Heap;
+
+impl Memory for Heap {
+    type Floats = Vec<f32>;
+    type Times = Vec<Micros>;
+    type Model = Vec<u8>;
+
+    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
+        Some(vec![0.0; len])
+    }
+
+    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
+        Some(vec![Micros(0); len])
+    }
+}
