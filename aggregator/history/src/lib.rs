@@ -12,6 +12,7 @@ mod frame;
 mod healthy;
 mod plain;
 mod query;
+mod rolling;
 mod sql;
 mod view;
 
@@ -19,5 +20,6 @@ pub use drift::{FeatureDrift, drift};
 pub use error::HistoryError;
 pub use frame::{Asset, Frame, Frames, Selection, asset_classes, frames};
 pub use healthy::{Exclusions, Interval, Verdict};
-pub use query::{Answer, Scanned, query};
+pub use query::{Answer, Scanned, query, query_named};
+pub use rolling::{Rolled, rolling};
 pub use view::View;

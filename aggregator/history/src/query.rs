@@ -46,6 +46,16 @@ pub struct Scanned {
 
 /// Answers one SQL statement over these tables with at most `max_rows` rows. Reads files: not for an async thread.
 pub fn query(sql: &str, views: &[View], max_rows: usize) -> Result<Answer, HistoryError> {
+    query_named(sql, views, &BTreeMap::new(), max_rows)
+}
+
+/// The same where statements have names of their own (`CREATE VIEW`, as it were): name and statement over the tables.
+pub fn query_named(
+    sql: &str,
+    views: &[View],
+    named: &BTreeMap<String, String>,
+    max_rows: usize,
+) -> Result<Answer, HistoryError> {
     let lower = sql.to_lowercase();
     if let Some(function) = FORBIDDEN.into_iter().find(|function| lower.contains(function)) {
         return Err(HistoryError::Forbidden(function));
@@ -68,6 +78,10 @@ pub fn query(sql: &str, views: &[View], max_rows: usize) -> Result<Answer, Histo
         context.register(view.table().as_str(), view.scan_files(&files)?);
     }
     let said = |error: polars::error::PolarsError| HistoryError::Query(error.to_string());
+    for (name, statement) in named.iter().filter(|(name, _)| lower.contains(name.as_str())) {
+        let frame = context.execute(&sql::quoted(statement)).map_err(said)?;
+        context.register(name, frame);
+    }
     // One row more than allowed tells whether there were more.
     let most = u32::try_from(max_rows.saturating_add(1)).unwrap_or(u32::MAX);
     let plan = context.execute(sql).map_err(said)?.limit(most);

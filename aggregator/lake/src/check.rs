@@ -108,7 +108,7 @@ impl DeltaTable {
         };
         for file in snapshot.files {
             let digest = digests.iter().find(|(path, _)| *path == file.path).and_then(|(_, digest)| *digest);
-            let fetched = self.stores.fetch(&file.path).await.map_err(|error| error.to_string());
+            let fetched = self.stores.fetch_anew(&file.path).await.map_err(|error| error.to_string());
             let (table, path) = (self.name, file.path.clone());
             let read = tokio::task::spawn_blocking(move || fetched.and_then(|()| read(table, &file, digest))).await;
             match read.unwrap_or_else(|error| Err(error.to_string())) {

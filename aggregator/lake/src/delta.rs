@@ -16,7 +16,7 @@ use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::writer::{DeltaWriter, RecordBatchWriter};
-use kilter_types::JournalId;
+use kilter_types::{JournalId, Micros};
 use serde_json::Value;
 
 use crate::durable::sync_folder;
@@ -63,6 +63,13 @@ impl DeltaTable {
         self.pinned(&self.inner, self.committed())
     }
 
+    /// The newest version, its files where readers look for them.
+    pub async fn current(&self) -> Result<Snapshot, LakeError> {
+        let snapshot = self.snapshot()?;
+        self.fetch(&snapshot).await?;
+        Ok(snapshot)
+    }
+
     /// Pins a past version (L3).
     pub async fn snapshot_as_of(&self, version: u64) -> Result<Snapshot, LakeError> {
         let failed = |source| self.unreadable(version, source);
@@ -71,6 +78,25 @@ impl DeltaTable {
         let state = past.snapshot().map_err(failed)?;
         let bits = state.transaction_version(past.log_store().as_ref(), self.app_id()).await.map_err(failed)?;
         self.pinned(&past, bits.map(|bits| self.offset(bits as u64)))
+    }
+
+    /// Pins the version that stood at `time`, by the committer's clock (L3), its files where readers look for them. Fails when upkeep or an
+    /// erasure has removed one of them.
+    pub async fn snapshot_at(&self, time: Micros) -> Result<Snapshot, LakeError> {
+        let mut version = self.version();
+        while version > 0 {
+            let entry = self.log_entry(version).await.map_err(|source| self.unreadable(version, source))?;
+            if entry.at.is_some_and(|at| at <= time) {
+                break;
+            }
+            version -= 1;
+        }
+        let snapshot = self.snapshot_as_of(version).await?;
+        self.fetch(&snapshot).await?;
+        match snapshot.files.iter().find(|file| !file.path.exists()) {
+            Some(file) => Err(LakeError::Gone { table: self.name, version, path: file.path.clone() }),
+            None => Ok(snapshot),
+        }
     }
 
     /// Makes sure that the snapshot's files lie where it says. On a local disk they do; those of a bucket are fetched once.
@@ -300,7 +326,22 @@ async fn load_or_create(
     }
     table.load().await?;
     let schema = table.snapshot()?.schema();
-    let missing: Vec<_> = fields.into_iter().filter(|field| schema.field(field.name()).is_none()).collect();
+    let mut missing = Vec::new();
+    for field in fields {
+        match schema.field(field.name()) {
+            Some(known) if known.data_type() == field.data_type() => {}
+            // What was written as one thing is not read as another: such a change is a new column.
+            Some(known) => {
+                return Err(DeltaTableError::generic(format!(
+                    "column {} holds {} and this build writes {}: another build has changed it",
+                    field.name(),
+                    known.data_type(),
+                    field.data_type()
+                )));
+            }
+            None => missing.push(field),
+        }
+    }
     if missing.is_empty() { Ok(table) } else { table.add_columns().with_fields(missing).await }
 }
 

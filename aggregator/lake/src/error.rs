@@ -55,6 +55,18 @@ pub enum LakeError {
         #[source]
         source: Source,
     },
+    /// A past version has lost a file.
+    #[error(
+        "read version {version} of table {table}: {path} was removed, by upkeep after its retention or by an erasure"
+    )]
+    Gone {
+        /// The table.
+        table: TableName,
+        /// The version.
+        version: u64,
+        /// The file.
+        path: PathBuf,
+    },
     /// A row lies at or beyond the offset that would be committed with it.
     #[error("append to table {table}: a row of journal offset {row} is not below the commit's offset {offset}")]
     Beyond {
@@ -72,6 +84,23 @@ pub enum LakeError {
         table: TableName,
         /// Whose rows they are.
         rows: TableName,
+    },
+    /// A bucket can't be reached, or does not let us in.
+    #[error("use bucket {bucket}")]
+    Bucket {
+        /// Its name.
+        bucket: String,
+        /// The cause.
+        #[source]
+        source: object_store::Error,
+    },
+    /// A bucket's server overwrites where a commit must be refused.
+    #[error(
+        "use bucket {bucket}: its server overwrites an object that was to be created (it must honour If-None-Match)"
+    )]
+    Overwrites {
+        /// Its name.
+        bucket: String,
     },
     /// The offset belongs to another journal or shard than the table was opened for.
     #[error("append to table {table}: the offset belongs to another journal")]

@@ -12,6 +12,7 @@
 //! Limits: one committer per table (the lab holds a lock on its folder).
 
 mod arrow;
+mod bucket;
 mod check;
 mod column;
 mod delta;
@@ -27,6 +28,7 @@ mod schema;
 mod stats;
 mod table;
 
+pub use bucket::{Bucket, Credentials};
 pub use check::{Checked, Damage, Report};
 pub use column::{Blobs, Column, ColumnKind, Lists, Texts, Values};
 pub use delta::DeltaTable;

@@ -7,13 +7,13 @@
 use std::path::PathBuf;
 
 use deltalake::DeltaTableError;
-use kilter_types::{Digest, JournalId};
+use kilter_types::{Digest, JournalId, Micros};
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::delta::DIGEST_TAG;
-use crate::ranges::{Ranges, Streams, collect};
-use crate::{DeltaTable, LakeError, Offset, Rows, Subject, Table, arrow};
+use crate::ranges::{Ranges, Stream, Streams, collect};
+use crate::{Audit, DeltaTable, LakeError, Offset, Rows, Subject, Table, arrow};
 
 /// One entry of a table's log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,8 +24,25 @@ pub(crate) struct LogEntry {
     pub(crate) added: Vec<(String, Option<Digest>)>,
     /// Paths of the files that it took out.
     pub(crate) removed: Vec<String>,
-    /// Whose data it erased, where it was an erasure.
-    pub(crate) erased: Option<Subject>,
+    /// What it erased, where it was an erasure.
+    pub(crate) erased: Option<Note>,
+    /// When it was committed, by the committer's clock.
+    pub(crate) at: Option<Micros>,
+}
+
+/// What an erasure's commit says of itself.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub(crate) struct Note {
+    /// Whose data.
+    #[serde(rename = "erase")]
+    pub(crate) subject: Subject,
+    /// Who wanted it, and why.
+    pub(crate) audit: Audit,
+    /// How many rows went.
+    pub(crate) rows: usize,
+    /// Which records; older builds did not write them here.
+    #[serde(default)]
+    pub(crate) records: Vec<(Stream, Ranges)>,
 }
 
 impl DeltaTable {
@@ -82,7 +99,8 @@ impl DeltaTable {
             }
             entry.removed.extend(action.remove.map(|remove| decoded(&remove.path)));
             if let Some(note) = action.commit_info {
-                entry.erased = serde_json::from_value(note["kilter"]["erase"].clone()).ok();
+                entry.at = note["timestamp"].as_i64().map(Micros::from_millis);
+                entry.erased = Note::deserialize(&note["kilter"]).ok();
             }
             if let Some(offset) = action.txn.and_then(|txn| offset_of(&txn)) {
                 entry.appended = Some(offset);

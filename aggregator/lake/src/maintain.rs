@@ -135,18 +135,51 @@ impl DeltaTable {
         Ok(Some(erased))
     }
 
-    /// Removes the files that erasures of this subject took out of the table, pinned or not; says how many. Which they are stands in the
-    /// log, so that what a crash interrupted can be done again.
+    /// What commits of this very erasure took out of the table, as the log tells: also those of a run that was killed after its commit.
+    pub async fn erased(&self, subject: &Subject, audit: &Audit) -> Result<Vec<Erased>, LakeError> {
+        let mut found = Vec::new();
+        for version in 1..=self.version() {
+            let entry = self.log_entry(version).await.map_err(|source| self.unreadable(version, source))?;
+            let note = entry.erased.filter(|note| (&note.subject, &note.audit) == (subject, audit));
+            found.extend(note.map(|note| Erased {
+                table: self.name,
+                version,
+                rows: note.rows,
+                records: note.records.into_iter().collect(),
+            }));
+        }
+        Ok(found)
+    }
+
+    /// Removes every file that is no longer part of the table and holds something of this subject, pinned or not; says how many. Those are
+    /// the files that its erasures took out, and older ones that a compaction had replaced before. Which they are stands in the log, so that
+    /// what a crash interrupted can be done again.
     pub async fn remove_erased(&mut self, subject: &Subject) -> Result<usize, LakeError> {
+        if subject.equals.is_empty() || !subject.equals.keys().all(|name| self.name.position(name).is_some()) {
+            return Ok(0);
+        }
         let store = self.stores.log.object_store(None);
         let mut removed = 0;
         for version in 1..=self.version() {
             let entry = self.log_entry(version).await.map_err(|source| self.unreadable(version, source))?;
-            if entry.erased.as_ref() != Some(subject) {
-                continue;
-            }
+            let erased = entry.erased.is_some_and(|note| note.subject == *subject);
             for path in entry.removed {
                 let location = Path::from_iter(path.split('/'));
+                match store.head(&location).await {
+                    Ok(_) => {}
+                    Err(object_store::Error::NotFound { .. }) => continue,
+                    Err(error) => return Err(self.unreadable(version, error.into())),
+                }
+                if !erased {
+                    let old = DataFile { path: self.stores.folder.join(&path), bytes: 0, rows: None, stats: None };
+                    let holds = match self.load(vec![old]).await {
+                        Ok(batch) => matching(&batch, subject).map(|matching| matching.true_count() > 0),
+                        Err(error) => Err(error),
+                    };
+                    if !holds.map_err(|source| self.unreadable(version, source))? {
+                        continue;
+                    }
+                }
                 match store.delete(&location).await {
                     Ok(()) => removed += 1,
                     Err(object_store::Error::NotFound { .. }) => {}
@@ -181,7 +214,14 @@ impl DeltaTable {
             .with_clock(Arc::new(Now(now)))
             .await;
         let done = match done {
-            Ok((_, metrics)) => self.inner.update_state().await.map(|()| metrics.files_deleted.len()),
+            Ok((_, metrics)) => {
+                if self.stores.local.is_none() {
+                    // Copies for reading go with them; where there is none there is nothing to remove.
+                    let copies = metrics.files_deleted.iter().map(|path| self.stores.folder.join(path));
+                    copies.for_each(|copy| drop(std::fs::remove_file(copy)));
+                }
+                self.inner.update_state().await.map(|()| metrics.files_deleted.len())
+            }
             Err(error) => Err(error),
         };
         self.conclude(before, done).await
@@ -233,7 +273,9 @@ impl DeltaTable {
         }
         let predicate = subject.equals.iter().map(|(column, value)| format!("{column} = '{value}'"));
         let operation = DeltaOperation::Delete { predicate: Some(predicate.collect::<Vec<_>>().join(" AND ")) };
-        let note = json!({ "erase": subject, "audit": audit, "rows": erased.rows });
+        // With the records: whoever ends an erasure after a crash learns from here what is gone.
+        let records: Vec<_> = erased.records.iter().collect();
+        let note = json!({ "erase": subject, "audit": audit, "rows": erased.rows, "records": records });
         let actions = self.replacing(&touched, adds, true)?;
         self.enter(actions, None, operation, note).await?;
         Ok(Some(erased))

@@ -73,7 +73,7 @@ impl Place {
             }
             Self::Bucket { store, url, prefix, .. } => {
                 std::fs::create_dir_all(&folder)?;
-                let within = format!("{prefix}/{table}");
+                let within = if prefix.is_empty() { table.to_string() } else { format!("{prefix}/{table}") };
                 let url = format!("{url}/{within}");
                 let url = url.parse().map_err(|_| DeltaTableError::InvalidTableLocation(url))?;
                 let table_store = Arc::new(PrefixStore::new(store.clone(), Path::from(within)));
@@ -87,7 +87,12 @@ impl Place {
 impl Stores {
     /// Makes sure that the file lies where readers look for it.
     pub(crate) async fn fetch(&self, path: &FsPath) -> Result<(), DeltaTableError> {
-        if self.local.is_some() || path.exists() {
+        if path.exists() { Ok(()) } else { self.fetch_anew(path).await }
+    }
+
+    /// The same, whatever lies there by now: the bucket is what counts.
+    pub(crate) async fn fetch_anew(&self, path: &FsPath) -> Result<(), DeltaTableError> {
+        if self.local.is_some() {
             return Ok(());
         }
         let within = path.strip_prefix(&self.folder).map_err(|error| DeltaTableError::generic(error.to_string()))?;
@@ -97,7 +102,10 @@ impl Stores {
             path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
             let mut staging = path.as_os_str().to_owned();
             staging.push("#fetched");
-            std::fs::File::create(&staging)?.write_all(&bytes)?;
+            let mut file = std::fs::File::create(&staging)?;
+            file.write_all(&bytes)?;
+            // A name must not outlive its bytes: what is there is not fetched again.
+            file.sync_all()?;
             std::fs::rename(&staging, path)
         };
         Ok(keep()?)

@@ -10,7 +10,7 @@ use kilter_lake::{
 use kilter_types::JournalId;
 use object_store::memory::InMemory;
 
-const JOURNAL: JournalId = JournalId(7);
+pub(crate) const JOURNAL: JournalId = JournalId(7);
 
 fn upto(offset: u64) -> Offset {
     Offset { shard: 0, journal_id: JOURNAL, offset }
@@ -38,16 +38,20 @@ fn bucket(cache: &Path) -> Place {
     Place::Bucket { store, url, prefix: "plant/lake".into(), cache: cache.join("cache") }
 }
 
-async fn in_bucket(place: &Place, journal_id: JournalId) -> DeltaTable {
+pub(crate) async fn in_bucket(place: &Place, journal_id: JournalId) -> DeltaTable {
     DeltaTable::open_in(place, TableName::Features, 0, journal_id).await.expect("a table in the bucket")
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s1_20_a_bucket_holds_what_a_folder_holds_and_its_second_committer_is_refused() {
     let folder = tempfile::tempdir().expect("a folder");
-    let place = bucket(folder.path());
-    let mut table = in_bucket(&place, JOURNAL).await;
-    let mut local = delta(folder.path(), TableName::Features, JOURNAL).await;
+    like_a_folder(&bucket(folder.path()), folder.path()).await;
+}
+
+/// What a lake in this place must hold after the same appends as one in a folder; its copies are under `folder/cache`.
+pub(crate) async fn like_a_folder(place: &Place, folder: &Path) {
+    let mut table = in_bucket(place, JOURNAL).await;
+    let mut local = delta(folder, TableName::Features, JOURNAL).await;
     for part in 0..4 {
         let rows = feature_rows(part * 10..(part + 1) * 10, |i| i);
         table.append(&rows, upto((part + 1) * 10)).await.expect("an append");
@@ -56,8 +60,8 @@ async fn s1_20_a_bucket_holds_what_a_folder_holds_and_its_second_committer_is_re
     assert_eq!(sorted(&read(&table).await), sorted(&read(&local).await));
     // Opened again, by a reader that has nothing in its cache.
     drop(table);
-    std::fs::remove_dir_all(folder.path().join("cache")).expect("removed");
-    let mut table = in_bucket(&place, JOURNAL).await;
+    std::fs::remove_dir_all(folder.join("cache")).expect("removed");
+    let mut table = in_bucket(place, JOURNAL).await;
     assert_eq!(table.committed(), Some(upto(40)));
     let snapshot = table.snapshot().expect("a snapshot");
     assert!(snapshot.files.iter().all(|file| !file.path.exists()));
@@ -67,16 +71,16 @@ async fn s1_20_a_bucket_holds_what_a_folder_holds_and_its_second_committer_is_re
     while table.compact(when).await.expect("a compaction").is_some() {}
     assert_eq!(sorted(&read(&table).await), sorted(&read(&local).await));
     // Who was overtaken is refused or finds its rows there; nothing is there twice.
-    let mut overtaken = in_bucket(&place, JOURNAL).await;
+    let mut overtaken = in_bucket(place, JOURNAL).await;
     table.append(&feature_rows(40..45, |i| i), upto(45)).await.expect("an append");
     let second = overtaken.append(&feature_rows(40..45, |i| i), upto(45)).await;
     assert!(second.is_err() || overtaken.committed() == Some(upto(45)), "{second:?}");
-    let last = in_bucket(&place, JOURNAL).await;
+    let last = in_bucket(place, JOURNAL).await;
     assert_eq!((last.version(), read(&last).await.len()), (table.version(), 45));
 }
 
 /// The contract, step by step on one table.
-async fn contract(mut table: impl Table) {
+pub(crate) async fn contract(mut table: impl Table) {
     let start = table.version();
     assert_eq!(table.committed(), None, "a new table holds nothing of the journal");
 

@@ -5,5 +5,7 @@ mod crash;
 mod evolution;
 mod maintain;
 mod python;
+mod s3;
 mod sample;
 mod states;
+mod weed;
