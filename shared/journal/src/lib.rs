@@ -50,7 +50,8 @@
 //!
 //! # Limits
 //!
-//! One writer per folder. Opening reads every segment once. Space is given back by whole segments; eviction rewrites one
+//! One writer per folder. Opening reads every segment once, because only reading tells whether a disk still gives back what was written,
+//! and damage has to be told at once (J3); so it takes as long as the caps allow. Space is given back by whole segments; eviction rewrites one
 //! segment at a time and needs room for the rewritten copy. A reader that is inside a segment when it is rewritten still sees the old content.
 
 mod error;
