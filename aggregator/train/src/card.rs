@@ -21,6 +21,8 @@ pub struct Card {
     pub role: Role,
     /// The digest of the other model of the same run.
     pub pair: Option<String>,
+    /// The digest of the network that it went on from.
+    pub champion: Option<String>,
     /// What it asks for, in the order of a row.
     pub features: Vec<CardFeature>,
     /// When, in microseconds since 1970.

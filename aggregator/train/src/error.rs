@@ -53,6 +53,21 @@ pub enum TrainError {
         /// What is allowed.
         allowed: f64,
     },
+    /// Rows would be learned from and judged by at once.
+    #[error("keep training and judging apart: {0}")]
+    Leak(&'static str),
+    /// The log of a search.
+    #[error("write the log of the search")]
+    Log(#[source] std::io::Error),
+    /// A search without a result.
+    #[error("find a candidate that could be trained on every fold; the log says why each failed")]
+    NoTrial,
+    /// Every network is too large or too slow.
+    #[error("fit a network into the device: the smallest takes {smallest_bytes} bytes")]
+    NothingFits {
+        /// What it takes.
+        smallest_bytes: usize,
+    },
     /// The artifact can't be written.
     #[error("export the artifact")]
     Draft(#[from] DraftError),

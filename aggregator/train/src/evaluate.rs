@@ -12,8 +12,9 @@ use crate::{TrainError, export::Room, random::Random};
 /// Rows of one run as measured, one after the other.
 pub(crate) type RawRun = Vec<f32>;
 
-/// One way in which a fault moves the features: shift per feature in healthy scales.
+/// One way in which a fault moves the features: its name, and the shift of each feature in healthy scales.
 pub(crate) struct Direction {
+    pub(crate) name: String,
     pub(crate) shift: Vec<f32>,
 }
 
@@ -88,6 +89,26 @@ pub(crate) fn figures(
     })
 }
 
+/// Of each direction, how many shifted windows lie above the threshold and how many do not; all sizes together.
+pub(crate) fn found(
+    artifact: &Artifact<'_>,
+    healthy: &[RawRun],
+    scale: &[f32],
+    directions: &[Direction],
+) -> Result<Vec<(usize, usize)>, TrainError> {
+    let sample = thin(healthy, artifact.inputs());
+    let of = |direction: &Direction| {
+        let (mut above, mut below) = (0, 0);
+        for size in SIZES {
+            let scores = anomalies(artifact, &shifted(&sample, &direction.shift, scale, size))?;
+            let high = scores.iter().filter(|score| **score > artifact.threshold()).count();
+            (above, below) = (above + high, below + scores.len() - high);
+        }
+        Ok((above, below))
+    };
+    directions.iter().map(of).collect()
+}
+
 /// The same figures for the simple rule: one value of a row lies beyond four healthy scales.
 pub(crate) fn simple_rule(
     healthy: &[RawRun],
@@ -116,22 +137,22 @@ pub(crate) fn simple_rule(
 
 /// The directions of the table that these features can show, and four seeded ones.
 pub(crate) fn directions(names: &[&str], seed: u64) -> Vec<Direction> {
-    let of_fault = |(_, table): &(&str, &[(&str, f32)])| {
+    let of_fault = |(name, table): &(&str, &[(&str, f32)])| {
         let weight = |feature: &&str| {
             let plain = feature.rsplit('.').next().unwrap_or(feature);
             table.iter().filter(|(pattern, _)| fits(plain, pattern)).map(|(_, w)| *w).fold(0.0, f32::max)
         };
-        Direction { shift: names.iter().map(weight).collect() }
+        Direction { name: (*name).to_owned(), shift: names.iter().map(weight).collect() }
     };
     let shows = |direction: &Direction| direction.shift.iter().any(|shift| *shift > 0.0);
     let mut all: Vec<Direction> = FAULTS.iter().map(of_fault).filter(shows).collect();
     let mut random = Random::new(seed, "fault directions");
-    for _ in 0..SEEDED {
+    for number in 1..=SEEDED {
         let mut shift = vec![0.0; names.len()];
         for _ in 0..names.len().div_ceil(4) {
             shift[random.below(names.len())] = if random.symmetric() < 0.0 { -1.0 } else { 1.0 };
         }
-        all.push(Direction { shift });
+        all.push(Direction { name: format!("unforeseen {number}"), shift });
     }
     all
 }

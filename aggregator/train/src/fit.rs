@@ -6,10 +6,11 @@ use kilter_infer::Family;
 use crate::{
     TrainError,
     clock::Stopwatch,
-    fused::loss_and_gradients,
+    fused::{Values, loss_and_gradients},
     network::{Network, Shape, numbers, steps},
     options::{Progress, TrainOptions},
     random::Random,
+    warm::Batches,
 };
 
 /// What fitting gave.
@@ -22,17 +23,29 @@ pub(crate) struct Fitted {
     pub(crate) held_out_loss: f32,
 }
 
+/// Where fitting begins; by default with drawn weights and windows that are all alike.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beginning {
+    pub(crate) values: Option<Values>,
+    /// Which windows are to be rehearsed, and their share of each batch.
+    pub(crate) known: Option<(Vec<bool>, f64)>,
+}
+
 /// Windows are normalised rows, oldest first.
 pub(crate) fn fit(
     train: &[Vec<f32>],
     held_out: &[Vec<f32>],
     shape: Shape,
     options: &TrainOptions,
+    beginning: Beginning,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Fitted, TrainError> {
     let plain = Device::flex();
     let device = Device::flex().autodiff();
-    let mut network = Network::new(shape, &mut Random::new(options.seed, "weights"), &device);
+    let mut network = match beginning.values {
+        Some(values) => Network::from_values(values, shape, &device),
+        None => Network::new(shape, &mut Random::new(options.seed, "weights"), &device),
+    };
     let mut optimizer =
         AdamConfig::new().with_epsilon(1e-8).with_grad_clipping(Some(GradientClippingConfig::Norm(1.0))).init();
     let every = held_out.len().div_ceil(HELD_OUT_WINDOWS).max(1);
@@ -40,7 +53,11 @@ pub(crate) fn fit(
     let watched = steps(&watched, shape.inputs, &plain);
 
     let stopwatch = Stopwatch::start();
-    let mut batches = Batches::new(train.len(), options);
+    let random = Random::new(options.seed, "batches");
+    let mut batches = match beginning.known {
+        Some((old, share)) => Batches::mixed(&old, share, options.batch, random),
+        None => Batches::of(train.len(), options.batch, random),
+    };
     let mut best = Fitted { network: network.valid(), steps: 0, held_out_loss: f32::INFINITY };
     let (mut losses, mut looks_without) = (Vec::new(), 0);
     for step in 1..=options.max_steps {
@@ -78,30 +95,6 @@ pub(crate) fn fit(
 fn rate(step: usize, options: &TrainOptions) -> f64 {
     let done = step as f64 / options.max_steps as f64;
     options.learning_rate * (0.1 + 0.45 * (1.0 + (std::f64::consts::PI * done).cos()))
-}
-
-/// Every window once per round, in a new order each round.
-struct Batches {
-    order: Vec<usize>,
-    at: usize,
-    size: usize,
-    random: Random,
-}
-
-impl Batches {
-    fn new(windows: usize, options: &TrainOptions) -> Self {
-        let size = options.batch.min(windows);
-        Self { order: (0..windows).collect(), at: windows, size, random: Random::new(options.seed, "batches") }
-    }
-
-    fn next(&mut self) -> Vec<usize> {
-        if self.at + self.size > self.order.len() {
-            self.random.shuffle(&mut self.order);
-            self.at = 0;
-        }
-        self.at += self.size;
-        self.order[self.at - self.size..self.at].to_vec()
-    }
 }
 
 const HELD_OUT_WINDOWS: usize = 256;

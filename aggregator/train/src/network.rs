@@ -74,6 +74,25 @@ impl Network {
         }
     }
 
+    /// Weights that are there, in the order of the fields.
+    pub(crate) fn from_values(values: Values, shape: Shape, device: &Device) -> Self {
+        let Shape { inputs, hidden, code } = shape;
+        let [enc_in, enc_rec, enc_bias, squeeze, squeeze_bias, dec_in, dec_rec, dec_bias, out, out_bias] = values;
+        let matrix = |values, rows, columns| parameter(values, [rows, columns], device);
+        Self {
+            encoder_input: matrix(enc_in, inputs, 4 * hidden),
+            encoder_recurrent: matrix(enc_rec, hidden, 4 * hidden),
+            encoder_bias: matrix(enc_bias, 1, 4 * hidden),
+            bottleneck: matrix(squeeze, hidden, code),
+            bottleneck_bias: matrix(squeeze_bias, 1, code),
+            decoder_input: matrix(dec_in, code, 4 * hidden),
+            decoder_recurrent: matrix(dec_rec, hidden, 4 * hidden),
+            decoder_bias: matrix(dec_bias, 1, 4 * hidden),
+            output: matrix(out, hidden, inputs),
+            output_bias: matrix(out_bias, 1, inputs),
+        }
+    }
+
     /// Rows in, oldest first, one `[batch, inputs]` tensor per step; the rows as rebuilt, newest first.
     pub(crate) fn forward(&self, rows: &[Tensor<2>]) -> Vec<Tensor<2>> {
         let mut state = None;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kilter_infer::Family;
 
-use crate::{TrainError, card::CardKey};
+use crate::{TrainError, Warm, card::CardKey};
 
 /// Everything but the data that decides the result.
 #[derive(Clone, Debug)]
@@ -35,6 +35,10 @@ pub struct TrainOptions {
     pub false_alarms_per_month: f64,
     /// Seconds between two windows of a machine.
     pub window_period_secs: f64,
+    /// Is a network trained beside the statistic?
+    pub network: bool,
+    /// The network that training goes on from; from scratch without one, or where it does not fit.
+    pub warm: Option<Warm>,
     /// Where the run comes from; written on the cards only.
     pub origin: Origin,
 }
@@ -70,6 +74,8 @@ impl Default for TrainOptions {
             max_windows: 4_000,
             false_alarms_per_month: 0.1,
             window_period_secs: 10.0,
+            network: true,
+            warm: None,
             origin: Origin::default(),
         }
     }
@@ -85,6 +91,7 @@ impl TrainOptions {
         option(self.batch >= 1 && self.max_windows >= self.batch, "batch")?;
         option(self.max_steps >= 1 && self.look_every >= 1 && self.patience >= 1, "max_steps, look_every or patience")?;
         option(self.learning_rate > 0.0 && self.learning_rate < 1.0, "learning_rate")?;
+        option(self.warm.iter().all(|warm| (0.0..=1.0).contains(&warm.rehearsal)), "rehearsal")?;
         option(self.false_alarms_per_month > 0.0 && self.window_period_secs > 0.0, "false alarm budget")
     }
 }

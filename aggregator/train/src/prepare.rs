@@ -10,6 +10,7 @@ use kilter_infer::{Range, Regime};
 
 use crate::{
     TrainError,
+    columns::{choose_columns, column_values, trimmed_moments},
     dataset::{Dataset, Rows},
     options::TrainOptions,
     random::Random,
@@ -49,9 +50,24 @@ impl Prepared {
     pub(crate) fn new(dataset: &Dataset, options: &TrainOptions) -> Result<Self, TrainError> {
         let order = by_key(&dataset.healthy);
         let early = early(&dataset.healthy, &order, options);
-        let columns = choose_columns(dataset, &early, options.max_inputs)?;
+        let of_champion = options.warm.as_ref().and_then(|warm| warm.columns(dataset, &early));
+        let columns = match of_champion {
+            Some(columns) => columns,
+            None => choose_columns(dataset, &early, options.max_inputs)?,
+        };
         let runs = runs(&dataset.healthy, &order, &columns);
         let parts = split(&dataset.healthy, &runs, options);
+        parts.refuse_leaks(&dataset.healthy)?;
+        Self::fitted(dataset, columns, parts, options)
+    }
+
+    /// The normaliser and what else is learned from the first part, once there is enough in each.
+    pub(crate) fn fitted(
+        dataset: &Dataset,
+        columns: Vec<usize>,
+        parts: Parts,
+        options: &TrainOptions,
+    ) -> Result<Self, TrainError> {
         let found = windows(&parts.fit, options.sequence_len, usize::MAX).len();
         let calibration = windows(&parts.calibrate, options.sequence_len, usize::MAX).len();
         let test = windows(&parts.test, options.sequence_len, usize::MAX).len();
@@ -94,14 +110,14 @@ pub(crate) fn windows(runs: &[Run], length: usize, most: usize) -> Vec<&[usize]>
 }
 
 /// Row numbers by series, then window.
-fn by_key(rows: &Rows) -> Vec<usize> {
+pub(crate) fn by_key(rows: &Rows) -> Vec<usize> {
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|row| (rows.series[*row], rows.index[*row], rows.time_us[*row]));
     order
 }
 
 /// The rows that can only become training rows: what is chosen by them can't tell of a later part.
-fn early(rows: &Rows, order: &[usize], options: &TrainOptions) -> Vec<usize> {
+pub(crate) fn early(rows: &Rows, order: &[usize], options: &TrainOptions) -> Vec<usize> {
     let held_out = held_out_assets(rows, options.seed);
     let mut groups: BTreeMap<(u32, u8), Vec<usize>> = BTreeMap::new();
     for row in order.iter().copied().filter(|row| !held_out.contains(&rows.asset[*row])) {
@@ -111,38 +127,8 @@ fn early(rows: &Rows, order: &[usize], options: &TrainOptions) -> Vec<usize> {
     groups.values().flat_map(first).collect()
 }
 
-/// Columns that are valid and alive, without those that say what an earlier one says.
-fn choose_columns(dataset: &Dataset, order: &[usize], most: usize) -> Result<Vec<usize>, TrainError> {
-    let rows = &dataset.healthy;
-    let features = dataset.features.len();
-    let alive: Vec<(usize, Vec<f64>)> = (0..features)
-        .filter_map(|column| {
-            let valid = order.iter().filter(|row| rows.valid[**row] >> column & 1 == 1).count();
-            if valid * 100 < order.len() * usize::from(LEAST_VALID_PERCENT) {
-                return None;
-            }
-            let used: Vec<usize> = order.iter().copied().filter(|row| rows.valid[*row] >> column & 1 == 1).collect();
-            let (mean, scale) = trimmed_moments(&column_values(dataset, &used, column));
-            let constant = scale <= 1e-6 * mean.abs().max(1e-6);
-            let standard = |row: &usize| f64::from((rows.row(*row, features)[column] - mean) / scale).clamp(-8.0, 8.0);
-            (!constant).then(|| (column, order.iter().map(standard).collect()))
-        })
-        .collect();
-    let mut chosen: Vec<(usize, &Vec<f64>)> = Vec::new();
-    for (column, values) in &alive {
-        let told = chosen.iter().any(|(_, other)| correlation(values, other).abs() > TOO_ALIKE);
-        if chosen.len() < most && !told {
-            chosen.push((*column, values));
-        }
-    }
-    match chosen.is_empty() {
-        true => Err(TrainError::NoFeatures { percent: LEAST_VALID_PERCENT }),
-        false => Ok(chosen.into_iter().map(|(column, _)| column).collect()),
-    }
-}
-
 /// Cuts the ordered rows where series, regime or numbering breaks, and where a chosen value is missing.
-fn runs(rows: &Rows, order: &[usize], columns: &[usize]) -> Vec<Run> {
+pub(crate) fn runs(rows: &Rows, order: &[usize], columns: &[usize]) -> Vec<Run> {
     let mask = columns.iter().fold(0u64, |mask, column| mask | 1 << column);
     let mut runs: Vec<Run> = Vec::new();
     let mut last: Option<usize> = None;
@@ -234,61 +220,29 @@ fn regimes(rows: &Rows, fit: &[usize]) -> Vec<Regime> {
     bins.values().take(kilter_infer::MAX_REGIMES).map(of_bin).collect()
 }
 
-/// The values of a column in these rows, sorted.
-fn column_values(dataset: &Dataset, rows: &[usize], column: usize) -> Vec<f32> {
-    let mut values: Vec<f32> =
-        rows.iter().map(|row| dataset.healthy.row(*row, dataset.features.len())[column]).collect();
-    values.sort_by(f32::total_cmp);
-    values
-}
-
-/// Mean and standard deviation of sorted values without the outermost half percent on each side.
-fn trimmed_moments(sorted: &[f32]) -> (f32, f32) {
-    let trim = sorted.len() / 200;
-    let kept = &sorted[trim..sorted.len() - trim];
-    let count = kept.len().max(1) as f64;
-    let mean = kept.iter().map(|v| f64::from(*v)).sum::<f64>() / count;
-    let variance = kept.iter().map(|v| (f64::from(*v) - mean).powi(2)).sum::<f64>() / count;
-    let floor = (1e-4 * mean.abs()).max(1e-12);
-    let deviation = variance.sqrt();
-    // Constant columns are told by their scale of 0; others get a floor so that no rounding becomes an alarm.
-    (mean as f32, if deviation == 0.0 { 0.0 } else { deviation.max(floor) as f32 })
-}
-
-fn correlation(a: &[f64], b: &[f64]) -> f64 {
-    let count = a.len() as f64;
-    let (mean_a, mean_b) = (a.iter().sum::<f64>() / count, b.iter().sum::<f64>() / count);
-    let (mut ab, mut aa, mut bb) = (0.0, 0.0, 0.0);
-    for (a, b) in a.iter().zip(b) {
-        ab += (a - mean_a) * (b - mean_b);
-        aa += (a - mean_a).powi(2);
-        bb += (b - mean_b).powi(2);
-    }
-    ab / (aa * bb).sqrt().max(f64::MIN_POSITIVE)
-}
-
 const FIT_PERCENT: usize = 60;
 const LEAST_WINDOWS: usize = 64;
 const LEAST_HELD_OUT: usize = 20;
-const LEAST_VALID_PERCENT: u8 = 95;
-const TOO_ALIKE: f64 = 0.995;
-const EMBARGO_ROWS: usize = 1;
+pub(crate) const EMBARGO_ROWS: usize = 1;
 const RANGE_MARGIN: f32 = 0.25;
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
+pub(crate) mod sample {
     use kilter_types::{FeatureId, FeatureRef, GroupKind};
 
     use super::*;
     use crate::Feature;
 
-    /// Five machines, two features, one missing window, one invalid value, a second regime from window 60 on.
-    fn dataset() -> Dataset {
+    /// A hundred windows of each machine.
+    pub(crate) fn dataset() -> Dataset {
+        dataset_of(100)
+    }
+
+    /// Five machines, two features, one missing window, one invalid value, a second regime after 60 % of the windows.
+    pub(crate) fn dataset_of(windows: u64) -> Dataset {
         let mut random = Random::new(1, "rows");
         let mut rows = Rows::default();
-        for (asset, index) in (0..5u32).flat_map(|asset| (0..100u64).map(move |index| (asset, index))) {
+        for (asset, index) in (0..5u32).flat_map(|asset| (0..windows).map(move |index| (asset, index))) {
             if index == 30 {
                 continue;
             }
@@ -298,7 +252,7 @@ mod tests {
             rows.series.push(asset);
             rows.index.push(index);
             rows.time_us.push(index as i64);
-            rows.regime.push(u8::from(index >= 60));
+            rows.regime.push(u8::from(index * 10 >= windows * 6));
             rows.rpm.push(1_000.0);
             rows.load.push(f32::NAN);
         }
@@ -311,9 +265,19 @@ mod tests {
         }
     }
 
-    fn options() -> TrainOptions {
+    pub(crate) fn options() -> TrainOptions {
         TrainOptions { sequence_len: 3, ..TrainOptions::default() }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{
+        sample::{dataset, options},
+        *,
+    };
 
     #[test]
     fn a_sequence_never_crosses_an_asset_a_gap_a_regime_or_a_part() {

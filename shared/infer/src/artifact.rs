@@ -133,6 +133,21 @@ impl<'a> Artifact<'a> {
         row.iter().enumerate().filter(|item| !inside(*item)).count()
     }
 
+    /// The healthy mean of feature `i` and 1 / its healthy scale.
+    pub fn normaliser(&self, i: usize) -> Option<(f32, f32)> {
+        let offset = self.layout.normaliser_offset() + 8 * i;
+        (i < self.layout.inputs).then(|| (f32_at(self.bytes, offset), f32_at(self.bytes, offset + 4)))
+    }
+
+    /// The numbers of the body's matrices in their order, for training to go on from: of each, one row of weights per input, then
+    /// the biases. None of an int8 model.
+    pub fn numbers(&self) -> impl Iterator<Item = f32> {
+        let this = *self;
+        let exact = this.layout.kernel == KernelId::PORTABLE_F32;
+        let offsets = this.layout.matrices_offset()..if exact { this.layout.golden_offset() } else { 0 };
+        offsets.step_by(4).map(move |offset| f32_at(this.bytes, offset))
+    }
+
     /// Value `i` of a row as the model sees it: distance from the healthy mean in healthy scales, clipped.
     pub(crate) fn normalise(&self, i: usize, value: f32) -> f32 {
         let offset = self.layout.normaliser_offset() + 8 * i;

@@ -87,6 +87,7 @@ pub(crate) fn export(
         parameters,
         held_out: trained.held_out.clone(),
         parity,
+        words: trained.words.clone(),
     })
 }
 

@@ -1,9 +1,10 @@
 //! The candidates: an ensemble of networks, a linear head and the mean, each with its words on machines it did not see.
 
-use super::{Head, LifeDataset, LifeOptions, interval::bands, moments, points::Points, ridge::ridge};
+use super::{Head, LifeDataset, LifeOptions, LifeWord, interval::bands, moments, points::Points, ridge::ridge};
 use crate::{
     TrainError,
-    dense::{DenseNetwork, Examples, Layers, Schedule, fit, say},
+    dense::{DenseNetwork, Examples, Layers, Schedule, fit, say as say_all},
+    parallel,
     random::Random,
 };
 
@@ -33,6 +34,18 @@ pub(crate) struct Trained {
     /// Below and above, per band.
     pub(crate) bands: Vec<(f32, f32)>,
     pub(crate) held_out: Vec<(Head, f64)>,
+    pub(crate) words: Vec<LifeWord>,
+}
+
+/// One member, and its words on the machines it did not see.
+struct Member {
+    network: DenseNetwork,
+    layers: Layers,
+    line: Layers,
+    by_network: Vec<f32>,
+    by_line: Vec<f32>,
+    by_mean: Vec<f32>,
+    truth: Vec<f32>,
 }
 
 impl Prepared {
@@ -92,16 +105,15 @@ pub(crate) fn train(
         noise: options.noise,
     };
     let sizes: Vec<usize> = [prepared.width].iter().chain(&options.hidden).chain(&[1]).copied().collect();
-    let (mut networks, mut layers, mut linear) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut by_network, mut by_line, mut by_mean, mut truth) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for member in 0..count {
+    // Members see nothing of each other, so they are trained side by side.
+    let work = |member: usize, say: &mut dyn FnMut((usize, usize, f32))| -> Result<Member, TrainError> {
         let (rows, wanted) =
             prepared.examples(cap, |machine| if share_of[machine] == member { 0 } else { 1 + prepared.extra[machine] });
         let examples = Examples { width: prepared.width, rows: &rows, wanted: &wanted };
         let random = &mut Random::new(options.seed.wrapping_add(member as u64), "life member");
         let mut told = |step: usize, loss: f32| {
-            if step.is_multiple_of(500) {
-                progress(member * options.steps + step, count * options.steps, loss);
+            if step.is_multiple_of(TOLD_EVERY) {
+                say((member, step, loss));
             }
         };
         let network = fit(&examples, &options.hidden, &schedule, random, &mut told)?;
@@ -109,15 +121,35 @@ pub(crate) fn train(
         let mean = wanted.iter().map(|w| f64::from(*w)).sum::<f64>() / wanted.len().max(1) as f64;
 
         let (held_rows, held_wanted) = prepared.examples(cap, |machine| usize::from(share_of[machine] == member));
-        let in_units = |said: Vec<f32>| said.into_iter().map(move |y| ((y + 0.5) * cap).clamp(0.0, cap));
-        let own = network.layers()?;
-        by_network.extend(in_units(say(&own, &sizes, &held_rows)));
-        by_line.extend(in_units(say(&line, &[prepared.width, 1], &held_rows)));
-        by_mean.extend(in_units(vec![mean as f32; held_wanted.len()]));
-        truth.extend(held_wanted.iter().map(|w| (w + 0.5) * cap));
-        layers.push(own);
-        linear.push(line);
-        networks.push(network);
+        let in_units = |said: Vec<f32>| said.into_iter().map(|y| ((y + 0.5) * cap).clamp(0.0, cap)).collect();
+        let layers = network.layers()?;
+        Ok(Member {
+            by_network: in_units(say_all(&layers, &sizes, &held_rows)),
+            by_line: in_units(say_all(&line, &[prepared.width, 1], &held_rows)),
+            by_mean: in_units(vec![mean as f32; held_wanted.len()]),
+            truth: held_wanted.iter().map(|w| (w + 0.5) * cap).collect(),
+            layers,
+            line,
+            network,
+        })
+    };
+    let mut steps_of = vec![0; count];
+    let mut hear = |(member, step, loss): (usize, usize, f32)| {
+        steps_of[member] = step;
+        progress(steps_of.iter().sum(), count * options.steps, loss);
+    };
+    let trained = parallel::each((0..count).collect(), parallel::workers(), &work, &mut hear);
+    let (mut networks, mut layers, mut linear) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut by_network, mut by_line, mut by_mean, mut truth) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for member in trained {
+        let member = member?;
+        by_network.extend(member.by_network);
+        by_line.extend(member.by_line);
+        by_mean.extend(member.by_mean);
+        truth.extend(member.truth);
+        layers.push(member.layers);
+        linear.push(member.line);
+        networks.push(member.network);
     }
     let held_out = vec![
         (Head::Constant, root_mean_square(&by_mean, &truth)),
@@ -137,7 +169,40 @@ pub(crate) fn train(
     if head != Head::Network {
         networks.clear();
     }
-    Ok(Trained { head, networks, members, bands: bands(&said, &truth, cap, options.coverage), held_out })
+    let words = words(&said, &truth, &share_of, prepared, options);
+    Ok(Trained { head, networks, members, bands: bands(&said, &truth, cap, options.coverage), held_out, words })
+}
+
+/// Every word on a machine that was kept away, with an interval that its own errors had no part in.
+fn words(said: &[f32], truth: &[f32], share_of: &[usize], prepared: &Prepared, options: &LifeOptions) -> Vec<LifeWord> {
+    let rows_of = |share: usize| {
+        let machines = (0..share_of.len()).filter(move |machine| share_of[*machine] == share);
+        machines.flat_map(|machine| (0..prepared.left[machine].len()).map(move |row| (machine, row)))
+    };
+    let places: Vec<(usize, usize)> = (0..options.members).flat_map(rows_of).collect();
+    let mut words = Vec::with_capacity(places.len());
+    for share in 0..options.members {
+        let (mut other_said, mut other_truth) = (Vec::new(), Vec::new());
+        for (place, _) in places.iter().enumerate().filter(|(_, (machine, _))| share_of[*machine] != share) {
+            other_said.push(said[place]);
+            other_truth.push(truth[place]);
+        }
+        let bands = bands(&other_said, &other_truth, options.cap, options.coverage);
+        for (place, (machine, row)) in places.iter().enumerate().filter(|(_, (machine, _))| share_of[*machine] == share)
+        {
+            let band = ((said[place] / options.cap * bands.len() as f32) as usize).min(bands.len() - 1);
+            let (below, above) = bands[band];
+            words.push(LifeWord {
+                machine: *machine,
+                row: *row,
+                said: said[place],
+                low: (said[place] - below).max(0.0),
+                high: (said[place] + above).min(options.cap),
+                truth: truth[place],
+            });
+        }
+    }
+    words
 }
 
 /// The simplest head that no other beats by more than chance would.
@@ -182,6 +247,8 @@ fn root_mean_square(said: &[f32], truth: &[f32]) -> f64 {
 /// Normalised values enter the head within this.
 pub(crate) const CLIP: f32 = 6.0;
 const PENALTY: f64 = 1e-3;
+/// Steps between two reports.
+const TOLD_EVERY: usize = 500;
 /// A head must be better than the simpler one by 2 %.
 const MUST_BEAT: f64 = 0.98;
 const LEAST_CORRELATION: f64 = 0.1;

@@ -133,6 +133,25 @@ pub struct LifeModel {
     pub held_out: Vec<(Head, f64)>,
     /// Largest difference between kernel and Burn, relative to max(1, |y|) (P3); 0 without a network.
     pub parity: f64,
+    /// What it said of each machine that its member did not see, in the unit of the cap.
+    pub words: Vec<LifeWord>,
+}
+
+/// A word on a machine that was kept away.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LifeWord {
+    /// Which machine, as a place in [`LifeDataset::machines`].
+    pub machine: usize,
+    /// Which of its rows.
+    pub row: usize,
+    /// What was said to be left.
+    pub said: f32,
+    /// Lower end of the interval, whose width this machine had no part in.
+    pub low: f32,
+    /// Upper end.
+    pub high: f32,
+    /// What was left, capped.
+    pub truth: f32,
 }
 
 /// Trains the candidates, chooses by machines they did not see, exports the winner.
