@@ -3,10 +3,11 @@
 //! `cargo bench -p kilter-signal --bench set_s` prints the best and the median of many rounds on one core. With `KILTER_PYTHON` set
 //! (a Python with numpy and scipy) the peer in `benches/peer/set_s.py` computes all of Set S of the same windows, its values are
 //! compared with ours within 1e-4 of the larger of value and scale, and rounds of both take turns, so that a busy machine
-//! is busy for both.
+//! is busy for both. With `KILTER_FEATURES_PYTHON` set too (a Python with tsfel and tsfresh) `benches/peer/features.py` times what those
+//! share with Set S, of the same windows.
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 
-use std::{hint::black_box, process::Command, time::Instant};
+use std::{ffi::OsStr, hint::black_box, path::Path, process::Command, time::Instant};
 
 use kilter_signal::{
     bearing::Orders,
@@ -48,6 +49,9 @@ fn main() {
         if let Some(peer) = &peer {
             peer.run();
         }
+    }
+    if let Some(peer) = &peer {
+        peer.run_features();
     }
     beyond(&windows[0], &plan);
 }
@@ -128,12 +132,14 @@ impl Peer {
     }
 
     fn call(&self) -> String {
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer/set_s.py");
-        let one_core = [("OMP_NUM_THREADS", "1"), ("OPENBLAS_NUM_THREADS", "1")];
-        let mut command = Command::new(&self.python);
-        let output = command.arg(script).arg(&self.file).args(&self.orders).envs(one_core).output().expect("it starts");
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).expect("text")
+        script(&self.python, concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer/set_s.py"), &self.file, &self.orders)
+    }
+
+    fn run_features(&self) {
+        if let Some(python) = std::env::var_os("KILTER_FEATURES_PYTHON") {
+            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer/features.py");
+            print!("{}", script(&python, path, &self.file, &[]));
+        }
     }
 
     fn run(&self) {
@@ -169,6 +175,14 @@ impl Drop for Peer {
         peer.push(".peer");
         let _ = std::fs::remove_file(peer);
     }
+}
+
+/// What a script prints about the windows in the file, on one core.
+fn script(python: &OsStr, path: &str, file: &Path, more: &[String]) -> String {
+    let one_core = ["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"].map(|name| (name, "1"));
+    let output = Command::new(python).arg(path).arg(file).args(more).envs(one_core).output().expect("it starts");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
 }
 
 fn measure(what: &str, mut f: impl FnMut()) {

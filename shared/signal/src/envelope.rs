@@ -69,6 +69,29 @@ pub(crate) struct Envelope {
     pub(crate) deviation: f32,
 }
 
+/// Sizes of complex numbers times a scale, into the real parts.
+struct Magnitude<'r, 'i> {
+    re: &'r mut [f32],
+    im: &'i [f32],
+    scale: f32,
+}
+
+impl simd::Work for Magnitude<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<const N: usize>(self) {
+        let Self { re, im, scale } = self;
+        for (re, im) in re.iter_mut().zip(im) {
+            *re = *re * *re + im * im;
+        }
+        simd::sqrt_all(re);
+        for e in re {
+            *e *= scale;
+        }
+    }
+}
+
 /// The envelope of `band` from the untapered spectrum, and the envelope's own Hann amplitude spectrum.
 ///
 /// `spectrum` is used up. `lines` receives a quarter as many amplitudes as the plan has samples, at the plan's line spacing.
@@ -97,13 +120,7 @@ pub(crate) fn envelope<T: AsRef<[f32]>>(
     let exchanged = Complex { re: &mut *im, im: &mut *re };
     plan.complex(half, exchanged, spectrum.reborrow());
     let scale = 1.0 / half as f32;
-    for (re, im) in re.iter_mut().zip(&*im) {
-        *re = *re * *re + im * im;
-    }
-    simd::sqrt_all(re);
-    for e in &mut *re {
-        *e *= scale;
-    }
+    simd::widest(Magnitude { re: &mut *re, im: &*im, scale });
     let e = &*re;
     let mean = crate::moment::mean(e);
     let [square, s2, s4] = lanes::sums(e, |e| {

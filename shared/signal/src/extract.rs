@@ -155,11 +155,6 @@ pub fn vibration<'s, T: AsRef<[f32]>>(
             set_envelope(setup, spacing_hz, plan, work, beats, out);
         }
     }
-    for lines in [&mut *power, &mut *beats] {
-        if !lanes::all_finite(lines) {
-            lines.fill(0.0);
-        }
-    }
     Ok(Spectra {
         acceleration: Amplitudes { lines: power, spacing_hz },
         envelope: Amplitudes { lines: beats, spacing_hz },
@@ -247,6 +242,7 @@ fn transform<T: AsRef<[f32]>>(samples: &[f32], mean: f32, plan: &Plan<T>, work: 
 fn set_spectrum(setup: &VibrationSetup, spacing_hz: f32, work: &mut Work<'_>, power: &mut [f32], out: &mut Vibration) {
     spectrum::hann_power(work.spectrum.reborrow(), power);
     if !lanes::all_finite(power) {
+        power.fill(0.0);
         return;
     }
     if let Some((first, last)) = velocity_lines(setup, spacing_hz, power.len()) {
@@ -302,6 +298,7 @@ fn set_envelope<T: AsRef<[f32]>>(
         return;
     };
     if !lanes::all_finite(beats) {
+        beats.fill(0.0);
         return;
     }
     out.set(at::ENVELOPE_RMS, envelope.rms);

@@ -10,11 +10,15 @@
 //! 48 kHz is such a length. Complex numbers are kept as two slices, real and imaginary.
 
 mod pass;
+mod transform;
 
 use core::f64::consts::TAU;
 use core::fmt;
 
 use pass::Roots;
+use transform::{Separate, Transform};
+
+use crate::simd;
 
 /// The shortest transform.
 pub const MIN_LEN: usize = 16;
@@ -89,69 +93,19 @@ impl<T: AsRef<[f32]>> Plan<T> {
     pub(crate) fn real(&self, len: usize, mut data: Complex<'_>, mut work: Complex<'_>) {
         let half = len / 2;
         self.complex(half, data.reborrow(), work.reborrow());
-        let stride = self.len / len;
         let (root_re, root_im) = self.table();
-        let (re, im) = (data.re, data.im);
-        let (r0, i0) = (re[0], im[0]);
-        re[0] = r0 + i0;
-        im[0] = r0 - i0;
-        let middle = half.div_ceil(2);
-        let (low_re, high_re) = re[1..].split_at_mut(middle - 1);
-        let (low_im, high_im) = im[1..].split_at_mut(middle - 1);
-        // Line k with its mirror half - k, four at a time and then one by one.
-        let (fours_re, low_re) = low_re.as_chunks_mut::<4>();
-        let (fours_im, low_im) = low_im.as_chunks_mut::<4>();
-        let (high_re, mirrors_re) = high_re.as_rchunks_mut::<4>();
-        let (high_im, mirrors_im) = high_im.as_rchunks_mut::<4>();
-        let done = 4 * fours_re.len();
-        let lows = fours_re.iter_mut().zip(fours_im);
-        let mirrors = mirrors_re.iter_mut().rev().zip(mirrors_im.iter_mut().rev());
-        for (i, (low, high)) in lows.zip(mirrors).enumerate() {
-            let roots: [usize; 4] = core::array::from_fn(|j| (1 + 4 * i + j) * stride);
-            pass::split_4(low, high, (roots.map(|r| root_re[r]), roots.map(|r| root_im[r])));
-        }
-        let left = mirrors_re.len() * 4 - done;
-        let (rest_re, rest_im) = (mirrors_re.as_flattened_mut(), mirrors_im.as_flattened_mut());
-        let rest_re = rest_re[..left].iter_mut().rev().chain(high_re.iter_mut().rev());
-        let rest_im = rest_im[..left].iter_mut().rev().chain(high_im.iter_mut().rev());
-        let rests = low_re.iter_mut().zip(low_im).zip(rest_re.zip(rest_im));
-        for (i, (low, high)) in rests.enumerate() {
-            let root = (1 + done + i) * stride;
-            pass::split(low, high, (root_re[root], root_im[root]));
-        }
-        if half.is_multiple_of(2) {
-            im[half / 2] = -im[half / 2];
-        }
+        let (re, im) = (&mut data.re[..half], &mut data.im[..half]);
+        simd::widest(Separate { root_re, root_im, stride: self.len / len, re, im });
     }
 
     /// Forward complex transform of `len` points (a divisor of half the plan), in place with the help of `work`.
     ///
     /// Exchanging `re` and `im` on the way in and out makes it the inverse, unscaled.
-    pub(crate) fn complex(&self, len: usize, mut data: Complex<'_>, mut work: Complex<'_>) {
+    pub(crate) fn complex(&self, len: usize, data: Complex<'_>, work: Complex<'_>) {
         let (root_re, root_im) = self.table();
         let first = self.first_factors(len);
         let roots = Roots { re: root_re, im: root_im, stride: self.len / len, first };
-        let mut rest = len;
-        let mut width = 1;
-        let mut in_data = true;
-        while rest > 1 {
-            let radix = pass::next_radix(rest);
-            rest /= radix;
-            let (x, y) = if in_data { (data.reborrow(), work.reborrow()) } else { (work.reborrow(), data.reborrow()) };
-            match radix {
-                4 if width == 1 => pass::first_4(&roots, rest, x, y),
-                4 => pass::pass_4(&roots, rest, width, x, y),
-                2 => pass::pass_2(&roots, rest, width, x, y),
-                3 => pass::pass_3(&roots, rest, width, x, y),
-                _ => pass::pass_5(&roots, rest, width, x, y),
-            }
-            width *= radix;
-            in_data = !in_data;
-        }
-        if !in_data {
-            data.re[..len].copy_from_slice(&work.re[..len]);
-            data.im[..len].copy_from_slice(&work.im[..len]);
-        }
+        simd::widest(Transform { roots, len, data, work });
     }
 
     /// The first pass's factors for `len` complex points, where the caller gave room for them.

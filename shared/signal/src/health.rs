@@ -1,6 +1,9 @@
 //! Is the sensor itself well? Flags per window of samples, before anything is read from them.
 //!
-//! A broken sensor must not become a healthy or a faulty machine, so these flags travel with the window's features.
+//! A broken sensor must not become a healthy or a faulty machine, so these flags travel with the window's features. Each has a
+//! name ([`Quality::names`]) and a reason ([`reasons`]). What one channel's samples cannot tell stands elsewhere: another axis than
+//! declared in [`crate::axis`], a rate that contradicts the blocks' times in the monitor, one that contradicts the shaft in
+//! [`crate::speed`].
 
 use kilter_types::Quality;
 
@@ -33,6 +36,8 @@ impl Default for HealthLimits {
 ///   many samples as at the next value (coarse steps alone have as many at the next), or any sample lies at 99.9 % of the full
 ///   scale or beyond.
 /// * `NOISE_FLOOR`: the RMS without mean is below the floor.
+/// * `WRONG_RATE`: every value comes more than once and as often as any other: the sensor is read faster than it measures, so its own
+///   rate is the declared one divided by [`repeats`].
 pub fn assess(samples: &[f32], limits: &HealthLimits) -> Quality {
     if samples.is_empty() {
         return Quality::GOOD;
@@ -53,6 +58,9 @@ pub fn assess(samples: &[f32], limits: &HealthLimits) -> Quality {
     if runs.other >= 16.max(samples.len() / 4) {
         quality = quality | Quality::STUCK;
     }
+    if repeats(samples).is_some() {
+        quality = quality | Quality::WRONG_RATE;
+    }
     let many = limits.saturated_share * samples.len() as f32;
     let clipped = |run: usize, count: usize, extreme: f32| {
         count as f32 >= many && (run >= 4 || count >= 4 * at_next_value(samples, extreme))
@@ -69,6 +77,72 @@ pub fn assess(samples: &[f32], limits: &HealthLimits) -> Quality {
     }
     quality
 }
+
+/// How often each value comes before the next one, where a reader polls a slower sensor: 2 where each comes twice (or four times, where
+/// two in a row are equal), 2.5 where by turns twice and three times. `None` where values come once, or as often as chance has it:
+/// coarse steps repeat now and then, but in runs of any length.
+pub fn repeats(samples: &[f32]) -> Option<f32> {
+    let (mut runs, mut held, mut shortest, mut longest) = (0u32, 0u32, u32::MAX, 0u32);
+    let (mut run, mut is_first, mut divisor) = (0, true, 0);
+    for pair in samples.windows(2) {
+        run += 1;
+        if pair[0] == pair[1] {
+            continue;
+        }
+        // The first run may have begun before the window, so it does not count; nor does the last.
+        if !is_first {
+            (runs, held) = (runs + 1, held + run);
+            (shortest, longest) = (shortest.min(run), longest.max(run));
+            divisor = greatest_common_divisor(divisor, run);
+        }
+        (run, is_first) = (0, false);
+        let uneven = longest > shortest.saturating_add(1);
+        let once = runs >= ENOUGH_RUNS && (held as f32) < LEAST_REPEATS * runs as f32;
+        if divisor == 1 && (uneven || once) {
+            return None;
+        }
+    }
+    let mean = held as f32 / runs.max(1) as f32;
+    let repeats = if divisor > 1 { divisor as f32 } else { mean };
+    let usual = (LEAST_REPEATS..=MOST_REPEATS).contains(&repeats) && mean <= MOST_EQUAL * repeats;
+    (runs >= LEAST_RUNS && usual).then_some(repeats)
+}
+
+fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
+    while b > 0 {
+        (a, b) = (b, a % b);
+    }
+    a
+}
+
+/// Each flag of the sensor's own that is set, by name and with what it means.
+pub fn reasons(quality: Quality) -> impl Iterator<Item = (&'static str, &'static str)> {
+    REASONS
+        .into_iter()
+        .filter(move |(flag, _)| quality.contains(*flag))
+        .filter_map(|(flag, reason)| Some((flag.names().next()?, reason)))
+}
+
+const REASONS: [(Quality, &str); 8] = [
+    (Quality::NON_FINITE, "samples are missing, more than may be filled in"),
+    (Quality::STUCK, "one value repeats for a quarter of the window or longer"),
+    (Quality::SATURATED, "the signal is cut off at a limit of the sensor"),
+    (Quality::DROPOUT, "the signal falls to exact zeros and comes back"),
+    (Quality::NOISE_FLOOR, "there is less noise than any live sensor has"),
+    (Quality::WRONG_RATE, "the samples do not come at the declared rate"),
+    (Quality::SWAPPED_AXIS, "gravity lies along another axis than the declared or learned one"),
+    (Quality::IMPUTED, "a few missing samples were filled in straight"),
+];
+
+/// The fewest runs that show how often values come.
+const LEAST_RUNS: u32 = 16;
+/// So many runs show that values come once.
+const ENOUGH_RUNS: u32 = 64;
+/// From here on the sensor is slower than declared. Coarse steps that repeat one value in five make runs of three among 64 or more.
+const LEAST_REPEATS: f32 = 1.25;
+const MOST_REPEATS: f32 = 8.0;
+/// Where more measured values in a row are equal than this, the signal hardly moves and shows nothing.
+const MOST_EQUAL: f32 = 3.0;
 
 /// How many samples have the value that comes next to an extreme.
 fn at_next_value(samples: &[f32], extreme: f32) -> usize {
@@ -155,5 +229,34 @@ mod tests {
         assert_eq!(assess(&[0.5; 64], &limits), Quality::STUCK);
         let ranged = HealthLimits { full_scale: Some(0.4), ..limits };
         assert_eq!(assess(&good, &ranged), Quality::SATURATED);
+    }
+
+    #[test]
+    fn a_sensor_read_faster_than_it_measures_is_named_and_coarse_steps_are_not() {
+        let limits = HealthLimits::default();
+        let slow = noise();
+        for (part, repeats_expected) in [(2.0f32, 2.0f32), (1.5, 1.5), (3.0, 3.0), (2.56, 2.56)] {
+            let held: Vec<f32> = (0..2048).map(|i| slow[(i as f32 / part) as usize]).collect();
+            assert_eq!(assess(&held, &limits), Quality::WRONG_RATE, "{part}");
+            assert!((repeats(&held).expect("held") / repeats_expected - 1.0).abs() < 0.02, "{part}");
+        }
+        for steps in [2.0f32, 5.0, 20.0, 100.0] {
+            let coarse: Vec<f32> = slow.iter().map(|x| libm::roundf(steps * x)).collect();
+            assert_eq!(repeats(&coarse), None, "{steps}");
+            let tone: Vec<f32> = (0..2048).map(|i| libm::roundf(steps * libm::sinf(i as f32 * 0.07))).collect();
+            assert_eq!(repeats(&tone), None, "{steps}");
+        }
+        assert_eq!(repeats(&[1.0; 100]), None);
+    }
+
+    #[test]
+    fn every_flag_of_a_sensor_has_a_reason() {
+        let all = Quality(u16::MAX);
+        let named: Vec<_> = reasons(all).map(|(name, _)| name).collect();
+        assert_eq!(
+            named,
+            ["non_finite", "stuck", "saturated", "dropout", "noise_floor", "wrong_rate", "swapped_axis", "imputed"]
+        );
+        assert_eq!(reasons(Quality::GOOD).count(), 0);
     }
 }

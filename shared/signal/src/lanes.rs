@@ -3,27 +3,36 @@
 //! Item `i` goes to lane `i mod 8`; the lanes meet as `((0+4)+(2+6)) + ((1+5)+(3+7))`. A vector unit of 4 or 8 lanes adds
 //! in exactly this order, and so does a scalar core.
 
+use crate::simd::Sums;
+
 /// How many lanes.
 pub const LANES: usize = 8;
 
 /// The sum of `f(x)` over all values.
+#[inline(always)]
 pub fn sum(values: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     let [total] = sums(values, |x| [f(x)]);
     total
 }
 
 /// `K` sums in one pass over the values.
+#[inline(always)]
 pub fn sums<const K: usize>(values: &[f32], f: impl Fn(f32) -> [f32; K]) -> [f32; K] {
-    let mut lanes = [[0.0f32; LANES]; K];
+    let mut sums = [Sums::zero(); K];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
+        let mut terms = [[0.0f32; LANES]; K];
         for j in 0..LANES {
-            let terms = f(chunk[j]);
+            let each = f(chunk[j]);
             for k in 0..K {
-                lanes[k][j] += terms[k];
+                terms[k][j] = each[k];
             }
         }
+        for k in 0..K {
+            sums[k].add(terms[k]);
+        }
     }
+    let mut lanes = sums.map(Sums::lanes);
     for (j, &x) in rest.iter().enumerate() {
         let terms = f(x);
         for k in 0..K {
@@ -34,20 +43,26 @@ pub fn sums<const K: usize>(values: &[f32], f: impl Fn(f32) -> [f32; K]) -> [f32
 }
 
 /// `K` sums of terms that also depend on the value's place.
+#[inline(always)]
 pub fn sums_at<const K: usize>(values: &[f32], f: impl Fn(f32, f32) -> [f32; K]) -> [f32; K] {
-    let mut lanes = [[0.0f32; LANES]; K];
+    let mut sums = [Sums::zero(); K];
     let (chunks, rest) = values.as_chunks::<LANES>();
     // Places are whole numbers below 2^24, so counting in f32 is exact.
     let mut places: [f32; LANES] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
     for chunk in chunks {
+        let mut terms = [[0.0f32; LANES]; K];
         for j in 0..LANES {
-            let terms = f(places[j], chunk[j]);
+            let each = f(places[j], chunk[j]);
             for k in 0..K {
-                lanes[k][j] += terms[k];
+                terms[k][j] = each[k];
             }
             places[j] += LANES as f32;
         }
+        for k in 0..K {
+            sums[k].add(terms[k]);
+        }
     }
+    let mut lanes = sums.map(Sums::lanes);
     for (j, &x) in rest.iter().enumerate() {
         let terms = f(places[j], x);
         for k in 0..K {

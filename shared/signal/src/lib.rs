@@ -9,6 +9,7 @@
 #[cfg(test)]
 extern crate std;
 
+pub mod axis;
 pub mod bearing;
 pub mod bearing_sign;
 pub mod cepstrum;
@@ -28,6 +29,7 @@ pub mod order;
 pub mod reading;
 mod simd;
 pub mod spectrum;
+pub mod speed;
 pub mod table;
 pub mod temperature;
 pub mod verdict;

@@ -34,22 +34,15 @@ impl Moments {
         if samples.is_empty() {
             return Self::default();
         }
-        let mean = mean(samples);
         let (low, high) = lanes::min_max(samples);
         if low == high {
             return Self { mean: low, ..Self::default() };
         }
+        let mean = mean(samples);
         let scale = 1.0 / samples.len() as f32;
-        let [s_abs, s2, s3, s4] = lanes::sums(samples, |x| {
-            let y = x - mean;
-            let y2 = y * y;
-            [y.abs(), y2, y2 * y, y2 * y2]
-        });
-        let s_sqrt = sum_of_roots(samples, mean);
+        let ([s_abs, s2, s3, s4, s_sqrt], crossings) = simd::widest(Powers { samples, mean });
         let square = s2 * scale;
         let rms = libm::sqrtf(square);
-        let crossings =
-            samples.windows(2).fold(0u32, |count, pair| count + u32::from((pair[0] < mean) != (pair[1] < mean)));
         Self {
             mean,
             rms,
@@ -74,20 +67,42 @@ pub fn mean(samples: &[f32]) -> f32 {
     mean + lanes::sum(samples, |x| x - mean) * scale
 }
 
-/// The sum of `sqrt |y|` in the order of [`lanes`].
-fn sum_of_roots(samples: &[f32], mean: f32) -> f32 {
-    let mut lanes = [0.0f32; lanes::LANES];
-    let (chunks, rest) = samples.as_chunks::<{ lanes::LANES }>();
-    for chunk in chunks {
-        let roots = simd::sqrt(chunk.map(|x| (x - mean).abs()));
-        for j in 0..lanes::LANES {
-            lanes[j] += roots[j];
+/// The sums of `|y|`, `y^2`, `y^3`, `y^4` and `sqrt |y|` in the order of [`lanes`], and how often the sign of `y` changes.
+struct Powers<'a> {
+    samples: &'a [f32],
+    mean: f32,
+}
+
+impl simd::Work for Powers<'_> {
+    type Out = ([f32; 5], u32);
+
+    #[inline(always)]
+    fn run<const N: usize>(self) -> Self::Out {
+        let Self { samples, mean } = self;
+        let mut sums = [simd::Sums::zero(); 5];
+        let (chunks, rest) = samples.as_chunks::<{ lanes::LANES }>();
+        for chunk in chunks {
+            let sizes = chunk.map(|x| (x - mean).abs());
+            let ys = chunk.map(|x| x - mean);
+            let squares = ys.map(|y| y * y);
+            sums[0].add(sizes);
+            sums[1].add(squares);
+            sums[2].add(core::array::from_fn(|j| squares[j] * ys[j]));
+            sums[3].add(squares.map(|y2| y2 * y2));
+            sums[4].add(simd::sqrt(sizes));
         }
+        let mut sums = sums.map(simd::Sums::lanes);
+        for (j, x) in rest.iter().enumerate() {
+            let y = x - mean;
+            let y2 = y * y;
+            let terms = [y.abs(), y2, y2 * y, y2 * y2, libm::sqrtf(y.abs())];
+            for k in 0..5 {
+                sums[k][j] += terms[k];
+            }
+        }
+        let changes = |count: u32, pair: &[f32]| count + u32::from((pair[0] < mean) != (pair[1] < mean));
+        (sums.map(lanes::reduce), samples.windows(2).fold(0, changes))
     }
-    for (lane, x) in lanes.iter_mut().zip(rest) {
-        *lane += libm::sqrtf((x - mean).abs());
-    }
-    lanes::reduce(lanes)
 }
 
 #[cfg(test)]

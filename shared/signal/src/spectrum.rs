@@ -4,7 +4,7 @@
 //! spectrum (-1/4, 1/2, -1/4), so one FFT serves both. Lines are one-sided amplitudes, 0 to peak: `A[k] = 4|X_h[k]|/n`; a sine of
 //! amplitude `a` on a line reads `a`. Noise bandwidth is 1.5 lines: the mean square of a band is `sum A^2 / 3`.
 
-use crate::{fft::Complex, lanes};
+use crate::{fft::Complex, lanes, simd};
 
 /// A spectrum of amplitudes with its line spacing.
 #[derive(Clone, Copy, Debug)]
@@ -39,20 +39,35 @@ pub struct Peak {
 ///
 /// `spectrum.im[0]` holds the Nyquist line and is set to zero.
 pub(crate) fn hann_power(spectrum: Complex<'_>, power: &mut [f32]) {
-    let lines = power.len();
-    let (re, im) = (&spectrum.re[..lines], &mut spectrum.im[..lines]);
-    let nyquist = im[0];
-    im[0] = 0.0;
-    let scale = 2.0 / lines as f32;
-    let square = |re: f32, im: f32| (re * re + im * im) * (scale * scale);
-    let dc = 0.25 * (re[0] - re[1]);
-    power[0] = square(dc, 0.0);
-    let inner = power[1..].iter_mut().zip(re.windows(3)).zip(im.windows(3));
-    for ((p, re), im) in inner {
-        *p = square(0.5 * re[1] - 0.25 * (re[0] + re[2]), 0.5 * im[1] - 0.25 * (im[0] + im[2]));
+    simd::widest(Taper { spectrum, power });
+}
+
+struct Taper<'s, 'p> {
+    spectrum: Complex<'s>,
+    power: &'p mut [f32],
+}
+
+impl simd::Work for Taper<'_, '_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run<const N: usize>(self) {
+        let Self { spectrum, power } = self;
+        let lines = power.len();
+        let (re, im) = (&spectrum.re[..lines], &mut spectrum.im[..lines]);
+        let nyquist = im[0];
+        im[0] = 0.0;
+        let scale = 2.0 / lines as f32;
+        let square = |re: f32, im: f32| (re * re + im * im) * (scale * scale);
+        let dc = 0.25 * (re[0] - re[1]);
+        power[0] = square(dc, 0.0);
+        let inner = power[1..].iter_mut().zip(re.windows(3)).zip(im.windows(3));
+        for ((p, re), im) in inner {
+            *p = square(0.5 * re[1] - 0.25 * (re[0] + re[2]), 0.5 * im[1] - 0.25 * (im[0] + im[2]));
+        }
+        let k = lines - 1;
+        power[k] = square(0.5 * re[k] - 0.25 * (re[k - 1] + nyquist), 0.5 * im[k] - 0.25 * im[k - 1]);
     }
-    let k = lines - 1;
-    power[k] = square(0.5 * re[k] - 0.25 * (re[k - 1] + nyquist), 0.5 * im[k] - 0.25 * im[k - 1]);
 }
 
 /// RMS in sixteen bands of equal width from 0 to half the rate, line 0 left out.
@@ -68,29 +83,67 @@ pub(crate) fn band_rms(power: &[f32]) -> [f32; BANDS] {
 /// Centroid, spread and entropy over lines 1 and up; `None` of an empty spectrum.
 pub(crate) fn shape(power: &[f32]) -> Option<Shape> {
     let power = &power[1..];
-    let [total, first] = lanes::sums_at(power, |k, p| [p, (k + 1.0) * p]);
+    let [total, first] = simd::widest(First { power });
     if !(total > 0.0 && total.is_finite()) {
         return None;
     }
     let centroid = first / total;
-    let scale = 1.0 / total;
-    let [second, entropy] = lanes::sums_at(power, |k, p| {
-        let distance = (k + 1.0) - centroid;
-        let share = p * scale;
-        [distance * distance * p, share * ln(share)]
-    });
+    let [second, entropy] = simd::widest(Second { power, centroid, scale: 1.0 / total });
     Some(Shape { centroid, spread: libm::sqrtf(second / total), entropy: -entropy / libm::logf(power.len() as f32) })
+}
+
+/// The power and its first moment over the place.
+struct First<'a> {
+    power: &'a [f32],
+}
+
+impl simd::Work for First<'_> {
+    type Out = [f32; 2];
+
+    #[inline(always)]
+    fn run<const N: usize>(self) -> [f32; 2] {
+        lanes::sums_at(self.power, |k, p| [p, (k + 1.0) * p])
+    }
+}
+
+/// The second moment about the centroid, and the negative entropy.
+struct Second<'a> {
+    power: &'a [f32],
+    centroid: f32,
+    scale: f32,
+}
+
+impl simd::Work for Second<'_> {
+    type Out = [f32; 2];
+
+    #[inline(always)]
+    fn run<const N: usize>(self) -> [f32; 2] {
+        lanes::sums_at(self.power, |k, p| {
+            let distance = (k + 1.0) - self.centroid;
+            let share = p * self.scale;
+            [distance * distance * p, share * ln(share)]
+        })
+    }
 }
 
 /// The three strongest local maxima from line 2 on, strongest first.
 pub(crate) fn strongest(lines: &[f32]) -> [Option<Peak>; 3] {
     let mut best = [(0usize, 0.0f32); 3];
-    for (k, around) in lines.windows(3).enumerate().skip(1) {
-        let a = around[1];
-        if a > best[2].1 && a > around[0] && a >= around[2] {
-            let rank = best.iter().position(|b| a > b.1).unwrap_or(2);
-            best[rank..].rotate_right(1);
-            best[rank] = (k + 1, a);
+    let inner = lines.len().saturating_sub(1);
+    for from in (2..inner).step_by(lanes::LANES) {
+        let end = inner.min(from + lanes::LANES);
+        // Most stretches hold nothing that stands so high.
+        let least = best[2].1;
+        if !lines[from..end].iter().fold(false, |any, a| any | (*a > least)) {
+            continue;
+        }
+        for k in from..end {
+            let a = lines[k];
+            if a > best[2].1 && a > lines[k - 1] && a >= lines[k + 1] {
+                let rank = best.iter().position(|b| a > b.1).unwrap_or(2);
+                best[rank..].rotate_right(1);
+                best[rank] = (k, a);
+            }
         }
     }
     best.map(|(k, a)| (a > 0.0).then(|| interpolate(lines, k)))

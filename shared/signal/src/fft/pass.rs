@@ -1,7 +1,7 @@
 //! The passes of the transform: one butterfly per radix, the loops around them, and the factors they read.
 //!
 //! A pass reads `radix` blocks of `blocks * width` values and writes them interleaved by `width` (Stockham). Radix 4 comes
-//! first and runs four butterflies at a time; the odd radices come last, where `width` is long.
+//! first and runs four or eight butterflies at a time; the odd radices come last, where `width` is long.
 
 use super::Complex;
 use crate::simd;
@@ -16,12 +16,22 @@ pub(super) struct Roots<'a> {
 }
 
 impl Roots<'_> {
-    /// Four roots from `j` on, `step` apart.
+    /// Roots from `j` on, `step` apart.
     #[inline(always)]
-    fn four(&self, j: usize, step: usize) -> (Four, Four) {
+    fn lanes<const N: usize>(&self, j: usize, step: usize) -> (Lanes<N>, Lanes<N>) {
+        let (mut re, mut im) = ([0.0; N], [0.0; N]);
+        for i in 0..N {
+            (re[i], im[i]) = self.at(j + i * step);
+        }
+        (re, im)
+    }
+
+    /// The root at `j` four times, then the one `step` further on four times.
+    #[inline(always)]
+    fn beside(&self, j: usize, step: usize) -> (Lanes<8>, Lanes<8>) {
         let (a, b) = (self.at(j), self.at(j + step));
-        let (c, d) = (self.at(j + 2 * step), self.at(j + 3 * step));
-        ([a.0, b.0, c.0, d.0], [a.1, b.1, c.1, d.1])
+        let beside = |a: f32, b: f32| [a, a, a, a, b, b, b, b];
+        (beside(a.0, b.0), beside(a.1, b.1))
     }
 
     /// `exp(-2*pi*i*j/len)` for `j < len`; the second half is the first one negated.
@@ -64,33 +74,41 @@ fn butterfly_4(a: [(f32, f32); 4], w: &[(f32, f32); 3]) -> [(f32, f32); 4] {
     ]
 }
 
-/// Four neighbours at a time: what a vector unit does, spelt out so that the compiler needs no proof.
-type Four = [f32; 4];
+/// Neighbours at a time: what a vector unit does, four or eight of them.
+type Lanes<const N: usize> = [f32; N];
 
 #[inline(always)]
-fn zip(a: Four, b: Four, f: impl Fn(f32, f32) -> f32) -> Four {
-    [f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3])]
+fn zip<const N: usize>(a: Lanes<N>, b: Lanes<N>, f: impl Fn(f32, f32) -> f32) -> Lanes<N> {
+    let mut c = a;
+    for i in 0..N {
+        c[i] = f(a[i], b[i]);
+    }
+    c
 }
 
 #[inline(always)]
-fn add(a: Four, b: Four) -> Four {
+fn add<const N: usize>(a: Lanes<N>, b: Lanes<N>) -> Lanes<N> {
     zip(a, b, |a, b| a + b)
 }
 
 #[inline(always)]
-fn sub(a: Four, b: Four) -> Four {
+fn sub<const N: usize>(a: Lanes<N>, b: Lanes<N>) -> Lanes<N> {
     zip(a, b, |a, b| a - b)
 }
 
 #[inline(always)]
-fn turn(a: (Four, Four), w: (Four, Four)) -> (Four, Four) {
+fn turn<const N: usize>(a: (Lanes<N>, Lanes<N>), w: (Lanes<N>, Lanes<N>)) -> (Lanes<N>, Lanes<N>) {
     let times = |a, b| zip(a, b, |a, b| a * b);
     (sub(times(a.0, w.0), times(a.1, w.1)), add(times(a.0, w.1), times(a.1, w.0)))
 }
 
-/// Four butterflies of radix 4, with the twiddle factors of each.
+/// `N` butterflies of radix 4, with the twiddle factors of each.
 #[inline(always)]
-fn butterflies_4(re: [Four; 4], im: [Four; 4], w: &[(Four, Four); 3]) -> [(Four, Four); 4] {
+fn butterflies_4<const N: usize>(
+    re: [Lanes<N>; 4],
+    im: [Lanes<N>; 4],
+    w: &[(Lanes<N>, Lanes<N>); 3],
+) -> [(Lanes<N>, Lanes<N>); 4] {
     let (sum_ac, dif_ac) = ((add(re[0], re[2]), add(im[0], im[2])), (sub(re[0], re[2]), sub(im[0], im[2])));
     let (sum_bd, dif_bd) = ((add(re[1], re[3]), add(im[1], im[3])), (sub(re[1], re[3]), sub(im[1], im[3])));
     [
@@ -101,28 +119,32 @@ fn butterflies_4(re: [Four; 4], im: [Four; 4], w: &[(Four, Four); 3]) -> [(Four,
     ]
 }
 
-/// The first pass of radix 4: width 1, so the loop runs over the blocks, four at a time.
-pub(super) fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
+/// The first pass of radix 4: width 1, so the loop runs over the blocks, `N` at a time.
+#[inline(always)]
+pub(super) fn first_4<const N: usize>(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
     let re: [&[f32]; 4] = core::array::from_fn(|k| &x.re[k * blocks..][..blocks]);
     let im: [&[f32]; 4] = core::array::from_fn(|k| &x.im[k * blocks..][..blocks]);
     let (y_re, _) = y.re[..4 * blocks].as_chunks_mut::<4>();
     let (y_im, _) = y.im[..4 * blocks].as_chunks_mut::<4>();
-    let (y_re, rest_re) = y_re.as_chunks_mut::<4>();
-    let (y_im, rest_im) = y_im.as_chunks_mut::<4>();
+    let (y_re, rest_re) = y_re.as_chunks_mut::<N>();
+    let (y_im, rest_im) = y_im.as_chunks_mut::<N>();
     for (i, (y_re, y_im)) in y_re.iter_mut().zip(y_im).enumerate() {
-        let p = 4 * i;
+        let p = N * i;
         let w = match roots.first {
             Some(first) => {
-                let read = |k: usize| four(first, k * blocks + p);
+                let read = |k: usize| lanes(first, k * blocks + p);
                 [(read(0), read(1)), (read(2), read(3)), (read(4), read(5))]
             }
-            None => [roots.four(p, 1), roots.four(2 * p, 2), roots.four(3 * p, 3)],
+            None => [roots.lanes(p, 1), roots.lanes(2 * p, 2), roots.lanes(3 * p, 3)],
         };
-        let re = [four(re[0], p), four(re[1], p), four(re[2], p), four(re[3], p)];
-        let im = [four(im[0], p), four(im[1], p), four(im[2], p), four(im[3], p)];
-        let b = butterflies_4(re, im, &w);
-        *y_re = simd::transpose(b.map(|b| b.0));
-        *y_im = simd::transpose(b.map(|b| b.1));
+        let re = [lanes(re[0], p), lanes(re[1], p), lanes(re[2], p), lanes(re[3], p)];
+        let im = [lanes(im[0], p), lanes(im[1], p), lanes(im[2], p), lanes(im[3], p)];
+        let b = butterflies_4::<N>(re, im, &w);
+        for (four, (y_re, y_im)) in y_re.as_chunks_mut::<4>().0.iter_mut().zip(y_im.as_chunks_mut::<4>().0).enumerate()
+        {
+            *y_re = simd::transpose(b.map(|b| lanes(&b.0, 4 * four)));
+            *y_im = simd::transpose(b.map(|b| lanes(&b.1, 4 * four)));
+        }
     }
     let done = blocks - rest_re.len();
     for (i, (y_re, y_im)) in rest_re.iter_mut().zip(rest_im).enumerate() {
@@ -135,16 +157,29 @@ pub(super) fn first_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Compl
 }
 
 /// Later passes of radix 4: the width is a multiple of four.
-pub(super) fn pass_4(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
+#[inline(always)]
+pub(super) fn pass_4<const N: usize>(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
+    if N == 4 || width.is_multiple_of(N) {
+        long_4::<N>(roots, blocks, width, x, y);
+    } else if blocks.is_multiple_of(2) {
+        short_4(roots, blocks, x, y);
+    } else {
+        long_4::<4>(roots, blocks, width, x, y);
+    }
+}
+
+/// The width is a multiple of `N`.
+#[inline(always)]
+fn long_4<const N: usize>(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
     let quarter = blocks * width;
     for p in 0..blocks {
         let w = [splat(roots.at(p * width)), splat(roots.at(2 * p * width)), splat(roots.at(3 * p * width))];
         let at = p * width;
-        let re = quarters(x.re, at, quarter, width);
-        let im = quarters(x.im, at, quarter, width);
-        let [r0, r1, r2, r3] = parts(&mut y.re[4 * at..], width);
-        let [i0, i1, i2, i3] = parts(&mut y.im[4 * at..], width);
-        let count = width / 4;
+        let re = quarters::<N>(x.re, at, quarter, width);
+        let im = quarters::<N>(x.im, at, quarter, width);
+        let [r0, r1, r2, r3] = parts::<N>(&mut y.re[4 * at..], width);
+        let [i0, i1, i2, i3] = parts::<N>(&mut y.im[4 * at..], width);
+        let count = width / N;
         let outputs = r0.iter_mut().zip(r1).zip(r2).zip(r3).zip(i0).zip(i1).zip(i2).zip(i3);
         for (q, (((((((r0, r1), r2), r3), i0), i1), i2), i3)) in outputs.enumerate().take(count) {
             let re = [re[0][q], re[1][q], re[2][q], re[3][q]];
@@ -158,21 +193,52 @@ pub(super) fn pass_4(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<
     }
 }
 
-pub(super) fn pass_2(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
-    let part = blocks * width;
-    for p in 0..blocks {
-        let w = roots.at(p * width);
-        for q in 0..width {
-            let at = p * width + q;
-            let a = (x.re[at], x.im[at]);
-            let b = (x.re[part + at], x.im[part + at]);
-            let to = 2 * p * width + q;
-            (y.re[to], y.im[to]) = (a.0 + b.0, a.1 + b.1);
-            (y.re[to + width], y.im[to + width]) = mul((a.0 - b.0, a.1 - b.1), w);
+/// Width four in lanes of eight: two blocks at a time, which lie side by side.
+#[inline(always)]
+fn short_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
+    const WIDTH: usize = 4;
+    let quarter = blocks * WIDTH;
+    let x_re: [&[Lanes<8>]; 4] = core::array::from_fn(|k| x.re[k * quarter..][..quarter].as_chunks().0);
+    let x_im: [&[Lanes<8>]; 4] = core::array::from_fn(|k| x.im[k * quarter..][..quarter].as_chunks().0);
+    let (y_re, _) = y.re[..4 * quarter].as_chunks_mut::<{ 8 * WIDTH }>();
+    let (y_im, _) = y.im[..4 * quarter].as_chunks_mut::<{ 8 * WIDTH }>();
+    for (pair, (y_re, y_im)) in y_re.iter_mut().zip(y_im).enumerate() {
+        let p = 2 * pair * WIDTH;
+        let w = [roots.beside(p, WIDTH), roots.beside(2 * p, 2 * WIDTH), roots.beside(3 * p, 3 * WIDTH)];
+        let re = [x_re[0][pair], x_re[1][pair], x_re[2][pair], x_re[3][pair]];
+        let im = [x_im[0][pair], x_im[1][pair], x_im[2][pair], x_im[3][pair]];
+        let b = butterflies_4(re, im, &w);
+        for (k, b) in b.into_iter().enumerate() {
+            for (y, b) in [(&mut *y_re, b.0), (&mut *y_im, b.1)] {
+                y[WIDTH * k..][..WIDTH].copy_from_slice(&b[..WIDTH]);
+                y[WIDTH * (k + 4)..][..WIDTH].copy_from_slice(&b[WIDTH..]);
+            }
         }
     }
 }
 
+#[inline(always)]
+pub(super) fn pass_2(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
+    let part = blocks * width;
+    let (a_re, b_re) = x.re[..2 * part].split_at(part);
+    let (a_im, b_im) = x.im[..2 * part].split_at(part);
+    for p in 0..blocks {
+        let w = roots.at(p * width);
+        let (sum_re, dif_re) = y.re[2 * p * width..][..2 * width].split_at_mut(width);
+        let (sum_im, dif_im) = y.im[2 * p * width..][..2 * width].split_at_mut(width);
+        let block = p * width..(p + 1) * width;
+        let a = a_re[block.clone()].iter().zip(&a_im[block.clone()]);
+        let b = b_re[block.clone()].iter().zip(&b_im[block]);
+        let sums = sum_re.iter_mut().zip(sum_im);
+        let difs = dif_re.iter_mut().zip(dif_im);
+        for (((a, b), sum), dif) in a.zip(b).zip(sums).zip(difs) {
+            (*sum.0, *sum.1) = (a.0 + b.0, a.1 + b.1);
+            (*dif.0, *dif.1) = mul((a.0 - b.0, a.1 - b.1), w);
+        }
+    }
+}
+
+#[inline(always)]
 pub(super) fn pass_3(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
     let part = blocks * width;
     for p in 0..blocks {
@@ -194,6 +260,7 @@ pub(super) fn pass_3(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<
     }
 }
 
+#[inline(always)]
 pub(super) fn pass_5(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
     let part = blocks * width;
     for p in 0..blocks {
@@ -233,11 +300,18 @@ pub(super) fn split(low: (&mut f32, &mut f32), high: (&mut f32, &mut f32), w: (f
     (*high.0, *high.1) = (even.0 - t.0, t.1 - even.1);
 }
 
-/// The same for four neighbours; their mirrors stand in falling order.
+/// The same for some neighbours; their mirrors stand in falling order.
 #[inline(always)]
-pub(super) fn split_4(low: (&mut Four, &mut Four), high: (&mut Four, &mut Four), w: (Four, Four)) {
-    let mirrored = |[a, b, c, d]: Four| [d, c, b, a];
-    let half = |x: Four| x.map(|x| x * 0.5);
+pub(super) fn split_some<const N: usize>(
+    low: (&mut Lanes<N>, &mut Lanes<N>),
+    high: (&mut Lanes<N>, &mut Lanes<N>),
+    w: (Lanes<N>, Lanes<N>),
+) {
+    let mirrored = |mut x: Lanes<N>| {
+        x.reverse();
+        x
+    };
+    let half = |x: Lanes<N>| zip(x, x, |x, _| x * 0.5);
     let (k, m) = ((*low.0, *low.1), (mirrored(*high.0), mirrored(*high.1)));
     let even = (half(add(k.0, m.0)), half(sub(k.1, m.1)));
     let odd = (half(add(k.1, m.1)), half(sub(m.0, k.0)));
@@ -247,7 +321,7 @@ pub(super) fn split_4(low: (&mut Four, &mut Four), high: (&mut Four, &mut Four),
 }
 
 #[inline(always)]
-fn parts(y: &mut [f32], width: usize) -> [&mut [Four]; 4] {
+fn parts<const N: usize>(y: &mut [f32], width: usize) -> [&mut [Lanes<N>]; 4] {
     let (y0, y) = y.split_at_mut(width);
     let (y1, y) = y.split_at_mut(width);
     let (y2, y) = y.split_at_mut(width);
@@ -255,20 +329,21 @@ fn parts(y: &mut [f32], width: usize) -> [&mut [Four]; 4] {
 }
 
 #[inline(always)]
-fn quarters(x: &[f32], at: usize, quarter: usize, width: usize) -> [&[Four]; 4] {
+fn quarters<const N: usize>(x: &[f32], at: usize, quarter: usize, width: usize) -> [&[Lanes<N>]; 4] {
     let part = |k: usize| x[k * quarter + at..][..width].as_chunks().0;
     [part(0), part(1), part(2), part(3)]
 }
 
 #[inline(always)]
-fn splat(w: (f32, f32)) -> (Four, Four) {
-    ([w.0; 4], [w.1; 4])
+fn splat<const N: usize>(w: (f32, f32)) -> (Lanes<N>, Lanes<N>) {
+    ([w.0; N], [w.1; N])
 }
 
 #[inline(always)]
-fn four(x: &[f32], at: usize) -> Four {
-    let x = &x[at..at + 4];
-    [x[0], x[1], x[2], x[3]]
+pub(super) fn lanes<const N: usize>(x: &[f32], at: usize) -> Lanes<N> {
+    let mut lanes = [0.0; N];
+    lanes.copy_from_slice(&x[at..at + N]);
+    lanes
 }
 
 const SIN_60: f32 = 0.866_025_4;
