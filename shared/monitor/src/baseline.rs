@@ -165,6 +165,12 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         self.regimes.iter().any(|known| known.bin == bin && known.phase == Phase::Ready)
     }
 
+    /// The location of a feature that no regime moves, as the first regime that is learned has it.
+    pub(crate) fn first_location(&self, feature: usize) -> Option<f32> {
+        let place = self.regimes.iter().position(|known| known.phase == Phase::Ready)?;
+        self.buffer.as_ref().get(self.place_of(place) + feature).copied()
+    }
+
     pub(crate) fn push(&mut self, window: &Window<'_>, features: &[FeatureRef]) -> Verdict {
         let (place, new_regime) = self.enter(window.bin);
         let mut verdict = Verdict { new_regime, commissioned: None, distance: None };

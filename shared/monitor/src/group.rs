@@ -6,7 +6,7 @@ use kilter_signal::{
     extract::{self, Spectra, VALUES, Vibration, VibrationSetup},
     fft::Plan,
     health, reading,
-    table::Schema,
+    table::{Schema, at},
     temperature,
 };
 use kilter_types::{
@@ -234,12 +234,15 @@ fn vibration<M: Memory, const S: usize>(
     scratch: &mut [f32],
     shared: &mut Shared<'_, M>,
 ) {
-    let quality = closed.quality | health::assess(closed.samples, &health::HealthLimits::default());
+    let mut quality = closed.quality | health::assess(closed.samples, &health::HealthLimits::default());
     let regime = shared.regime(closed.start, closed.end);
     let mut features = Vibration::default();
     let mut spectra = None;
     if !quality.intersects(UNREADABLE) {
         spectra = extracted::<M>(closed.samples, rate, &regime, plan, shared, scratch, &mut features);
+    }
+    if features.get(at::MEAN).is_some_and(|mean_g| judge.has_turned(mean_g)) {
+        quality = quality | Quality::SWAPPED_AXIS;
     }
     let times = (closed.start, closed.end);
     let row = feature_row(

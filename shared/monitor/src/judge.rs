@@ -1,9 +1,10 @@
 //! From one window's features to scores, events, alarms and trips, in the stated order.
 
 use kilter_signal::{
+    axis,
     diagnose::{self, Finding},
     extract::Spectra,
-    table::Schema,
+    table::{Schema, at},
     temperature,
 };
 use kilter_types::{
@@ -89,7 +90,9 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
                 None
             }
         };
-        let trusted = settled && !self.memory.decision.is_suspicious(&signs);
+        // What is learned was measured: filled samples are scored, but teach nothing.
+        let measured = !row.quality.intersects(Quality::IMPUTED);
+        let trusted = settled && measured && !self.memory.decision.is_suspicious(&signs);
         let verdict = self.compare(row, bin, trusted, schema);
         // Where no baseline knows the regime, nothing learned raises an alarm.
         let leads = verdict.distance.is_some() && words[LEADER].as_ref().is_some_and(|word| word.knows);
@@ -306,6 +309,11 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
     pub(crate) fn reset(&mut self, bench: &mut Bench<'_>) {
         self.memory.decision.reset(bench);
         self.memory.runs = Runs::default();
+    }
+
+    /// Does gravity lie along another axis than the baseline learned?
+    pub(crate) fn has_turned(&self, mean_g: f32) -> bool {
+        self.baseline.first_location(at::MEAN).is_some_and(|learned_g| axis::has_turned(learned_g, mean_g))
     }
 
     pub(crate) fn worst(&self) -> Option<(Severity, Cause)> {

@@ -1,5 +1,6 @@
 //! The open window of an evenly sampled channel: blocks in, whole windows out, by the rule of [`crate::window`].
 
+use kilter_signal::impute;
 use kilter_types::{Hertz, Micros, Quality};
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +36,7 @@ pub(crate) struct Closed<'a> {
     pub(crate) start: Micros,
     pub(crate) end: Micros,
     pub(crate) quality: Quality,
-    pub(crate) samples: &'a mut [f32],
+    pub(crate) samples: &'a [f32],
 }
 
 impl<F: AsRef<[f32]> + AsMut<[f32]>> Samples<F> {
@@ -134,10 +135,13 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Samples<F> {
         }
         let index = self.grid.index;
         let samples = &mut self.buffer.as_mut()[..self.window];
-        close(Closed { index, start, end, quality, samples });
+        let filled = impute::fill(samples);
+        close(Closed { index, start, end, quality: quality | filled.quality(), samples });
         self.grid.index += 1;
         let hop = usize::try_from(self.hop).unwrap_or(usize::MAX);
         if hop < self.window {
+            // The next window judges the holes that it shares by itself, so a row depends on its own samples alone.
+            filled.undo(&mut self.buffer.as_mut()[..self.window]);
             self.buffer.as_mut().copy_within(hop..self.window, 0);
             self.filled = self.window - hop;
             self.clock.start = block.time_of(self.grid.start(self.hop));

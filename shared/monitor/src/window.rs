@@ -11,6 +11,10 @@
 //! **In time.** A clock that goes back sets `CLOCK_BACK`; a sampling rate that differs from the declared one, by word or by the
 //! blocks' times, sets `WRONG_RATE`; a pause of more than three nominal periods between two readings sets `GAP`. These windows
 //! are emitted, without a valid value, because positions know nothing of time.
+//!
+//! **Missing samples.** A sample that was delivered as NaN is no hole in positions: its window is emitted. A few are filled in by the
+//! policy of [`kilter_signal::impute`]; the window is then marked `IMPUTED`, is scored, judged and diagnosed like any other, and teaches the
+//! baseline nothing. Where the policy fills nothing the window is `NON_FINITE` and has no valid value.
 
 use kilter_types::{GroupKind, Quality};
 use serde::{Deserialize, Serialize};

@@ -54,7 +54,8 @@ fn nan_infinite_and_constant_samples_become_flags_and_a_sensor_alarm_never_numbe
 /// What each recording's windows must be flagged with.
 fn flag(asset: &str, window: usize) -> Option<Quality> {
     match (asset, window) {
-        ("broken", 30..=32) => Some(Quality::NON_FINITE),
+        ("broken", 30 | 32) => Some(Quality::IMPUTED),
+        ("broken", 31) => Some(Quality::NON_FINITE),
         ("stuck", 20..) => Some(Quality::STUCK),
         ("thermo", 5 | 6) => Some(Quality::NON_FINITE | Quality::GAP),
         _ => None,

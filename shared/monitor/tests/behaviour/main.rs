@@ -5,6 +5,7 @@ mod golden;
 mod model;
 mod real;
 mod restart;
+mod sensor;
 mod story;
 mod support;
 mod window;

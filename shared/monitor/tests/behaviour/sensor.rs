@@ -1,0 +1,128 @@
+//! The sensor's own faults in the monitor: a few missing samples are filled and marked, a slower sensor and a turned axis are named.
+
+use kilter_machine::{Axis, Machine, MachineSpec};
+use kilter_monitor::Output;
+use kilter_types::{Cause, Event, Hertz, Input, MachineEvent, Micros, Quality, Rpm};
+
+use crate::support::*;
+
+const WINDOW: usize = 1024;
+
+/// A machine whose windows a test changes before the monitor sees them.
+struct Rig {
+    machine: Machine,
+    monitor: Heaped,
+    said: Vec<Said>,
+    window: u64,
+}
+
+impl Rig {
+    fn new(seed: u64, hop: u32) -> Self {
+        let spec = MachineSpec::named("m");
+        let mut config = pump(&spec, WINDOW as u32);
+        config.groups[0].hop = hop;
+        config.commissioning_windows = 12;
+        let mut monitor = build(config);
+        monitor.machine_event(Micros(0), MachineEvent::Speed(Rpm(spec.nominal_rpm as f32)), &mut |_| {});
+        let machine = Machine::new(spec, seed).expect("a good spec");
+        Self { machine, monitor, said: Vec::new(), window: 0 }
+    }
+
+    /// So many windows' worth of samples, each changed; the rows that they close.
+    fn feed(&mut self, windows: u64, change: impl Fn(&mut [f32])) -> Vec<kilter_types::FeatureRow> {
+        let from = self.said.len();
+        let rate_hz = self.machine.spec().rate_hz;
+        for _ in 0..windows {
+            let mut samples = vec![0.0; WINDOW];
+            self.machine.vibration(Axis::Vertical, &mut samples);
+            change(&mut samples);
+            let position = self.window * WINDOW as u64;
+            let t0 = Micros((position as f64 / rate_hz * 1e6).round() as i64);
+            let block = Input::Block { t0, rate: Hertz(rate_hz as f32), samples: &samples };
+            let sink = &mut |output: Output<'_>| self.said.push(Said::of(&output));
+            self.monitor.push(VIBRATION, position, block, sink).expect("a block fits");
+            self.window += 1;
+        }
+        rows(&self.said[from..])
+    }
+
+    fn commissioned(&self) -> usize {
+        events(&self.said).iter().filter(|(_, event)| matches!(event, Event::Commissioned { .. })).count()
+    }
+}
+
+#[test]
+fn a_short_hole_is_filled_and_marked_and_every_window_that_overlaps_it_judges_it_itself() {
+    let plain = Rig::new(1, WINDOW as u32 / 2).feed(4, |_| {});
+    let holed = Rig::new(1, WINDOW as u32 / 2).feed(4, |samples| {
+        samples[100..103].fill(f32::NAN);
+        samples[WINDOW / 2] = f32::INFINITY;
+    });
+    assert_eq!((plain.len(), holed.len()), (7, 7), "no row is lost for missing values");
+    for (plain, holed) in plain.iter().zip(&holed) {
+        // Windows that begin at half a block have the last hole at their own beginning, where nothing can be filled.
+        let expected = if holed.index % 2 == 0 { Quality::IMPUTED } else { Quality::NON_FINITE };
+        assert_eq!(holed.quality, expected, "window {}", holed.index);
+        assert_eq!(holed.vector.valid, if expected == Quality::IMPUTED { plain.vector.valid } else { 0 });
+        if expected == Quality::IMPUTED {
+            let (a, b) = (plain.vector.values[1], holed.vector.values[1]);
+            assert!((b / a - 1.0).abs() < 0.02, "rms {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn filled_windows_are_scored_and_teach_the_baseline_nothing() {
+    let mut rig = Rig::new(2, WINDOW as u32);
+    rig.feed(40, |samples| samples[500] = f32::NAN);
+    assert_eq!(rig.commissioned(), 0, "nothing was measured whole");
+    rig.feed(13, |_| {});
+    assert_eq!(rig.commissioned(), 1);
+    let threshold = |rig: &Rig| scores(&rig.said).last().map(|(_, score)| score.threshold);
+    // A score tells the threshold before its own window is learned from.
+    rig.feed(1, |samples| samples[500] = f32::NAN);
+    let before = threshold(&rig);
+    let scored = scores(&rig.said).len();
+    let filled = rig.feed(20, |samples| samples[500] = f32::NAN);
+    assert!(filled.iter().all(|row| row.quality == Quality::IMPUTED && row.vector.valid != 0));
+    assert_eq!(scores(&rig.said).len(), scored + 20, "a filled window is scored like any other");
+    assert_eq!(threshold(&rig), before, "nothing was learned from them");
+    rig.feed(20, |_| {});
+    assert_ne!(threshold(&rig), before, "whole windows teach");
+    assert!(raised(&rig.said).is_empty(), "{:?}", raised(&rig.said));
+}
+
+#[test]
+fn gravity_along_another_axis_is_named_and_a_mean_that_drifts_is_not() {
+    let upright = |samples: &mut [f32]| samples.iter_mut().for_each(|x| *x += 1.0);
+    let (mut named, mut falsely, mut healthy) = (0, 0, 0);
+    for seed in 0..5 {
+        let mut rig = Rig::new(seed, WINDOW as u32);
+        let learned = rig.feed(60, upright);
+        let drifted = rig.feed(60, |samples| samples.iter_mut().for_each(|x| *x += 0.85));
+        for row in learned.iter().chain(&drifted) {
+            healthy += 1;
+            falsely += usize::from(row.quality.intersects(Quality::SWAPPED_AXIS));
+        }
+        assert!(raised(&rig.said).is_empty());
+        let turned = rig.feed(10, |_| {});
+        named += turned.iter().filter(|row| row.quality == Quality::SWAPPED_AXIS).count();
+        let alarms = raised(&rig.said);
+        assert_eq!(alarms.iter().map(|(_, alarm)| alarm.cause).collect::<Vec<_>>(), [Cause::Sensor]);
+        // Somebody mounted it so on purpose: maintenance makes it the new normal.
+        rig.monitor.machine_event(Micros::from_secs(100), MachineEvent::Maintenance, &mut |_| {});
+        assert!(rig.feed(20, |_| {}).iter().all(|row| row.quality == Quality::GOOD));
+    }
+    println!("turned axis: {named} of 50 windows named, {falsely} of {healthy} healthy ones falsely");
+    assert_eq!((named, falsely), (50, 0));
+}
+
+#[test]
+fn a_sensor_that_is_read_twice_as_fast_as_it_measures_is_named_and_gives_no_value() {
+    let mut rig = Rig::new(3, WINDOW as u32);
+    let good = rig.feed(100, |_| {});
+    assert!(good.iter().all(|row| row.quality == Quality::GOOD));
+    let held = rig.feed(10, |samples| (0..WINDOW / 2).for_each(|i| samples[2 * i + 1] = samples[2 * i]));
+    assert!(held.iter().all(|row| row.quality == Quality::WRONG_RATE && row.vector.valid == 0));
+    assert_eq!(raised(&rig.said).iter().map(|(_, alarm)| alarm.cause).collect::<Vec<_>>(), [Cause::Sensor]);
+}
