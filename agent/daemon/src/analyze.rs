@@ -4,11 +4,13 @@
 //! together. Nothing is guessed: rate and unit must be declared unless the file states them. Of a folder's `meta.json` only rate,
 //! speed, unit and bearing are read.
 
+mod engine;
 mod examine;
 mod json;
 mod picture;
 mod report;
 mod source;
+mod speed;
 mod text;
 
 use std::io::Write as _;

@@ -230,3 +230,67 @@ fn what_is_missing_or_cannot_be_is_refused_with_its_remedy() {
     said(&[&write(folder.path(), "x.mat", b"MATLAB"), "--rate", "1", "--unit", "g"], &[".npy", ".csv"]);
     said(&["/nowhere.npy", "--rate", "1", "--unit", "g"], &["/nowhere.npy"]);
 }
+
+#[test]
+fn the_speed_is_told_from_the_samples_or_doubted_and_a_wrong_declaration_is_contradicted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let shaft = |hz: f64, teeth: usize| -> Vec<f32> {
+        let tone = |i: usize| -> f64 {
+            (1..=teeth).map(|h| (std::f64::consts::TAU * hz * h as f64 * i as f64 / RATE as f64).sin()).sum()
+        };
+        struck(0.0, 6).iter().enumerate().map(|(i, x)| x + 0.2 * tone(i) as f32).collect()
+    };
+    let clear = write(folder.path(), "clear.npy", &npy(&shaft(24.5, 4)));
+    let single = write(folder.path(), "single.npy", &npy(&shaft(24.5, 1)));
+    let ask = |file: &str, more: &[&str]| {
+        let mut arguments = vec![file, "--rate", "12000", "--unit", "g", "--json"];
+        arguments.extend(more);
+        json(&arguments)["records"][0].clone()
+    };
+    let notes = |record: &Value| record["notes"].to_string();
+    let told = ask(&clear, &[]);
+    assert_eq!(told["speed_estimate"]["sure"], true, "{}", told["speed_estimate"]);
+    assert!((told["speed_estimate"]["rpm"].as_f64().expect("a speed") - 1470.0).abs() < 2.0);
+    assert!(notes(&told).contains("turns at 1470 rpm"), "{}", notes(&told));
+    let doubted = ask(&single, &[]);
+    assert_eq!(doubted["speed_estimate"]["sure"], false);
+    assert!(notes(&doubted).contains("unsure of the shaft's speed"), "{}", notes(&doubted));
+    let contradicted = ask(&clear, &["--rpm", "1570"]);
+    assert!(notes(&contradicted).contains("speed or rate is declared wrongly"), "{}", notes(&contradicted));
+    assert_eq!(contradicted["sensor"][0], "ok", "which of the two is wrong is not known");
+    assert!(!notes(&ask(&clear, &["--rpm", "1470"])).contains("wrongly"));
+}
+
+#[test]
+fn a_slow_sensor_and_exchanged_axes_are_named_with_their_reasons_and_sound_ones_are_not() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let sound = struck(OUTER_HZ, 3);
+    let held: Vec<f32> = (0..sound.len()).map(|i| sound[i / 2]).collect();
+    let names = |record: &Value| -> Vec<String> {
+        let names = record["sensor"].as_array().expect("names");
+        names.iter().map(|name| name.as_str().expect("a name").to_owned()).collect()
+    };
+    let held = write(folder.path(), "held.npy", &npy(&held));
+    let answer = json(&[&held, "--rate", "12000", "--unit", "g", "--rpm", "1800", "--bearing", "6205", "--json"]);
+    let record = &answer["records"][0];
+    assert_eq!(names(record), ["wrong_rate"]);
+    assert_eq!(record["sensor_reasons"][0]["name"], "wrong_rate");
+    assert!(record["notes"].to_string().contains("each value comes 2.0 times"), "{}", record["notes"]);
+    assert_eq!(record["diagnosis"][0]["cause"], "sensor");
+    let csv = |means: [f32; 3]| {
+        let rows = sound.iter().map(|x| format!("{},{},{}\n", 0.7 * x + means[0], x + means[1], 0.4 * x + means[2]));
+        std::iter::once("horizontal,vertical,axial\n".to_owned()).chain(rows).collect::<String>()
+    };
+    for (means, expected) in [
+        ([0.02, 1.01, -0.03], ["ok", "ok", "ok"]),
+        ([0.0, 0.0, 0.0], ["ok", "ok", "ok"]),
+        ([0.99, 0.02, -0.03], ["swapped_axis", "swapped_axis", "ok"]),
+        ([0.01, -0.02, -1.0], ["ok", "swapped_axis", "swapped_axis"]),
+    ] {
+        let file = write(folder.path(), "axes.csv", csv(means).as_bytes());
+        let answer = json(&[&file, "--rate", "12000", "--unit", "g", "--json"]);
+        let records = answer["records"].as_array().expect("records");
+        let found: Vec<Vec<String>> = records.iter().map(names).collect();
+        assert_eq!(found, expected.map(|name| vec![name.to_owned()]), "{means:?}");
+    }
+}

@@ -5,6 +5,8 @@
 use kilter_signal::bearing_sign::Part;
 use kilter_signal::demodulate::Demodulation;
 use kilter_signal::diagnose::Diagnosis;
+use kilter_signal::health;
+use kilter_signal::speed::Doubt;
 use kilter_signal::table::{self, VIBRATION};
 use kilter_signal::verdict;
 use kilter_signal::zone::Zone;
@@ -26,6 +28,11 @@ fn record(examined: &Examined) -> Value {
     record.insert("channel".to_owned(), json!(examined.channel));
     record.insert("rate_hz".to_owned(), json!(examined.rate.0));
     record.insert("rpm".to_owned(), json!(examined.rpm.map(|rpm| rpm.0)));
+    let heard = examined.heard.map(|heard| {
+        let doubt = heard.estimate.doubt.map(Doubt::as_str);
+        json!({ "rpm": heard.rpm(), "sure": doubt.is_none(), "doubt": doubt, "lines": heard.estimate.lines })
+    });
+    record.insert("speed_estimate".to_owned(), json!(heard));
     let orders = examined.bearing.map(|b| json!({ "bpfo": b.bpfo, "bpfi": b.bpfi, "bsf": b.bsf, "ftf": b.ftf }));
     record.insert("orders".to_owned(), json!(orders));
     record.insert("window_samples".to_owned(), json!(examined.window_len));
@@ -50,6 +57,8 @@ fn said(said: &Said) -> Map<String, Value> {
     map.insert("diagnosis".to_owned(), diagnosis(said));
     map.insert("severity_zone".to_owned(), json!(said.zone.map(Zone::as_str)));
     map.insert("sensor".to_owned(), json!(sensor(said)));
+    let reasons = health::reasons(said.quality).map(|(name, reason)| json!({ "name": name, "reason": reason }));
+    map.insert("sensor_reasons".to_owned(), reasons.collect());
     map.insert("features".to_owned(), features.collect::<Map<_, _>>().into());
     map.insert("spectrum_peaks".to_owned(), peaks(&said.spectrum_peaks));
     map.insert("envelope_peaks".to_owned(), peaks(&said.envelope_peaks));

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use kilter_signal::health;
 use kilter_signal::table::{self, VIBRATION, at};
 use kilter_signal::zone::Zone;
 
@@ -69,6 +70,9 @@ fn write_record(page: &mut String, examined: &Examined) -> std::fmt::Result {
     }
     writeln!(page, "\n  severity zone          {}", whole.zone.map_or("not known", Zone::as_str))?;
     writeln!(page, "  sensor                 {}", sensor(whole).join(", "))?;
+    for (name, reason) in health::reasons(whole.quality) {
+        writeln!(page, "    {name}: {reason}")?;
+    }
     for place in SHOWN {
         if let Some(value) = whole.features.get(place) {
             let unit = VIBRATION[place].unit;
