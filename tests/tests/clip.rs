@@ -3,12 +3,13 @@
 //! A recording of the simulator is what the sensor measures, so the samples in the lake can be compared with those of the simulator itself.
 
 use std::fs;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use kilter_machine::{Axis, FaultChange, FaultKind, Growth, Machine, MachineSpec};
-use kilter_tests::{Bins, House, Options, Ports, Tuning};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, request};
 use serde_json::Value;
 
 const RATE_HZ: usize = 12_800;
@@ -45,7 +46,8 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
     let mut house = House::new(bins, dir, Ports::free()?, options)?;
     house.start_aggregator()?;
     let agent = house.agent_dir("edge-1");
-    house.install_agent("edge-1", CONFIG)?;
+    let page = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("a free port")?;
+    house.install_agent("edge-1", &CONFIG.replace("PAGE", &page.to_string()))?;
     fs::write(agent.join("run.npy"), npy(&samples)).context("write the recording")?;
     house.start_agent("edge-1")?;
 
@@ -80,6 +82,7 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
     ensure!(rows.len() == parts.len(), "{} parts of clips came after the first clip's {}", rows.len(), parts.len());
     let spent = fs::read_to_string(agent.join("data").join("clips").join("pump-1")).context("read the budget")?;
     ensure!(spent.trim().ends_with(&format!(" {}", clip.samples.len() * 4)), "the budget says {spent:?}");
+    decides_within_a_hop(page, samples.len() / TUNING.window as usize)?;
     println!("{} parts, {} samples from {}, alarms at {raised:?}", parts.len(), clip.samples.len(), clip.position);
     house.stop()
 }
@@ -96,6 +99,27 @@ fn simulate() -> anyhow::Result<Vec<f32>> {
     let mut samples = vec![0.0; 15 * RATE_HZ];
     machine.vibration(Axis::Horizontal, &mut samples);
     Ok(samples)
+}
+
+/// From a block's arrival to the last output of the window that it closed: 99 of 100 take less than the window itself did.
+fn decides_within_a_hop(page: SocketAddr, windows: usize) -> anyhow::Result<()> {
+    let (_, text) = request(page, "GET", "/metrics", "")?;
+    let histogram = text.lines().filter_map(|line| line.strip_prefix("kilter_agent_machine_decision_seconds_bucket"));
+    let counts: Vec<(String, usize)> = histogram
+        .filter_map(|line| {
+            let bound = line.split("le=\"").nth(1)?.split('"').next()?.to_owned();
+            Some((bound, line.split(' ').next_back()?.parse().ok()?))
+        })
+        .collect();
+    let all = counts.iter().find(|(bound, _)| bound == "+Inf").map_or(0, |(_, count)| *count);
+    // A block of the recording closes about three windows.
+    ensure!(all >= windows / 4, "{all} decisions were timed for {windows} windows:\n{text}");
+    let hop_secs = f64::from(TUNING.window) / RATE_HZ as f64;
+    let within = counts.iter().filter(|(bound, _)| bound.parse::<f64>().is_ok_and(|bound| bound < hop_secs));
+    let within = within.map(|(_, count)| *count).max().unwrap_or(0);
+    ensure!(within * 100 >= all * 99, "{within} of {all} decisions within a hop of {hop_secs} s:\n{text}");
+    println!("{within} of {all} decisions within a hop of {hop_secs} s: {counts:?}");
+    Ok(())
 }
 
 struct Joined {
@@ -148,7 +172,7 @@ site = "north"
 report_secs = 1.0
 
 [http]
-listen = ""
+listen = "PAGE"
 
 [clip]
 before_secs = 2.0

@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kilter_monitor::Summary;
 use kilter_types::{FeatureRow, Generation, Micros, Name, Role, RunningModel, Severity};
+use kilter_wire::node::NodeStatus;
+
+use crate::latency::Latency;
 
 /// Shared by every thread; held for moments only.
 #[derive(Clone, Debug)]
@@ -39,6 +42,10 @@ pub(crate) struct Machine {
     pub(crate) alarms: u64,
     pub(crate) trips: u64,
     pub(crate) models: Vec<Model>,
+    /// From an input's arrival to the last output that it led to, where it closed a window.
+    pub(crate) decisions: Latency,
+    /// What a node says of itself.
+    pub(crate) node: Option<NodeStatus>,
     /// The newest feature rows with their point, newest last.
     pub(crate) rows: VecDeque<(Name, FeatureRow)>,
 }
@@ -78,6 +85,8 @@ impl Board {
             alarms: 0,
             trips: 0,
             models: Vec::new(),
+            decisions: Latency::default(),
+            node: None,
             rows: VecDeque::new(),
         };
         let machines = machines.into_iter().map(machine).collect();

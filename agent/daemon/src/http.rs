@@ -10,6 +10,7 @@ use axum::{Json, Router};
 use kilter_signal::table::{self, Schema};
 use kilter_types::{Clock as _, FeatureRow, GroupKind, Name};
 use kilter_uplink::Status;
+use kilter_wire::node::NodeStatus;
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -141,6 +142,13 @@ async fn metrics(State(page): State<Page>) -> impl IntoResponse {
     text.each("kilter_agent_machine_refused_inputs_total", "counter", &board.machines, |machine| {
         machine.refused_inputs as f64
     });
+    text.decisions(&board.machines);
+    let nodes: Vec<(&Machine, &NodeStatus)> =
+        board.machines.iter().filter_map(|machine| Some((machine, machine.node.as_ref()?))).collect();
+    text.of_nodes("kilter_agent_node_boots_total", "counter", &nodes, |node| f64::from(node.faults.boots));
+    text.of_nodes("kilter_agent_node_panics_total", "counter", &nodes, |node| f64::from(node.faults.panics));
+    text.of_nodes("kilter_agent_node_lost_samples_total", "counter", &nodes, |node| node.lost_samples as f64);
+    text.of_nodes("kilter_agent_node_charge_uah_per_day", "gauge", &nodes, |node| f64::from(node.charge_uah_per_day));
     ([("content-type", "text/plain; version=0.0.4")], text.0)
 }
 
@@ -164,6 +172,7 @@ fn machine(machine: &Machine) -> Value {
         "refused_inputs": machine.refused_inputs,
         "alarms": machine.alarms,
         "trips": machine.trips,
+        "node": machine.node,
         "models": machine.models.iter().map(|model| json!({
             "digest": model.running.digest.to_string(),
             "role": model.running.role,
@@ -212,6 +221,35 @@ impl Metrics {
         let _ = writeln!(self.0, "# TYPE {name} {kind}");
         for machine in machines {
             let _ = writeln!(self.0, "{name}{{asset=\"{}\"}} {}", machine.asset, value(machine));
+        }
+    }
+
+    fn of_nodes(
+        &mut self,
+        name: &str,
+        kind: &str,
+        nodes: &[(&Machine, &NodeStatus)],
+        value: impl Fn(&NodeStatus) -> f64,
+    ) {
+        if !nodes.is_empty() {
+            let _ = writeln!(self.0, "# TYPE {name} {kind}");
+        }
+        for (machine, node) in nodes {
+            let _ = writeln!(self.0, "{name}{{asset=\"{}\"}} {}", machine.asset, value(node));
+        }
+    }
+
+    fn decisions(&mut self, machines: &[Machine]) {
+        let name = "kilter_agent_machine_decision_seconds";
+        let _ = writeln!(self.0, "# TYPE {name} histogram");
+        for Machine { asset, decisions, .. } in machines {
+            for (bound, count) in decisions.buckets() {
+                let _ = writeln!(self.0, "{name}_bucket{{asset=\"{asset}\",le=\"{bound}\"}} {count}");
+            }
+            let count = decisions.count();
+            let _ = writeln!(self.0, "{name}_bucket{{asset=\"{asset}\",le=\"+Inf\"}} {count}");
+            let _ = writeln!(self.0, "{name}_sum{{asset=\"{asset}\"}} {}", decisions.sum_secs());
+            let _ = writeln!(self.0, "{name}_count{{asset=\"{asset}\"}} {count}");
         }
     }
 }

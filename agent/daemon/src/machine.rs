@@ -202,6 +202,7 @@ impl Machine {
                 return;
             }
         };
+        let came = self.clock.monotonic();
         if let Some(t) = time_of(&item) {
             *newest = (*newest).max(t);
         }
@@ -268,6 +269,10 @@ impl Machine {
             let output = Output { point: &point, group, index, at, what: What::Alarm(&alarm) };
             let Self { outlet, newest, timeline, place, asset, clogged, .. } = self;
             hand_over(&output, *place, asset, *timeline, *newest, false, outlet, clogged);
+        }
+        if said > 0 {
+            let took_us = self.clock.monotonic().0.saturating_sub(came.0);
+            self.outlet.board.machine(self.place, |machine| machine.decisions.note(took_us));
         }
         self.since_checkpoint += said;
         if let Some((cause, at)) = raised {

@@ -17,6 +17,7 @@ mod hole;
 mod http;
 mod identity;
 mod inspect;
+mod latency;
 mod machine;
 mod models;
 mod node;

@@ -209,6 +209,7 @@ impl Carrier {
             let word = Word::Confirmed { machine: *place, digest: offer.install.digest };
             offer.confirmed = words.try_send(word).is_ok();
         }
+        outlet.board.machine(*place, |machine| machine.node = Some(status.clone()));
         let (wanted, holds) = (*settings, status.settings);
         self.status = Some(status);
         if wanted.generation > holds {

@@ -173,6 +173,10 @@ fn tell(mut plant: Plant) -> anyhow::Result<()> {
     wait(&mut plant, "scores of the first model", |plant| (plant.scores_of(first) > 0).then_some(()))?;
     println!("{first} runs at generation {generation}");
 
+    let status = get(plant.page, "/status").context("the agent's page")?;
+    let node = &status["machines"][0]["node"];
+    ensure!(node["settings"] == 3 && node["faults"]["boots"] == 1 && node["on_trial"] == false, "the node says {node}");
+
     // A restart of the agent knows what the node runs: it is neither offered nor refused again.
     let offers = plant.offers();
     plant.house.kill_agent(AGENT)?;
