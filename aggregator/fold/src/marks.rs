@@ -12,8 +12,9 @@ use serde::{Deserialize, Serialize};
 use crate::MarkState;
 
 /// The most epochs of one device that are remembered; the one that was silent longest goes. A node behind a gateway that starts again
-/// and again pushes out its own past epochs, never the gateway's, which goes on speaking.
-pub const MAX_EPOCHS: usize = 64;
+/// and again pushes out its own past epochs, never the gateway's, which goes on speaking. So many that a node may start every two minutes
+/// for a day and a half before anything that waits on the edge for its committed mark could be forgotten.
+pub const MAX_EPOCHS: usize = 1_024;
 
 /// The most ranges beyond a mark.
 pub const MAX_RANGES: usize = 256;
@@ -106,7 +107,7 @@ impl Marks {
         let Some(marks) = self.devices.get(device) else {
             return Vec::new();
         };
-        let Some((_, classes)) = marks.epochs.iter().find(|(known, _)| *known == epoch) else {
+        let Some((_, classes)) = marks.epochs.iter().rfind(|(known, _)| *known == epoch) else {
             return Vec::new();
         };
         classes
@@ -282,7 +283,7 @@ mod tests {
             assert_eq!(marks.take(&device, own, class, start), Taken::New);
             assert_eq!(marks.take(&device, Epoch(start), class, 0), Taken::New);
             // What comes again of either is known, also after the marks went through the lake into a new journal.
-            if start % 50 == 49 {
+            if start % 500 == 499 {
                 let mut copy = Marks::default();
                 marks.all().iter().for_each(|state| copy.set(state));
                 marks = copy;

@@ -50,6 +50,22 @@ pub(crate) struct Agent {
     /// Losses that the journal has told.
     told: Ranges,
     said: u64,
+    /// A node on a line behind the agent, whose records keep their own epoch.
+    node: Option<Node>,
+}
+
+/// How far a node has counted since it started.
+#[derive(Clone, Debug)]
+struct Node {
+    epoch: Epoch,
+    seqs: [u64; Class::ALL.len()],
+}
+
+/// Whose record it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Agent,
+    Node,
 }
 
 /// What a restart begins anew.
@@ -108,6 +124,7 @@ impl Agent {
             acknowledged_to: 0,
             told: Ranges::default(),
             said: 0,
+            node: None,
         }
     }
 
@@ -168,6 +185,10 @@ impl Agent {
             found.insert(entry.offset.0, key);
         }
         self.check_kept(&found, world)?;
+        if self.node.is_some() {
+            // What of its records did not become durable is gone: it counts anew, as a node does that lost its line.
+            self.start_node();
+        }
         let epoch = Epoch(self.random.next_u64());
         let predecessor = epochs.last().map(|epoch| Predecessor {
             epoch: *epoch,
@@ -227,7 +248,12 @@ impl Agent {
         self.image = Some(self.disk.disk());
     }
 
-    /// The monitors say something: a handful of records at once.
+    /// The node behind the agent starts, and counts from nothing.
+    pub(crate) fn start_node(&mut self) {
+        self.node = Some(Node { epoch: Epoch(self.random.next_u64()), seqs: [0; 9] });
+    }
+
+    /// The monitors say something: a handful of records at once, the node's among them.
     pub(crate) fn produce(&mut self, world: &mut Context) -> Result<(), Broken> {
         for _ in 0..self.random.between(1, 6) {
             if self.run.is_none() {
@@ -235,7 +261,8 @@ impl Agent {
             }
             self.said += 1;
             let payload = payload(&mut self.random, self.said);
-            self.put(payload, world)?;
+            let nodes = self.node.is_some() && self.random.below(3) == 0;
+            self.put_from(if nodes { Origin::Node } else { Origin::Agent }, payload, world)?;
         }
         self.sync_later(world);
         self.pump(world)
@@ -372,13 +399,21 @@ impl Agent {
 
     /// One record into the journal; `false` if it did not take it and the loss is still to be told.
     fn put(&mut self, payload: Payload, world: &mut Context) -> Result<bool, Broken> {
+        self.put_from(Origin::Agent, payload, world)
+    }
+
+    fn put_from(&mut self, origin: Origin, payload: Payload, world: &mut Context) -> Result<bool, Broken> {
         let (now, wall) = (self.clock.monotonic(), self.clock.wall());
         let uncertainty = if wall.is_some() { self.clock.uncertainty() } else { Micros(0) };
         let Some(run) = &mut self.run else { return Ok(false) };
         let class = payload.class();
-        let seq = run.seqs[class as usize];
+        let (epoch, seqs) = match &mut self.node {
+            Some(node) if origin == Origin::Node => (node.epoch, &mut node.seqs),
+            Some(_) | None => (run.epoch, &mut run.seqs),
+        };
+        let seq = seqs[class as usize];
         let gap = if let Payload::Gap(gap) = &payload { Some(*gap) } else { None };
-        let (point, epoch, timeline) = (point(self.index), run.epoch, Timeline::Device);
+        let (point, timeline) = (point(self.index), Timeline::Device);
         let record = Record { point, epoch, seq, monotonic: now, timeline, wall, uncertainty, payload };
         let mut room = [0; MAX_RECORD_BYTES + 1];
         let bytes = encode_record(&record, &mut room).or_else(|error| broken("T1", error.to_string()))?;
@@ -386,7 +421,7 @@ impl Agent {
         let outer = Outer { class: class as u8, epoch: epoch.0, seq };
         match run.journal.append(outer, bytes, urgent) {
             Ok(offset) => {
-                run.seqs[class as usize] += 1;
+                seqs[class as usize] += 1;
                 run.full = false;
                 world.truth.make(self.index, key, bytes, world.schedule.now_us());
                 self.held.insert(offset.0, key);

@@ -55,6 +55,9 @@ pub enum Plant {
     StaleMarks,
     /// The agents' journals unlink segments before their ledger speaks for them.
     UnlinkBeforeLedger,
+    /// A new journal begins with the marks of the few epochs that were first seen last: a node that starts again and again pushes out the
+    /// epoch of its agent.
+    ForgetByFirstSight,
 }
 
 /// What a run did. Equal for equal seeds and configurations.
@@ -90,6 +93,8 @@ pub struct Outcome {
     pub reopened: u64,
     /// Second copies of agents.
     pub copies: u64,
+    /// Starts of nodes behind agents.
+    pub node_starts: u64,
     /// Appends that found an agent's journal full with nothing to give up.
     pub full: u64,
     /// Rows whose solved time is farther from the truth than their bound says.
@@ -118,6 +123,7 @@ impl Outcome {
             (&mut self.disks_full, other.disks_full),
             (&mut self.reopened, other.reopened),
             (&mut self.copies, other.copies),
+            (&mut self.node_starts, other.node_starts),
             (&mut self.full, other.full),
             (&mut self.misdated, other.misdated),
         ] {
@@ -220,6 +226,8 @@ struct Weather {
     fill_disk_ppm: u32,
     /// Per burst of records.
     fail_sync_ppm: u32,
+    /// Per burst of records, of the node behind an agent that has one.
+    start_node_ppm: u32,
     /// Per agent and run.
     copy_ppm: u32,
     /// Per frame at the aggregator.
@@ -424,6 +432,11 @@ impl Fleet {
         }
         if self.random.chance_ppm(self.weather.fail_sync_ppm) {
             self.agents[agent].fail_sync();
+        }
+        // Every other agent has a node.
+        if agent % 2 == 1 && self.random.chance_ppm(self.weather.start_node_ppm) {
+            self.agents[agent].start_node();
+            self.outcome.node_starts += 1;
         }
         self.agents[agent].produce(&mut self.world)
     }
@@ -669,6 +682,7 @@ impl Weather {
             rebind_ppm: often(20_000),
             fill_disk_ppm: often(10_000),
             fail_sync_ppm: often(5_000),
+            start_node_ppm: often(450_000),
             copy_ppm: often(200_000),
             end_server_ppm: 1_000 + often(3_000),
             lose_journal_ppm: 100_000 + often(500_000),

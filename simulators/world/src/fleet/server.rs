@@ -298,6 +298,9 @@ fn first_marks(kept: &Kept, world: &Context) -> Vec<MarkState> {
     if world.plant == Some(Plant::DedupOffByOne) {
         marks.iter_mut().for_each(|mark| mark.to += 1);
     }
+    if world.plant == Some(Plant::ForgetByFirstSight) {
+        marks.retain(|mark| world.lake.is_among_the_newest(&mark.device, mark.epoch));
+    }
     marks
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use kilter_fold::{MarkState, Output, Row};
-use kilter_types::{Class, Epoch, Gap, JournalId, Payload};
+use kilter_types::{Class, DeviceId, Epoch, Gap, JournalId, Payload};
 use kilter_uplink::Key;
 use kilter_wire::encode_record;
 
@@ -91,6 +91,8 @@ pub(crate) struct Lake {
     pub(crate) commit: Option<Commit>,
     pub(crate) commits: u64,
     pub(crate) misdated: u64,
+    /// Every device's epochs in the order of first sight; only a planted mistake looks at it.
+    epochs: BTreeMap<DeviceId, Vec<Epoch>>,
 }
 
 /// What a commit carries beside its rows.
@@ -127,6 +129,12 @@ impl Lake {
         self.commit.as_ref().map(|commit| commit.marks.clone()).unwrap_or_default()
     }
 
+    /// Is it one of the few that were first seen last?
+    pub(crate) fn is_among_the_newest(&self, device: &DeviceId, epoch: Epoch) -> bool {
+        let epochs = self.epochs.get(device).map(Vec::as_slice).unwrap_or_default();
+        epochs.iter().rev().take(FEW_EPOCHS).any(|known| *known == epoch)
+    }
+
     /// Is it there, or is it told to be missing?
     pub(crate) fn accounts_for(&self, agent: usize, key: Key) -> bool {
         self.rows.contains_key(&(agent, key)) || self.gaps.get(&agent).is_some_and(|gaps| gaps.contains(key))
@@ -153,6 +161,10 @@ impl Lake {
             Some(made) if made.hash == hash => self.misdated += u64::from(is_misdated(row, made.world_us)),
             Some(_) => return broken("T1", format!("{} of agent {agent} is not what was recorded", named(key))),
             None => return broken("T1", format!("{} of agent {agent} was never recorded", named(key))),
+        }
+        let epochs = self.epochs.entry(row.device.clone()).or_default();
+        if !epochs.contains(&key.epoch) {
+            epochs.push(key.epoch);
         }
         if self.rows.insert((agent, key), hash).is_some() {
             return broken("L1 D2", format!("{} of agent {agent} is in the lake twice", named(key)));
@@ -182,3 +194,4 @@ pub(crate) fn fnv(hash: u64, bytes: &[u8]) -> u64 {
 }
 
 pub(crate) const FNV: u64 = 0xcbf2_9ce4_8422_2325;
+const FEW_EPOCHS: usize = 8;
