@@ -16,15 +16,25 @@
 //! for a healthy machine); each feature's contribution is a term of the sum, and the record's contributions plus rest
 //! are the anomaly exactly (M2). Groups of few features have no directions: for them it is the mean of `e²`.
 //!
-//! **Threshold.** The greatest of: the Wilson-Hilferty quantile at five sigma (one window in 3.5 million) of a scaled chi-square
-//! with the calibration windows' mean and variance; a multiple of the worst smoothed score lately, 2 while commissioning and
-//! 1.5 afterwards; 3.
+//! **Slow score.** What is small but stays shows in a mean over some forty windows, beside the directions ([`slow`]). Of the two
+//! scores the one further beyond its threshold is told, in units of the first.
+//!
+//! **Threshold.** At first the greatest of: the Wilson-Hilferty quantile at five sigma (one window in 3.5 million) of a scaled
+//! chi-square with the calibration windows' mean and variance; a multiple of the worst smoothed score lately, 2 while commissioning
+//! and 1.5 afterwards; 3. Once the scores' tails are known, what one healthy window in a hundred thousand exceeds ([`tail`]): with
+//! five of eight windows for an alarm that is less than a tenth of an alarm per month of a window every five minutes. Guard: such a
+//! threshold stays within 0.95 and 1.3 of what it was when the tail was first known well, and only windows below
+//! [`LEARNED_BELOW`] of it are learned.
 
 mod pattern;
 mod rank;
 mod scale;
+mod slow;
+mod tail;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trade;
 
 use kilter_types::{Contribution, FeatureRef, GroupKind, MAX_CONTRIBUTIONS, MAX_FEATURES, Micros};
 use serde::{Deserialize, Serialize};
@@ -33,6 +43,7 @@ use self::{
     pattern::{Pattern, directions},
     rank::rank,
     scale::{counted, scale, spread, wilson_hilferty},
+    tail::Tail,
 };
 use crate::{
     config::MAX_REGIMES,
@@ -41,7 +52,7 @@ use crate::{
 
 /// Values that a baseline of so many features and regimes needs.
 pub(crate) fn floats(features: usize, regimes: u8) -> usize {
-    features * (rows(features) * usize::from(regimes) + 1)
+    features * (rows(features) * usize::from(regimes) + 2)
 }
 
 /// Rows of one value per feature that a regime keeps: location, spread, both as commissioning left them, its directions.
@@ -83,6 +94,8 @@ struct Known {
     valid: u64,
     mean: f32,
     square: f32,
+    /// Of the smoothed and of the slow score, from healthy windows after commissioning.
+    tails: [Tail; 2],
     worst: f32,
     threshold: f32,
     /// The threshold that commissioning left.
@@ -179,15 +192,16 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
             if window.trusted {
                 self.learn(place, &mut known, window);
             }
-        } else if let Some(distance) = self.score(place, &known, window, features) {
+        } else if let Some((scores, distance)) = self.score(place, &known, window, features) {
             match known.phase {
                 Phase::Calibrating if window.trusted => {
-                    self.calibrate(place, &mut known, window, distance.anomaly);
+                    self.calibrate(place, &mut known, window, scores[0]);
                     verdict.commissioned = (known.phase == Phase::Ready).then_some((known.from, known.to));
                 }
                 Phase::Ready => {
-                    if window.trusted && distance.anomaly < known.threshold {
-                        self.follow(place, &mut known, window, distance.anomaly);
+                    let learned_below = if known.tails[1].is_known() { LEARNED_BELOW } else { 1.0 };
+                    if window.trusted && distance.anomaly < learned_below * known.threshold {
+                        self.follow(place, &mut known, window, scores);
                     }
                     verdict.distance = Some(distance);
                 }
@@ -205,7 +219,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
             self.smoothing.bin = Some(bin);
             self.smoothing.steps = 0;
             let features = self.features;
-            self.buffer.as_mut()[..features].fill(0.0);
+            self.buffer.as_mut()[..2 * features].fill(0.0);
         }
         let now = self.smoothing.now;
         if let Some(place) = self.regimes.iter().position(|known| known.bin == bin) {
@@ -222,6 +236,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
             valid: u64::MAX,
             mean: 0.0,
             square: 0.0,
+            tails: [Tail::default(); 2],
             worst: 0.0,
             threshold: 0.0,
             commissioned: 0.0,
@@ -285,7 +300,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
             known.pattern.finish(features, directions);
             *known = Known { phase: Phase::Calibrating, count: 0, mean: 0.0, square: 0.0, worst: 0.0, ..*known };
             self.smoothing.steps = 0;
-            self.buffer.as_mut()[..features].fill(0.0);
+            self.buffer.as_mut()[..2 * features].fill(0.0);
         }
     }
 
@@ -310,7 +325,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
     }
 
     /// Learning goes on, from what is taken for healthy and within the guard.
-    fn follow(&mut self, place: usize, known: &mut Known, window: &Window<'_>, smoothed: f32) {
+    fn follow(&mut self, place: usize, known: &mut Known, window: &Window<'_>, scores: [f32; 2]) {
         let kind = self.kind;
         known.count = known.count.saturating_add(1);
         let weight = 1.0 / (known.count as f32).min(SLOWEST);
@@ -330,38 +345,78 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         let step = plain - known.mean;
         known.mean += weight * step;
         known.square += weight * (step * step - known.square);
-        known.worst = (known.worst * (1.0 - 1.0 / SLOWEST)).max(smoothed);
-        let quantile = wilson_hilferty(known.mean, known.square);
-        let wanted = quantile.max(WORST_LATER * known.worst).max(LEAST_THRESHOLD);
+        if (known.count as f32) < SLOWEST {
+            self.turn(place, known, window, weight);
+        }
+        known.worst = (known.worst * (1.0 - 1.0 / SLOWEST)).max(scores[0]);
+        known.tails.iter_mut().zip(scores).for_each(|(tail, score)| tail.learn(score, RATE, SLOWEST));
+        let wanted = if known.tails[0].is_known() {
+            known.tails[0].exceeded_by(RATE)
+        } else {
+            wilson_hilferty(known.mean, known.square).max(WORST_LATER * known.worst)
+        };
         let first = known.commissioned;
-        known.threshold = wanted.clamp(first * THRESHOLD_LEAST, first * THRESHOLD_REACH);
+        let least = if known.tails[0].is_known() { LEAST_KNOWN } else { LEAST_THRESHOLD.max(first * THRESHOLD_LEAST) };
+        known.threshold = wanted.max(least).min(first * THRESHOLD_REACH);
     }
 
-    fn score(&mut self, place: usize, known: &Known, window: &Window<'_>, features: &[FeatureRef]) -> Option<Distance> {
+    /// The directions in which the smoothed distances move, which wander more than single windows do, are found while the baseline
+    /// is young.
+    fn turn(&mut self, place: usize, known: &mut Known, window: &Window<'_>, weight: f32) {
+        let usable = known.valid & window.valid;
+        let unit = libm::sqrtf(self.scale_to_unit());
+        let mut smoothed = [0.0f32; MAX_FEATURES];
+        for (i, smoothed) in smoothed.iter_mut().enumerate().take(self.features) {
+            *smoothed = if usable >> i & 1 == 1 { unit * self.buffer.as_ref()[i] } else { 0.0 };
+        }
+        let features = self.features;
+        let Figures { directions, .. } = self.figures(place);
+        known.pattern.go_on(&mut smoothed[..features], directions, weight);
+    }
+
+    /// From the variance of a smoothed distance to that of a single one, were windows independent.
+    fn scale_to_unit(&self) -> f32 {
+        let fade = libm::powf(1.0 - WEIGHT, 2.0 * self.smoothing.steps.min(64) as f32);
+        (2.0 - WEIGHT) / (WEIGHT * (1.0 - fade))
+    }
+
+    /// The smoothed and the slow score, and of the two what lies further beyond its threshold, in units of the first.
+    fn score(
+        &mut self,
+        place: usize,
+        known: &Known,
+        window: &Window<'_>,
+        features: &[FeatureRef],
+    ) -> Option<([f32; 2], Distance)> {
         let usable = known.valid & window.valid;
         let count = usable.count_ones();
         if count == 0 {
             return None;
         }
         self.smoothing.steps = self.smoothing.steps.saturating_add(1);
-        let fade = libm::powf(1.0 - WEIGHT, 2.0 * self.smoothing.steps.min(64) as f32);
-        let scale_to_unit = (2.0 - WEIGHT) / (WEIGHT * (1.0 - fade));
-        let share = scale_to_unit / count as f32;
-        let mut smoothed = [0.0f32; MAX_FEATURES];
-        for (i, smoothed) in smoothed.iter_mut().enumerate().take(self.features) {
-            if usable >> i & 1 == 1 {
-                let z = self.distance(place, i, window.values[i]);
-                let smooth = &mut self.buffer.as_mut()[i];
-                *smooth += WEIGHT * (z - *smooth);
-                *smoothed = *smooth;
-            }
+        let share = self.scale_to_unit() / count as f32;
+        let (mut smoothed, mut slow) = ([0.0f32; MAX_FEATURES], [0.0f32; MAX_FEATURES]);
+        for i in (0..self.features).filter(|i| usable >> i & 1 == 1) {
+            let z = self.distance(place, i, window.values[i]);
+            let (quick, rest) = self.buffer.as_mut()[..2 * self.features].split_at_mut(self.features);
+            quick[i] += WEIGHT * (z - quick[i]);
+            slow::follow(&mut rest[i], z);
+            (smoothed[i], slow[i]) = (quick[i], rest[i]);
         }
         let mut terms = [0.0f32; MAX_FEATURES];
         known.pattern.terms(&smoothed[..self.features], self.directions(place), &mut terms);
         terms.iter_mut().for_each(|term| *term *= share);
+        let quick = terms.iter().fold(0.0, |sum, term| sum + term);
+        let mut slow_terms = [0.0f32; MAX_FEATURES];
+        let (directions, steps) = (self.directions(place), self.smoothing.steps);
+        let slow = slow::score(&known.pattern, &slow[..self.features], directions, steps, count, &mut slow_terms);
+        let to_quick = known.threshold / known.tails[1].exceeded_by(RATE).max(LEAST_KNOWN);
+        if known.tails[1].is_known() && slow * to_quick > quick {
+            terms = slow_terms.map(|term| term * to_quick);
+        }
         let (contributions, rest) = rank(&terms[..self.features], features);
         let anomaly = contributions.iter().fold(0.0, |sum, c| sum + c.amount) + rest;
-        Some(Distance { anomaly, threshold: known.threshold, contributions, rest })
+        Some(([quick, slow], Distance { anomaly, threshold: known.threshold, contributions, rest }))
     }
 
     fn plain(&self, place: usize, known: &Known, window: &Window<'_>) -> f32 {
@@ -386,7 +441,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
 
     /// Where a regime's figures begin, behind the smoothed distances.
     fn place_of(&self, place: usize) -> usize {
-        self.features * (rows(self.features) * place + 1)
+        self.features * (rows(self.features) * place + 2)
     }
 
     fn figures(&mut self, place: usize) -> Figures<'_> {
@@ -460,6 +515,12 @@ const TRUST_SPREAD_FROM: usize = 8;
 /// From a median deviation to a spread of normal values.
 const TO_SPREAD: f32 = 1.482_6;
 const LEAST_THRESHOLD: f32 = 3.0;
+/// One healthy window of so many may exceed the threshold.
+const RATE: f32 = 1.0e-5;
+/// Once the tails are known, only what lies below this share of the threshold is learned: the guard against learning a fault.
+const LEARNED_BELOW: f32 = 0.8;
+/// The least threshold of a score whose tail is known.
+const LEAST_KNOWN: f32 = 1.5;
 const WORST_AT_FIRST: f32 = 2.0;
 const WORST_LATER: f32 = 1.5;
 /// How slowly a baseline follows in the end: time constant in windows.

@@ -37,6 +37,17 @@ pub(crate) struct Judge<F, const S: usize> {
     memory: Short,
 }
 
+/// Whose word decides on a window.
+#[derive(Clone, Copy, PartialEq)]
+enum Voice {
+    /// The baseline learned here.
+    Statistic,
+    /// The leading model, where the baseline leans the same way.
+    Corroborated,
+    /// The leading model, made for this very machine.
+    Alone,
+}
+
 /// The small part.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Short {
@@ -96,7 +107,13 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         let verdict = self.compare(row, bin, trusted, schema);
         // Where no baseline knows the regime, nothing learned raises an alarm.
         let leads = verdict.distance.is_some() && words[LEADER].as_ref().is_some_and(|word| word.knows);
-        self.weigh(&words, &verdict, leads, settled, config, &mut signs);
+        let own = shared.models[LEADER].as_ref().is_some_and(|model| model.own);
+        let voice = match (leads, own) {
+            (false, _) => Voice::Statistic,
+            (true, false) => Voice::Corroborated,
+            (true, true) => Voice::Alone,
+        };
+        self.weigh(&words, &verdict, voice, settled, config, &mut signs);
         signs.digest = shared.models[LEADER].as_ref().map(|model| model.digest);
         for score in scores(&words, shared.models, &verdict, leads, input).iter().flatten() {
             if score.role == Role::Leader {
@@ -262,7 +279,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         &self,
         words: &[Option<Word>; 2],
         verdict: &Verdict,
-        leads: bool,
+        voice: Voice,
         settled: bool,
         config: &MachineConfig,
         signs: &mut Signs,
@@ -271,10 +288,11 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         // The one that does not decide raises nothing, and what it had raised ends when the other is quiet.
         let silent = |sign: Sign| Some(Sign { severity: Severity::Healthy, ..sign });
         match (&words[LEADER], &verdict.distance) {
-            (Some(word), Some(distance)) if leads => {
+            (Some(word), Some(distance)) if voice != Voice::Statistic => {
                 let sign = Sign::score(word.anomaly, word.threshold, ratio);
-                // A fleet's model may be young where this machine's own baseline is not: it is heard when both lean one way.
-                let heard = distance.anomaly >= CORROBORATED * distance.threshold;
+                // A fleet's model may be young where this machine's own baseline is not: it is heard when both lean one way. One
+                // that was made for this very machine needs no consent.
+                let heard = voice == Voice::Alone || distance.anomaly >= CORROBORATED * distance.threshold;
                 let sign = if heard { sign } else { Sign { severity: Severity::Healthy, ..sign } };
                 (signs.model, signs.statistic) = (Some(sign), silent(sign));
                 signs.contributions = word.ranking.contributions.clone();

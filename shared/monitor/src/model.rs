@@ -78,6 +78,8 @@ pub(crate) struct Installed<B> {
     pub(crate) layout: Layout,
     pub(crate) digest: Digest,
     pub(crate) generation: Generation,
+    /// It was made for this very machine.
+    pub(crate) own: bool,
 }
 
 impl<B: AsRef<[u8]>> Installed<B> {

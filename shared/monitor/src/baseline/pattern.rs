@@ -98,6 +98,48 @@ impl Pattern {
         terms.iter_mut().for_each(|term| *term *= scale);
         total.max(0.0)
     }
+
+    /// After commissioning: turns the directions and follows their variances with this weight, by what the smoothed distances show.
+    pub(super) fn go_on(&mut self, distances: &mut [f32], directions: &mut [f32], weight: f32) {
+        let features = distances.len();
+        let kept = directions.len() / features.max(1);
+        for number in 0..kept {
+            let (before, rest) = directions.split_at_mut(number * features);
+            let direction = &mut rest[..features];
+            let share = dot(distances, direction);
+            let along = self.along[number];
+            for (direction, distance) in direction.iter_mut().zip(&*distances) {
+                *direction = *direction * along + weight * (distance * share - *direction * along);
+            }
+            for earlier in before.chunks_exact(features) {
+                let share = dot(direction, earlier);
+                direction.iter_mut().zip(earlier).for_each(|(value, earlier)| *value -= share * earlier);
+            }
+            let length = libm::sqrtf(dot(direction, direction));
+            if length > SHORT {
+                direction.iter_mut().for_each(|value| *value /= length);
+            }
+            self.along[number] = length.max(self.rest);
+            let share = dot(distances, direction);
+            distances.iter_mut().zip(&*direction).for_each(|(distance, direction)| *distance -= share * direction);
+        }
+        let left = (features - kept).max(1) as f32;
+        self.rest = (self.rest + weight * (dot(distances, distances) / left - self.rest)).max(LEAST_REST);
+    }
+
+    /// Per feature the squared distance beside the directions alone.
+    pub(super) fn beside(&self, distances: &[f32], directions: &[f32], terms: &mut [f32; MAX_FEATURES]) {
+        let features = distances.len();
+        let terms = &mut terms[..features];
+        terms.copy_from_slice(distances);
+        for direction in directions.chunks_exact(features.max(1)) {
+            let share = dot(distances, direction);
+            for (term, direction) in terms.iter_mut().zip(direction) {
+                *term -= share * direction;
+            }
+        }
+        terms.iter_mut().for_each(|term| *term *= *term / self.rest);
+    }
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f32 {

@@ -24,7 +24,7 @@ impl Noise {
 }
 
 /// Sizes that a load moves all together, two more things some, and each its own noise; by a tenth or so.
-struct Machine {
+pub(super) struct Machine {
     noise: Noise,
     mix: Vec<[f32; 3]>,
     factors: [f32; 3],
@@ -34,14 +34,14 @@ struct Machine {
 }
 
 impl Machine {
-    fn new(seed: u64, swing: f32) -> Self {
+    pub(super) fn new(seed: u64, swing: f32) -> Self {
         let mut noise = Noise(seed);
         let mix = (0..FEATURES).map(|_| [0.8 * noise.next().abs(), 0.5 * noise.next(), 0.3 * noise.next()]).collect();
         Self { noise, mix, factors: [0.0; 3], own: std::vec![0.0; FEATURES], window: 0, swing }
     }
 
     /// The next window's values; `fault` gets the logarithms before they become sizes.
-    fn next(&mut self, fault: impl Fn(usize, f32) -> f32) -> Vec<f32> {
+    pub(super) fn next(&mut self, fault: impl Fn(usize, f32) -> f32) -> Vec<f32> {
         let day = core::f32::consts::TAU * self.window as f32 / 288.0;
         for factor in &mut self.factors {
             *factor = 0.9 * *factor + 0.436 * self.noise.next();
@@ -59,19 +59,23 @@ impl Machine {
     }
 }
 
-struct Bench {
-    baseline: Baseline<Vec<f32>>,
+pub(super) struct Bench {
+    pub(super) baseline: Baseline<Vec<f32>>,
     features: Vec<FeatureRef>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let baseline = Baseline::new(GroupKind::Vibration, FEATURES, 2, WINDOWS, std::vec![0.0; floats(FEATURES, 2)]);
+        Self::with(WINDOWS)
+    }
+
+    pub(super) fn with(windows: u32) -> Self {
+        let baseline = Baseline::new(GroupKind::Vibration, FEATURES, 2, windows, std::vec![0.0; floats(FEATURES, 2)]);
         let features = (0..FEATURES).map(|i| FeatureRef { id: FeatureId(i as u16), hash: 0 }).collect();
         Self { baseline, features }
     }
 
-    fn push(&mut self, values: &[f32], trusted: bool) -> Verdict {
+    pub(super) fn push(&mut self, values: &[f32], trusted: bool) -> Verdict {
         let window = Window { bin: 1, start: Micros(0), end: Micros(1), values, valid: u64::MAX, trusted };
         self.baseline.push(&window, &self.features)
     }
