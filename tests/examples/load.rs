@@ -6,6 +6,10 @@
 //! ```
 //! The folder of bundles, and rows of 32 features for each agent. An ack follows the journal's sync, so accepted is durable. Rows differ in
 //! every value. The agents' journals are memory: what is measured is uplink, network, admission, journal and fold.
+//!
+//! With 0 rows and two more numbers, rows a second of all agents together and seconds, rows come ten times a second instead of lying there, and the time
+//! from each such moment until all of its rows were accepted is told. A third number says how many of the agents come only at half time, all
+//! at once, as after an outage: times before and from then on are told apart.
 #![expect(clippy::disallowed_methods, reason = "a measurement looks at the clock and waits")]
 
 use std::sync::Arc;
@@ -37,6 +41,11 @@ async fn measure() -> anyhow::Result<()> {
         agents.push(Agent::prepare(bundle, rows, agents.len() as u64)?);
     }
     ensure!(!agents.is_empty(), "no bundles in {folder}");
+    let numbers = arguments.map(|text| text.parse()).collect::<Result<Vec<u64>, _>>()?;
+    if let [rate, seconds, late @ ..] = numbers.as_slice() {
+        ensure!(rows == 0, "rows that come by the second do not lie there before: say 0 rows");
+        return paced(agents, *rate, *seconds, late.first().copied().unwrap_or(0)).await;
+    }
     let (begun, before) = (Instant::now(), processor_secs()?);
     let running: Vec<_> = agents.into_iter().map(Agent::start).collect();
     for agent in &running {
@@ -65,6 +74,103 @@ async fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Rows ten times a second, for so long.
+async fn paced(mut agents: Vec<Agent>, rate: u64, seconds: u64, late: u64) -> anyhow::Result<()> {
+    let count = agents.len() as u64;
+    ensure!(late < count, "{late} of {count} agents can't be late");
+    let (pulses, a_pulse) = (seconds * 10, rate / 10 / count);
+    ensure!(a_pulse > 0, "{rate} rows a second are less than one for each of {count} agents in a tenth");
+    for agent in &mut agents {
+        (agent.rows, agent.spool.records) = (0, None);
+    }
+    let latecomers = agents.split_off(usize::try_from(count - late)?);
+    let connecting = Instant::now();
+    let mut running: Vec<_> = agents.into_iter().map(Agent::start).collect();
+    connected(&mut running).await?;
+    println!("{} agents connected in {:.2} s", running.len(), connecting.elapsed().as_secs_f64());
+    let (begun, before) = (Instant::now(), processor_secs()?);
+    let half = begun + Duration::from_secs(seconds) / 2;
+    let times: Vec<_> = running.iter().map(|agent| tokio::spawn(agent.pulse(begun, pulses, a_pulse))).collect();
+    let joined = if latecomers.is_empty() {
+        None
+    } else {
+        tokio::time::sleep_until(half.into()).await;
+        let mut more: Vec<_> = latecomers.into_iter().map(Agent::start).collect();
+        connected(&mut more).await?;
+        let took = half.elapsed();
+        running.append(&mut more);
+        Some(took)
+    };
+    let (mut first, mut second) = (Vec::new(), Vec::new());
+    for agent in times {
+        for (pulse, took) in agent.await?? {
+            if begun + Duration::from_millis(100) * pulse < half { first.push(took) } else { second.push(took) }
+        }
+    }
+    let (ended, all) = (begun.elapsed().as_secs_f64(), pulses * a_pulse * (count - late));
+    let sent: u64 = running.iter().map(|agent| agent.status.borrow().records).sum();
+    println!(
+        "{all} rows accepted in {ended:.2} s: {:.0} rows/s, {} repeats, generator {:.2} of a core",
+        all as f64 / ended,
+        sent.saturating_sub(all),
+        (processor_secs()? - before) / ended
+    );
+    for (when, times) in [("first half", &mut first), ("second half", &mut second)] {
+        times.sort();
+        let at =
+            |share: f64| times.get((times.len() as f64 * share) as usize).copied().unwrap_or_default().as_secs_f64();
+        println!("{when}: accepted after p50 {:.3} s, p99 {:.3} s, most {:.3} s", at(0.5), at(0.99), at(0.999_999));
+    }
+    if let Some(took) = joined {
+        println!("{late} more agents, all at once: the last one connected after {:.2} s", took.as_secs_f64());
+    }
+    Ok(())
+}
+
+async fn connected(agents: &mut [Running]) -> anyhow::Result<()> {
+    for agent in agents {
+        let there = agent.status.wait_for(|status| status.connected);
+        tokio::time::timeout(Duration::from_secs(120), there).await.context("wait for an agent's connection")??;
+    }
+    Ok(())
+}
+
+impl Running {
+    /// Adds rows at each moment; each moment's number and how long it took until all rows up to it were accepted.
+    fn pulse(
+        &self,
+        begun: Instant,
+        pulses: u64,
+        rows: u64,
+    ) -> impl Future<Output = anyhow::Result<Vec<(u32, Duration)>>> + Send + use<> {
+        let (durable, mut status) = (self.durable.clone(), self.status.clone());
+        async move {
+            let (mut open, mut done, mut next) = (Vec::new(), Vec::new(), 0);
+            loop {
+                let due = begun + Duration::from_millis(100) * next;
+                tokio::select! {
+                    () = tokio::time::sleep_until(due.into()), if u64::from(next) < pulses => {
+                        durable.send_modify(|end| *end += rows);
+                        open.push((next, due));
+                        next += 1;
+                    }
+                    changed = status.changed() => {
+                        changed?;
+                        let Status { drained, durable_end, .. } = *status.borrow_and_update();
+                        // A status that does not know of the newest rows yet says nothing of them.
+                        if drained && durable_end == u64::from(next) * rows {
+                            done.extend(open.drain(..).map(|(pulse, due)| (pulse, due.elapsed())));
+                        }
+                    }
+                }
+                if u64::from(next) == pulses && open.is_empty() {
+                    return Ok(done);
+                }
+            }
+        }
+    }
+}
+
 struct Agent {
     server: Server,
     session: Session,
@@ -75,6 +181,7 @@ struct Agent {
 
 struct Running {
     status: watch::Receiver<Status>,
+    durable: watch::Sender<u64>,
     // Kept open: an uplink whose other ends are gone hears of it.
     _ends: Box<dyn std::any::Any>,
 }
@@ -88,7 +195,7 @@ impl Agent {
         let session = Session::new(SessionConfig::default(), identity, epoch, vec![epoch], 0, rows);
         let point = Point::parse(&format!("{}/load/{}/de", bundle.tenant, bundle.device))?;
         let records = (0..rows).map(|seq| record(&point, epoch, seq, seed)).collect();
-        Ok(Self { server, session, spool: Memory { epoch, records: Arc::new(records) }, rows, seed })
+        Ok(Self { server, session, spool: Memory { epoch, point, seed, records: Some(Arc::new(records)) }, rows, seed })
     }
 
     fn start(self) -> Running {
@@ -116,7 +223,7 @@ impl Agent {
             stop: stop_seen,
         };
         tokio::spawn(run(self.server, self.session, self.spool, Started(Instant::now()), self.seed, ports));
-        Running { status: status_seen, _ends: Box::new((durable, notes, outgoing, lost_seen, stop)) }
+        Running { status: status_seen, durable, _ends: Box::new((notes, outgoing, lost_seen, stop)) }
     }
 }
 
@@ -160,14 +267,22 @@ fn record(point: &Point, epoch: Epoch, seq: u64, seed: u64) -> Vec<u8> {
 #[derive(Clone)]
 struct Memory {
     epoch: Epoch,
-    records: Arc<Vec<Vec<u8>>>,
+    point: Point,
+    seed: u64,
+    /// Without them each record is made when it is asked for.
+    records: Option<Arc<Vec<Vec<u8>>>>,
 }
 
 impl Spool for Memory {
     fn read(&mut self, from: u64, bytes: &mut Vec<u8>) -> Result<Option<Place>, SpoolError> {
-        let Some(record) = self.records.get(from as usize) else { return Ok(None) };
         bytes.clear();
-        bytes.extend_from_slice(record);
+        match &self.records {
+            Some(records) => match records.get(from as usize) {
+                Some(record) => bytes.extend_from_slice(record),
+                None => return Ok(None),
+            },
+            None => bytes.extend(record(&self.point, self.epoch, from, self.seed)),
+        }
         let key = Key { epoch: self.epoch, class: Class::Feature, seq: from };
         Ok(Some(Place { key, offset: from, next: from + 1 }))
     }

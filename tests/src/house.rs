@@ -63,6 +63,10 @@ pub struct House {
     plant: Option<Process>,
     agents: BTreeMap<String, Process>,
     interrupt: Option<Arc<AtomicBool>>,
+    /// What starts an agent, before its program; nothing as a rule.
+    prefix: Vec<String>,
+    /// What bundles call the server, where it is not the door itself.
+    door: Option<SocketAddr>,
 }
 
 /// Somebody asked to end before the story was told.
@@ -87,7 +91,8 @@ impl House {
         let dir = dir.canonicalize().with_context(|| format!("find {}", dir.display()))?;
         let machines = machines(&bins, options.spec.as_deref())?;
         let (aggregator, plant, agents, interrupt) = (None, None, BTreeMap::new(), None);
-        let house = Self { dir, ports, machines, bins, options, aggregator, plant, agents, interrupt };
+        let (prefix, door) = (Vec::new(), None);
+        let house = Self { dir, ports, machines, bins, options, aggregator, plant, agents, interrupt, prefix, door };
         fs::write(house.dir.join("aggregator.toml"), house.aggregator_config())
             .context("write the aggregator's config")?;
         // In a short story a new regime must not take minutes to be believed.
@@ -102,6 +107,11 @@ impl House {
     /// terminal, so that they can be ended in order.
     pub fn interrupt_with(&mut self, flag: Arc<AtomicBool>) {
         self.interrupt = Some(flag);
+    }
+
+    /// From now on agents are started by this command, as in a network of their own, and bundles name this door.
+    pub fn set_network(&mut self, prefix: Vec<String>, door: SocketAddr) {
+        (self.prefix, self.door) = (prefix, Some(door));
     }
 
     /// Starts the aggregator (which starts its lab) and waits until it answers.
@@ -188,8 +198,11 @@ impl House {
 
     /// Enrols one device.
     pub fn enrol(&self, name: &str, out: &Path) -> anyhow::Result<()> {
-        let server =
-            if self.options.broker.is_empty() { self.ports.mqtt.to_string() } else { self.options.broker.clone() };
+        let server = match (self.door, self.options.broker.as_str()) {
+            (Some(door), _) => door.to_string(),
+            (None, "") => self.ports.mqtt.to_string(),
+            (None, broker) => broker.to_owned(),
+        };
         let output = Command::new(self.bins.path("kilter-aggregator")?)
             .args(["enroll", name, "--server", &server, "--config"])
             .arg(self.dir.join("aggregator.toml"))
@@ -204,7 +217,15 @@ impl House {
     /// Starts one agent.
     pub fn start_agent(&mut self, name: &str) -> anyhow::Result<()> {
         let dir = self.agent_dir(name);
-        let mut command = Command::new(self.bins.path("kilter-agent")?);
+        let program = self.bins.path("kilter-agent")?;
+        let mut command = match self.prefix.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+            None => Command::new(program),
+        };
         command.arg("run").arg("--config").arg(dir.join("agent.toml"));
         let process = self.start(name, &mut command, &self.dir.join(format!("{name}.log")))?;
         self.agents.insert(name.to_owned(), process);
@@ -221,6 +242,13 @@ impl House {
     pub fn kill_aggregator(&mut self) -> anyhow::Result<()> {
         self.aggregator.take().context("kill the aggregator: it does not run")?.kill();
         Ok(())
+    }
+
+    /// The lab that the running aggregator has started, by its process id.
+    pub fn lab_pid(&self) -> Option<u32> {
+        let aggregator = self.aggregator.as_ref()?.pid().to_string();
+        let output = Command::new("pgrep").args(["-P", &aggregator, "kilter-lab"]).output().ok()?;
+        String::from_utf8_lossy(&output.stdout).lines().next()?.trim().parse().ok()
     }
 
     /// Ends the aggregator as its service manager would.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use proxy::Weather;
 use site::Site;
 
-const ROUGH: Weather = Weather { loss_ppm: 30_000, double_ppm: 20_000, delay_us: 8_000 };
+const ROUGH: Weather = Weather { loss_ppm: 30_000, double_ppm: 20_000, delay_us: 8_000, cut_ppm: 2_000 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d1_quic_carries_falls_back_to_mqtt_when_udp_is_blocked_and_comes_back() {

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::Notify;
 
@@ -15,8 +16,24 @@ use tokio::sync::Notify;
 pub(crate) struct Weather {
     pub(crate) loss_ppm: u64,
     pub(crate) double_ppm: u64,
-    /// Each waits up to so long, so that later ones overtake it.
+    /// Each waits up to so long, so that later ones overtake it. What goes through a TCP connection waits in its order.
     pub(crate) delay_us: u64,
+    /// TCP connections end in the middle, so often per piece that goes through.
+    pub(crate) cut_ppm: u64,
+}
+
+/// Numbers by a seed, for several tasks.
+struct Random(AtomicU64);
+
+impl Random {
+    fn below(&self, most: u64) -> u64 {
+        let mut next = self.0.load(Ordering::Relaxed);
+        next ^= next << 13;
+        next ^= next >> 7;
+        next ^= next << 17;
+        self.0.store(next, Ordering::Relaxed);
+        next % most.max(1)
+    }
 }
 
 /// Datagrams between one server and its clients.
@@ -28,7 +45,7 @@ struct Shared {
     front: UdpSocket,
     server: SocketAddr,
     weather: Weather,
-    random: AtomicU64,
+    random: Random,
     blocked: AtomicBool,
     backs: Mutex<HashMap<SocketAddr, Arc<UdpSocket>>>,
     passed: AtomicU64,
@@ -37,7 +54,7 @@ struct Shared {
 impl UdpProxy {
     pub(crate) async fn start(front: UdpSocket, server: SocketAddr, weather: Weather, seed: u64) -> Self {
         let (blocked, backs, passed) = (AtomicBool::new(false), Mutex::default(), AtomicU64::new(0));
-        let random = AtomicU64::new(seed | 1);
+        let random = Random(AtomicU64::new(seed | 1));
         let shared = Arc::new(Shared { front, server, weather, random, blocked, backs, passed });
         let up = Arc::clone(&shared);
         tokio::spawn(async move {
@@ -81,7 +98,7 @@ impl UdpProxy {
 
 impl Shared {
     async fn open(self: &Arc<Self>, client: SocketAddr) -> Arc<UdpSocket> {
-        let back = Arc::new(UdpSocket::bind("127.0.0.1:0").await.expect("a free port"));
+        let back = Arc::new(UdpSocket::bind((self.server.ip(), 0)).await.expect("a free port"));
         self.backs.lock().expect("unpoisoned").insert(client, Arc::clone(&back));
         let (shared, socket) = (Arc::clone(self), Arc::clone(&back));
         tokio::spawn(async move {
@@ -114,12 +131,7 @@ impl Shared {
     }
 
     fn below(&self, most: u64) -> u64 {
-        let mut next = self.random.load(Ordering::Relaxed);
-        next ^= next << 13;
-        next ^= next >> 7;
-        next ^= next << 17;
-        self.random.store(next, Ordering::Relaxed);
-        next % most.max(1)
+        self.random.below(most)
     }
 }
 
@@ -129,16 +141,18 @@ pub(crate) struct TcpProxy {
 }
 
 impl TcpProxy {
-    pub(crate) fn start(front: TcpListener, server: SocketAddr) -> Self {
+    pub(crate) fn start(front: TcpListener, server: SocketAddr, weather: Weather, seed: u64) -> Self {
         let cut = Arc::new(Notify::new());
-        let scissors = Arc::clone(&cut);
+        let (scissors, random) = (Arc::clone(&cut), Arc::new(Random(AtomicU64::new(seed << 1 | 1))));
         tokio::spawn(async move {
-            while let Ok((mut client, _)) = front.accept().await {
-                let scissors = Arc::clone(&scissors);
+            while let Ok((client, _)) = front.accept().await {
+                let (scissors, random) = (Arc::clone(&scissors), Arc::clone(&random));
                 tokio::spawn(async move {
-                    let Ok(mut back) = TcpStream::connect(server).await else { return };
+                    let Ok(back) = TcpStream::connect(server).await else { return };
+                    let ((client_in, client_out), (back_in, back_out)) = (client.into_split(), back.into_split());
                     tokio::select! {
-                        _ = copy_bidirectional(&mut client, &mut back) => {}
+                        () = carry(client_in, back_out, weather, &random) => {}
+                        () = carry(back_in, client_out, weather, &random) => {}
                         () = scissors.notified() => {}
                     }
                 });
@@ -150,5 +164,20 @@ impl TcpProxy {
     /// Every connection ends here and now.
     pub(crate) fn cut(&self) {
         self.cut.notify_waiters();
+    }
+}
+
+/// One direction, piece by piece, each late by chance, until either side or chance ends it.
+async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, weather: Weather, random: &Random) {
+    let mut piece = [0; 16 * 1024];
+    loop {
+        let Ok(len @ 1..) = from.read(&mut piece).await else { return };
+        if random.below(1_000_000) < weather.cut_ppm {
+            return;
+        }
+        tokio::time::sleep(Duration::from_micros(random.below(weather.delay_us + 1))).await;
+        if to.write_all(&piece[..len]).await.is_err() {
+            return;
+        }
     }
 }

@@ -83,7 +83,7 @@ impl Site {
             }
         };
         let address = front.local_addr().expect("bound");
-        let tcp = TcpProxy::start(front, tcp_address);
+        let tcp = TcpProxy::start(front, tcp_address, weather, seed);
         let udp = UdpProxy::start(udp_front, udp_address, weather, seed).await;
 
         let up = Topic::parse("kilter/v1/default/edge-1/up").expect("a good topic");
