@@ -95,6 +95,9 @@ enum Command {
     Query {
         /// For example: SELECT asset, count(*) AS n FROM features GROUP BY asset
         sql: String,
+        /// As the lake stood then, in microseconds since 1970; what was not committed by then is not seen.
+        #[arg(long, value_name = "US", allow_negative_numbers = true)]
+        as_of: Option<i64>,
     },
     /// Says whether a range is complete, or lists its gaps with their causes.
     Completeness {
@@ -170,8 +173,9 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             println!("{:#}", client::ask(http, "POST", "/api/train", Some(&body)).await?);
             Ok(())
         }
-        Command::Query { sql } => {
-            println!("{}", client::ask(http, "POST", "/api/query", Some(&json!({ "sql": sql }))).await?);
+        Command::Query { sql, as_of } => {
+            let ask = json!({ "sql": sql, "as_of_us": as_of });
+            println!("{}", client::ask(http, "POST", "/api/query", Some(&ask)).await?);
             Ok(())
         }
         Command::Completeness { point, range } => {

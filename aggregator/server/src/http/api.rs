@@ -172,10 +172,12 @@ pub(super) async fn rollback(who: Principal, State(app): State<App>, Json(reques
 #[serde(deny_unknown_fields)]
 pub(super) struct QueryRequest {
     sql: String,
+    /// As the lake stood then, by the lab's clock.
+    as_of_us: Option<i64>,
 }
 
 pub(super) async fn query(_: Principal, State(app): State<App>, Json(request): Json<QueryRequest>) -> Answer {
-    let ask = json!({ "op": "query", "sql": request.sql });
+    let ask = json!({ "op": "query", "sql": request.sql, "as_of_us": request.as_of_us });
     app.lab.ask(&ask, drop).await.map(Json).map_err(|error| Problem::lab(&error))
 }
 
