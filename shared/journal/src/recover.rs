@@ -17,6 +17,10 @@ use crate::ledger::{Ledger, read_whole, replace};
 use crate::scan::{Cursor, Step};
 use crate::{Dropped, Filesystem, Journal, JournalError, Key, Offset, Reason};
 
+mod aside;
+
+pub(crate) use aside::QUARANTINE_SUFFIX;
+
 /// What opening found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
@@ -90,14 +94,9 @@ pub(crate) fn open<F: Filesystem>(
     recoverer.set_strangers_aside(&mut bases)?;
     recoverer.remove_released(&mut bases)?;
     recoverer.remove_unborn(&mut bases)?;
-    let mut index = 0;
-    while let Some(base) = bases.get(index).copied() {
-        while let Some(next) = bases.get(index + 1).copied().filter(|next| recoverer.is_within(base, *next)) {
-            recoverer.set_aside(next)?;
-            bases.remove(index + 1);
-        }
-        recoverer.segment(base, bases.get(index + 1).copied())?;
-        index += 1;
+    recoverer.set_intruders_aside(&mut bases)?;
+    for (index, base) in bases.iter().enumerate() {
+        recoverer.segment(*base, bases.get(index + 1).copied())?;
     }
     recoverer.finish(config, lock)
 }
@@ -213,45 +212,6 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
             end: content.released,
             tail: None,
         }
-    }
-
-    /// A file that says itself that it is no segment of this name (another journal's, or one that somebody renamed) means nothing here, and
-    /// its neighbours must not be judged by it.
-    fn set_strangers_aside(&mut self, bases: &mut Vec<u64>) -> Result<(), JournalError> {
-        let mut own = Vec::with_capacity(bases.len());
-        for base in bases.drain(..) {
-            match segment_header(&self.fs, &self.dir.join(segment_name(base)))? {
-                Framed::Good(found) if found != (self.ledger.journal_id, base) => self.set_aside(base)?,
-                Framed::Good(_) | Framed::Bad | Framed::Newer(_) => own.push(base),
-            }
-        }
-        *bases = own;
-        Ok(())
-    }
-
-    /// Whether a file without a good header lies under a name in the middle of what the segment at `base` holds: then it is none.
-    fn is_within(&self, base: u64, next: u64) -> bool {
-        let found = (|| {
-            if segment_header(&self.fs, &self.dir.join(segment_name(next)))? != Framed::Bad {
-                return Ok(false);
-            }
-            let mut cursor = self.cursor(base)?;
-            let failed = || JournalError::io("read", self.dir);
-            while cursor.logical < next {
-                match cursor.step().map_err(failed())? {
-                    Step::Entry { .. } | Step::Skip { .. } => {}
-                    Step::End => return Ok(false),
-                    Step::Bad => {
-                        if !cursor.resync().map_err(failed())? {
-                            return Ok(false);
-                        }
-                    }
-                }
-            }
-            Ok::<_, JournalError>(cursor.logical > next)
-        })();
-        // What can't be read is told where it is read for good.
-        found.unwrap_or(false)
     }
 
     /// A crash may bring unlinked segments back; the ledger knows better.
@@ -469,37 +429,6 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
         Ok(file)
     }
 
-    /// Keeps a copy of a damaged segment, and of such copies the latest few.
-    fn quarantine(&mut self, base: u64) -> Result<(), JournalError> {
-        let path = self.dir.join(segment_name(base));
-        let Some(bytes) = read_whole(&self.fs, &path)? else { return Ok(()) };
-        let name = self.bad_name(base)?;
-        replace(&self.fs, self.dir, &name, &bytes)?;
-        self.report.quarantined.push(name);
-        Ok(())
-    }
-
-    /// Takes a file that is no segment out of the way, as it is.
-    fn set_aside(&mut self, base: u64) -> Result<(), JournalError> {
-        let (path, name) = (self.dir.join(segment_name(base)), self.bad_name(base)?);
-        self.fs.rename(&path, &self.dir.join(&name)).map_err(JournalError::io("set aside", &path))?;
-        self.fs.sync_dir(self.dir).map_err(JournalError::io("sync", self.dir))?;
-        self.report.quarantined.push(name);
-        Ok(())
-    }
-
-    /// A free name for a file that is set aside; of older ones the latest few stay.
-    fn bad_name(&self, base: u64) -> Result<String, JournalError> {
-        let names = self.fs.list(self.dir).map_err(JournalError::io("list", self.dir))?;
-        let mut kept: Vec<_> = names.into_iter().filter(|name| name.ends_with(QUARANTINE_SUFFIX)).collect();
-        let free = (0_u32..).map(|n| format!("{base:020}.{n}{QUARANTINE_SUFFIX}")).find(|name| !kept.contains(name));
-        kept.sort_unstable();
-        for old in kept.iter().take((kept.len() + 1).saturating_sub(QUARANTINED_KEPT)) {
-            remove(&self.fs, self.dir, old)?;
-        }
-        Ok(free.expect("a folder holds fewer files than there are numbers"))
-    }
-
     fn cursor(&self, base: u64) -> Result<Cursor<F>, JournalError> {
         let path = self.dir.join(segment_name(base));
         let file = self.fs.open(&path).map_err(JournalError::io("open", &path))?;
@@ -538,6 +467,3 @@ pub(crate) fn add_class(classes: &mut ClassBytes, class: u8, size: u64) {
         None => classes.push((class, size)),
     }
 }
-
-pub(crate) const QUARANTINE_SUFFIX: &str = ".bad";
-const QUARANTINED_KEPT: usize = 8;

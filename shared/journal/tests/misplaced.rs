@@ -14,6 +14,7 @@ fn a_file_under_another_segments_name_is_set_aside_once_and_costs_its_neighbours
         ("a segment behind the end", Some(3), segment(1 << 20)),
         ("a late segment over the first", Some(6), segment(0)),
         ("what is no segment in the middle of one", None, within_the_second(&bases(&filled()))),
+        ("what is no segment close before another", None, segment(bases(&filled())[2] - 10)),
     ];
     for (case, from, to) in cases {
         let fs = filled();
