@@ -21,16 +21,7 @@ pub fn sums<const K: usize>(values: &[f32], f: impl Fn(f32) -> [f32; K]) -> [f32
     let mut sums = [Sums::zero(); K];
     let (chunks, rest) = values.as_chunks::<LANES>();
     for chunk in chunks {
-        let mut terms = [[0.0f32; LANES]; K];
-        for j in 0..LANES {
-            let each = f(chunk[j]);
-            for k in 0..K {
-                terms[k][j] = each[k];
-            }
-        }
-        for k in 0..K {
-            sums[k].add(terms[k]);
-        }
+        Sums::add_all(&mut sums, |j| f(chunk[j]));
     }
     let mut lanes = sums.map(Sums::lanes);
     for (j, &x) in rest.iter().enumerate() {
@@ -50,16 +41,9 @@ pub fn sums_at<const K: usize>(values: &[f32], f: impl Fn(f32, f32) -> [f32; K])
     // Places are whole numbers below 2^24, so counting in f32 is exact.
     let mut places: [f32; LANES] = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0];
     for chunk in chunks {
-        let mut terms = [[0.0f32; LANES]; K];
-        for j in 0..LANES {
-            let each = f(places[j], chunk[j]);
-            for k in 0..K {
-                terms[k][j] = each[k];
-            }
-            places[j] += LANES as f32;
-        }
-        for k in 0..K {
-            sums[k].add(terms[k]);
+        Sums::add_all(&mut sums, |j| f(places[j], chunk[j]));
+        for place in &mut places {
+            *place += LANES as f32;
         }
     }
     let mut lanes = sums.map(Sums::lanes);

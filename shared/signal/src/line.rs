@@ -201,7 +201,7 @@ pub(crate) fn median(below: &[f32], above: &[f32], work: &mut [f32]) -> Option<f
     if total < 4 || work.is_empty() {
         return None;
     }
-    if total <= work.len() {
+    if cfg!(target_arch = "x86_64") && total <= work.len() {
         let (first, second) = work[..total].split_at_mut(below.len());
         first.copy_from_slice(below);
         second.copy_from_slice(above);

@@ -83,13 +83,12 @@ impl simd::Work for Powers<'_> {
         let (chunks, rest) = samples.as_chunks::<{ lanes::LANES }>();
         for chunk in chunks {
             let sizes = chunk.map(|x| (x - mean).abs());
-            let ys = chunk.map(|x| x - mean);
-            let squares = ys.map(|y| y * y);
-            sums[0].add(sizes);
-            sums[1].add(squares);
-            sums[2].add(core::array::from_fn(|j| squares[j] * ys[j]));
-            sums[3].add(squares.map(|y2| y2 * y2));
-            sums[4].add(simd::sqrt(sizes));
+            let roots = simd::sqrt(sizes);
+            simd::Sums::add_all(&mut sums, |j| {
+                let y = chunk[j] - mean;
+                let y2 = y * y;
+                [sizes[j], y2, y2 * y, y2 * y2, roots[j]]
+            });
         }
         let mut sums = sums.map(simd::Sums::lanes);
         for (j, x) in rest.iter().enumerate() {

@@ -117,9 +117,23 @@ impl Sums {
         Self(unsafe { core::mem::transmute::<[f32; 8], Kept>([0.0; 8]) })
     }
 
-    /// Adds to each.
+    /// Adds `K` terms of each lane to the lane of `K` sums.
     #[inline(always)]
-    pub(crate) fn add(&mut self, terms: [f32; 8]) {
+    pub(crate) fn add_all<const K: usize>(sums: &mut [Self; K], f: impl Fn(usize) -> [f32; K]) {
+        let mut terms = [[0.0f32; 8]; K];
+        for j in 0..8 {
+            let each = f(j);
+            for k in 0..K {
+                terms[k][j] = each[k];
+            }
+        }
+        for k in 0..K {
+            sums[k].add(terms[k]);
+        }
+    }
+
+    #[inline(always)]
+    fn add(&mut self, terms: [f32; 8]) {
         use core::arch::x86_64::_mm_add_ps;
         // SAFETY: as above.
         unsafe {
@@ -144,11 +158,14 @@ impl Sums {
         Self([0.0; 8])
     }
 
-    /// Adds to each.
+    /// Adds `K` terms of each lane to the lane of `K` sums.
     #[inline(always)]
-    pub(crate) fn add(&mut self, terms: [f32; 8]) {
-        for (sum, term) in self.0.iter_mut().zip(terms) {
-            *sum += term;
+    pub(crate) fn add_all<const K: usize>(sums: &mut [Self; K], f: impl Fn(usize) -> [f32; K]) {
+        for j in 0..8 {
+            let each = f(j);
+            for k in 0..K {
+                sums[k].0[j] += each[k];
+            }
         }
     }
 

@@ -80,8 +80,13 @@ type Lanes<const N: usize> = [f32; N];
 #[inline(always)]
 fn zip<const N: usize>(a: Lanes<N>, b: Lanes<N>, f: impl Fn(f32, f32) -> f32) -> Lanes<N> {
     let mut c = a;
-    for i in 0..N {
-        c[i] = f(a[i], b[i]);
+    if N == 4 {
+        // Spelt out, so that small code unrolls it too.
+        (c[0], c[1], c[2], c[3]) = (f(a[0], b[0]), f(a[1], b[1]), f(a[2], b[2]), f(a[3], b[3]));
+    } else {
+        for i in 0..N {
+            c[i] = f(a[i], b[i]);
+        }
     }
     c
 }
@@ -220,6 +225,9 @@ fn short_4(roots: &Roots<'_>, blocks: usize, x: Complex<'_>, y: Complex<'_>) {
 #[inline(always)]
 pub(super) fn pass_2(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
     let part = blocks * width;
+    if cfg!(not(target_arch = "x86_64")) {
+        return small_2(roots, blocks, width, x, y);
+    }
     let (a_re, b_re) = x.re[..2 * part].split_at(part);
     let (a_im, b_im) = x.im[..2 * part].split_at(part);
     for p in 0..blocks {
@@ -234,6 +242,23 @@ pub(super) fn pass_2(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<
         for (((a, b), sum), dif) in a.zip(b).zip(sums).zip(difs) {
             (*sum.0, *sum.1) = (a.0 + b.0, a.1 + b.1);
             (*dif.0, *dif.1) = mul((a.0 - b.0, a.1 - b.1), w);
+        }
+    }
+}
+
+/// The same in little code.
+#[inline(always)]
+fn small_2(roots: &Roots<'_>, blocks: usize, width: usize, x: Complex<'_>, y: Complex<'_>) {
+    let part = blocks * width;
+    for p in 0..blocks {
+        let w = roots.at(p * width);
+        for q in 0..width {
+            let at = p * width + q;
+            let a = (x.re[at], x.im[at]);
+            let b = (x.re[part + at], x.im[part + at]);
+            let to = 2 * p * width + q;
+            (y.re[to], y.im[to]) = (a.0 + b.0, a.1 + b.1);
+            (y.re[to + width], y.im[to + width]) = mul((a.0 - b.0, a.1 - b.1), w);
         }
     }
 }
