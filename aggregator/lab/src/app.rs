@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use kilter_journal::Reader;
 use tokio::signal::unix::{SignalKind, signal};
@@ -12,8 +13,9 @@ use crate::clock;
 use crate::commit::{Committer, Shared, Status, lock};
 use crate::config::Config;
 use crate::lab::{Lab, Wait, read_on};
-use crate::socket::{self, Desk, Limits};
+use crate::socket::{self, Desk};
 use crate::trainer::Trainer;
+use crate::turns::Turns;
 
 /// Serves until it is told to stop, or the journal can't be followed any more.
 pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
@@ -42,13 +44,16 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
     let (order, orders) = mpsc::channel(4);
     let trainer = Trainer::new(state.clone(), flush.clone(), files.clone(), config.clone());
     let path = data.join("lab.sock");
+    let turns = Turns::new(QUESTIONS_AT_ONCE, Duration::from_secs(config.query.max_secs.into()));
     let desk = Desk {
         state: state.clone(),
         status: status.clone(),
         trainer: trainer.clone(),
         orders: order,
         files: files.clone(),
-        limits: Limits { max_rows: config.query.max_rows, max_secs: config.query.max_secs },
+        turns: turns.clone(),
+        views: Arc::new(config.views),
+        max_rows: config.query.max_rows,
     };
     let listener = socket::listen(&path)?;
     let (failed, mut fails) = mpsc::channel(1);
@@ -70,6 +75,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         _ = interrupt.recv() => Ok(()),
         () = orphaned() => Ok(()),
         error = fails.recv() => Err(error.unwrap_or_else(|| anyhow::anyhow!("the journal's reader ended"))),
+        () = stuck(&turns) => Err(anyhow::anyhow!("none of {QUESTIONS_AT_ONCE} questions ends; the lab starts anew")),
     };
     serving.abort();
     watching.abort();
@@ -93,6 +99,15 @@ async fn orphaned() {
             info!("the server is gone");
             return;
         }
+    }
+}
+
+/// Ends when no question could be answered for a while, because those that took too long hold every turn.
+async fn stuck(turns: &Turns) {
+    let mut secs = 0;
+    while secs < STUCK_SECS {
+        clock::pause(1_000).await;
+        secs = if turns.are_stuck() { secs + 1 } else { 0 };
     }
 }
 
@@ -128,3 +143,7 @@ fn follow(mut reader: Reader, state: &Shared, hold_bytes: usize) -> anyhow::Erro
 const ENTRIES_PER_LOCK: usize = 64;
 const IDLE_MS: u64 = 20;
 const SUPERVISOR_MS: u64 = 500;
+/// Questions that are answered at once.
+const QUESTIONS_AT_ONCE: usize = 4;
+/// So long nothing can be answered before the lab gives up on questions that do not end.
+const STUCK_SECS: u32 = 30;

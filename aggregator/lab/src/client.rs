@@ -6,6 +6,7 @@ use anyhow::{Context, bail};
 use kilter_history::{Answer, View};
 use kilter_lake::TableName;
 use kilter_train::Card;
+use kilter_types::Micros;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -15,15 +16,25 @@ use crate::lab::{Lab, Wait, read_on};
 use crate::training;
 
 /// Asks with SQL.
-pub(crate) async fn query(data: &Path, sql: &str, as_json: bool) -> anyhow::Result<()> {
-    let answer: Answer = match ask(data, &json!({ "op": "query", "sql": sql })).await? {
+pub(crate) async fn query(data: &Path, sql: &str, as_of_us: Option<i64>, as_json: bool) -> anyhow::Result<()> {
+    let answer: Answer = match ask(data, &json!({ "op": "query", "sql": sql, "as_of_us": as_of_us })).await? {
         Some(answer) => serde_json::from_value(answer).context("failed to read the lab's answer")?,
         None => {
             let config = Config::load(data)?;
             let mut lab = Lab::open(data, Wait::No).await?;
             while read_on(&mut lab.reader, &mut lab.state, usize::MAX)? {}
-            let (views, sql) = (lab.state.views(), sql.to_owned());
-            tokio::task::spawn_blocking(move || kilter_history::query(&sql, &views, config.query.max_rows)).await??
+            let mut views = lab.state.views();
+            if let Some(at_us) = as_of_us {
+                views.clear();
+                for table in lab.tables.values() {
+                    views.push(View { snapshot: table.snapshot_at(Micros(at_us)).await?, tail: Vec::new() });
+                }
+            }
+            let sql = sql.to_owned();
+            tokio::task::spawn_blocking(move || {
+                kilter_history::query_named(&sql, &views, &config.views, config.query.max_rows)
+            })
+            .await??
         }
     };
     if as_json {
@@ -121,6 +132,7 @@ pub(crate) async fn reproduce(data: &Path, path: &Path) -> anyhow::Result<()> {
             );
         }
         let snapshot = lab.tables[&table].snapshot_as_of(version).await?;
+        lab.tables[&table].fetch(&snapshot).await?;
         views.push(View { snapshot, tail: Vec::new() });
     }
     let wanted = card.digest.clone();

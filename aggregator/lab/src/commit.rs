@@ -104,7 +104,7 @@ impl Committer {
                 return;
             }
             if due {
-                self.keep_up().await;
+                self.keep_up(&flushes).await;
             }
         }
     }
@@ -140,7 +140,7 @@ impl Committer {
             let Some(table) = self.tables.get_mut(&rows.table()) else { continue };
             table.append(rows, offset).await?;
             // Each table moves on by itself; the seam of the others stays where it is.
-            let snapshot = table.snapshot()?;
+            let snapshot = table.current().await?;
             lock(&self.state).committed(snapshot);
         }
         let committed = Committed { journal_id: self.journal_id.0, offset: batch.position, marks: batch.marks };

@@ -1,19 +1,34 @@
 //! The lab's configuration: `default.toml` is its documentation and equals [`Config::default`].
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
+use kilter_lake::TableName;
 use serde::Deserialize;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Config {
+    pub(crate) lake: Lake,
     pub(crate) commit: Commit,
     pub(crate) query: Query,
+    pub(crate) views: BTreeMap<String, String>,
     pub(crate) upkeep: Upkeep,
     pub(crate) training: Training,
     pub(crate) drift: Drift,
+}
+
+/// Where the lake lies.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Lake {
+    pub(crate) bucket: String,
+    pub(crate) prefix: String,
+    pub(crate) endpoint: String,
+    pub(crate) region: String,
+    pub(crate) credentials_file: String,
 }
 
 /// When rows are committed.
@@ -69,10 +84,35 @@ impl Config {
     pub(crate) fn load(data: &Path) -> anyhow::Result<Self> {
         let path = data.join("lab.toml");
         match std::fs::read_to_string(&path) {
-            Ok(text) => toml::from_str(&text).with_context(|| format!("failed to read the config {}", path.display())),
+            Ok(text) => toml::from_str(&text)
+                .map_err(anyhow::Error::from)
+                .and_then(Self::checked)
+                .with_context(|| format!("failed to read the config {}", path.display())),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => Err(error).with_context(|| format!("failed to read the config {}", path.display())),
         }
+    }
+}
+
+impl Config {
+    /// A view must not hide a table, and its name is written as it stands in questions.
+    fn checked(self) -> anyhow::Result<Self> {
+        for name in self.views.keys() {
+            let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+            ensure!(
+                !name.is_empty() && name.chars().all(plain),
+                "the view '{name}' has other letters than a-z, 0-9 and _"
+            );
+            ensure!(TableName::ALL.iter().all(|table| table.as_str() != name), "the view '{name}' is a table");
+        }
+        Ok(self)
+    }
+}
+
+impl Default for Lake {
+    fn default() -> Self {
+        let (bucket, endpoint, credentials_file) = (String::new(), String::new(), String::new());
+        Self { bucket, prefix: "lake".into(), endpoint, region: "us-east-1".into(), credentials_file }
     }
 }
 
@@ -102,7 +142,14 @@ impl Default for Training {
 
 impl Default for Drift {
     fn default() -> Self {
-        Self { enabled: true, settle_secs: 20, cooldown_secs: 60, check_commits: 4, recent_secs: 600, moved_share: 0.5 }
+        Self {
+            enabled: true,
+            settle_secs: 20,
+            cooldown_secs: 60,
+            check_commits: 4,
+            recent_secs: 600,
+            moved_share: 0.5,
+        }
     }
 }
 
@@ -115,5 +162,9 @@ mod tests {
         let documented: Config = toml::from_str(include_str!("default.toml")).expect("the documented file can be read");
         assert_eq!(documented, Config::default());
         assert!(toml::from_str::<Config>("[commit]\nmax_byte = 1").is_err());
+        let views = |text: &str| toml::from_str::<Config>(text).map_err(anyhow::Error::from).and_then(Config::checked);
+        assert!(views("[views]\nwarm = \"SELECT seq FROM features\"").is_ok());
+        assert!(views("[views]\nfeatures = \"SELECT seq FROM features\"").is_err(), "it would hide the table");
+        assert!(views("[views]\n\"a b\" = \"SELECT seq FROM features\"").is_err());
     }
 }

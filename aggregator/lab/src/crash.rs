@@ -8,16 +8,18 @@ use std::sync::{Arc, Mutex};
 
 use kilter_fold::{Entry, MarkState};
 use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key, RealFilesystem};
-use kilter_lake::{Gate, Streams, Table, TableName, collect, open_gate};
+use kilter_lake::{Audit, Gate, Streams, Subject, Table, TableName, collect, open_gate};
 use kilter_types::{
     DeviceId, Epoch, Event, FeatureRow, FeatureVector, GroupKind, JournalId, Micros, Monotonic, Name, OperatingState,
     Payload, Point, Quality, Record, Rpm, SchemaHash, Timeline,
 };
 use kilter_wire::{Batch, BatchRecord, encode_record};
+use tokio::sync::oneshot;
 
 use crate::commit::{Committer, Status};
 use crate::config;
 use crate::lab::{Lab, Wait, read_on};
+use crate::upkeep::Order;
 
 /// A journal as the server writes it.
 struct Server {
@@ -107,11 +109,53 @@ async fn d2_a_kill_before_any_step_of_a_round_and_a_lost_journal_double_nothing(
     assert!(kills > 20, "a round has more than {kills} steps");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn s0_27_an_erasure_that_is_killed_before_any_step_is_ended_with_its_whole_account() {
+    for steps in 0.. {
+        let data = room();
+        let data = data.path();
+        let mut server = Server::open(data, 9, Vec::new());
+        server.records(0..10);
+        life(data, open_gate()).await.expect("the first round");
+        std::fs::write(data.join("lab/pins.json"), r#"{"abc":{"versions":{"events":1},"erased_at_us":null}}"#)
+            .expect("written");
+        let subject = Subject { equals: [("device".to_owned(), "press".to_owned())].into() };
+        let (who, why) = ("dpo@acme".to_owned(), "contract ended".to_owned());
+        let (told, answer) = oneshot::channel();
+        let order = Order::Erase { subject, audit: Audit { who, why, at_us: 77 }, done: told };
+        let begun = match committer(data, power_for(steps)).await {
+            Ok(mut committer) => {
+                committer.obey(order).await;
+                answer.await.ok()
+            }
+            Err(_) => None,
+        };
+        let Some(done) = begun else { continue };
+        // The next start ends it.
+        committer(data, open_gate()).await.expect("the lab opens").finish_erasures().await;
+        let (records, _) = held(data).await;
+        assert!(records.is_empty(), "after {steps} steps: {records:?}");
+        let files = crate::files::Files::open(data, open_gate()).expect("a folder");
+        let erased: Vec<_> = files.erased().values().map(|ranges| (ranges.span(), ranges.count())).collect();
+        assert_eq!(erased, [(Some((0, 9)), 10); 2], "after {steps} steps the account does not name what went");
+        assert_eq!(files.pins()["abc"].erased_at_us, Some(77), "after {steps} steps");
+        assert!(files.unfinished().is_empty());
+        if done.is_ok() {
+            assert!(steps > 10, "an erasure has more than {steps} steps");
+            break;
+        }
+    }
+}
+
 /// Opens the lab, reads all there is, commits and publishes; the gate may stop it anywhere.
 async fn life(data: &Path, gate: Gate) -> anyhow::Result<()> {
+    committer(data, gate).await?.round().await
+}
+
+async fn committer(data: &Path, gate: Gate) -> anyhow::Result<Committer> {
     let mut lab = Lab::open_at(data, Wait::ForJournal, gate).await?;
     while read_on(&mut lab.reader, &mut lab.state, usize::MAX)? {}
-    let mut committer = Committer {
+    Ok(Committer {
         state: Arc::new(Mutex::new(lab.state)),
         tables: lab.tables,
         files: lab.files,
@@ -120,8 +164,7 @@ async fn life(data: &Path, gate: Gate) -> anyhow::Result<()> {
         upkeep: config::Upkeep::default(),
         status: Arc::new(Mutex::new(Status::default())),
         vacuumed: None,
-    };
-    committer.round().await
+    })
 }
 
 /// Lets `steps` steps pass, then none: what a process does that is killed there.

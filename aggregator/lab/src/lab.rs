@@ -20,7 +20,9 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::clock;
+use crate::config::Config;
 use crate::files::{Files, Ghosts};
+use crate::place::place;
 use crate::state::State;
 
 /// An opened lab.
@@ -53,14 +55,13 @@ impl Lab {
             }
         };
         let journal_id = JournalId(id);
-        let lake = data.join("lake");
-        std::fs::create_dir_all(&lake).with_context(|| format!("failed to create {}", lake.display()))?;
-        let mut tables = BTreeMap::new();
+        let place = place(data, &Config::load(data)?.lake, gate).await?;
+        let (mut tables, mut snapshots) = (BTreeMap::new(), Vec::new());
         for name in TableName::ALL {
-            let table = DeltaTable::open(&lake, name, SHARD, journal_id, gate.clone()).await?;
+            let table = DeltaTable::open_in(&place, name, SHARD, journal_id).await?;
+            snapshots.push(table.current().await?);
             tables.insert(name, table);
         }
-        let snapshots = tables.values().map(DeltaTable::snapshot).collect::<Result<Vec<_>, _>>()?;
         let (fold, position) = files.fold(id).unwrap_or_else(|| (Fold::new(), 0));
         let ghosts = find_ghosts(&files, journal_id, &mut reader, &tables, wait).await?;
         reader.seek(JournalOffset(position));

@@ -15,10 +15,12 @@ mod crash;
 mod evaluate;
 mod files;
 mod lab;
+mod place;
 mod socket;
 mod state;
 mod trainer;
 mod training;
+mod turns;
 mod upkeep;
 
 use std::path::PathBuf;
@@ -53,6 +55,9 @@ enum Command {
         /// Print JSON instead of a table.
         #[arg(long)]
         json: bool,
+        /// As the lake stood then, in microseconds since 1970 by the lab's clock; what was not committed by then is not seen.
+        #[arg(long, value_name = "US", allow_negative_numbers = true)]
+        as_of: Option<i64>,
     },
     /// Train models now.
     Train {
@@ -137,15 +142,28 @@ enum Command {
     },
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("kilter-lab: failed to start its threads: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let done = runtime.block_on(run());
+    // A question that does not end must not keep the process.
+    runtime.shutdown_background();
+    done
+}
+
+async fn run() -> ExitCode {
     let filter = EnvFilter::try_from_env("KILTER_LOG").unwrap_or_else(|_| {
         EnvFilter::new("info,deltalake=warn,deltalake_core=warn,delta_kernel=warn,buoyant_kernel=warn")
     });
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let done = match Cli::parse().command {
         Command::Serve { data } => app::serve(&data).await,
-        Command::Query { sql, data, json } => client::query(&data, &sql, json).await,
+        Command::Query { sql, data, json, as_of } => client::query(&data, &sql, as_of, json).await,
         Command::Train { data, class, seed } => client::train(&data, class, seed).await,
         Command::Status { data } => client::status(&data).await,
         Command::Completeness { point, from, to, data } => client::completeness(&data, &point, from, to).await,

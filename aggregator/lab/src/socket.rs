@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use anyhow::{Context, bail};
-use kilter_history::{View, query};
+use kilter_history::{View, query_named};
 use kilter_lake::{Audit, Subject, TableName};
+use kilter_types::Micros;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use crate::clock;
@@ -21,6 +21,7 @@ use crate::completeness;
 use crate::files::Files;
 use crate::trainer::{DEFAULT_SEED, Trainer};
 use crate::training::Request;
+use crate::turns::Turns;
 use crate::upkeep::Order;
 
 /// Everything that questions need; cheap to clone.
@@ -31,25 +32,39 @@ pub(crate) struct Desk {
     pub(crate) trainer: Trainer,
     pub(crate) orders: mpsc::Sender<Order>,
     pub(crate) files: Files,
-    pub(crate) limits: Limits,
-}
-
-/// How much an answer may hold, and how long it may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
+    pub(crate) turns: Turns,
+    /// Statements with names.
+    pub(crate) views: Arc<BTreeMap<String, String>>,
+    /// The most rows of an answer.
     pub(crate) max_rows: usize,
-    pub(crate) max_secs: u32,
 }
 
 #[derive(Deserialize)]
 #[serde(tag = "op", rename_all = "lowercase")]
 enum Ask {
-    Query { sql: String },
-    Train { reason: Option<String>, asset_class: Option<String>, seed: Option<u64> },
+    Query {
+        sql: String,
+        as_of_us: Option<i64>,
+    },
+    Train {
+        reason: Option<String>,
+        asset_class: Option<String>,
+        seed: Option<u64>,
+    },
     Status {},
-    Completeness { point: String, from: i64, to: i64 },
-    Erase { equals: BTreeMap<String, String>, who: String, why: String },
-    Reconcile { repair: bool },
+    Completeness {
+        point: String,
+        from: i64,
+        to: i64,
+    },
+    Erase {
+        equals: BTreeMap<String, String>,
+        who: String,
+        why: String,
+    },
+    Reconcile {
+        repair: bool,
+    },
 }
 
 /// Opens the socket anew.
@@ -101,9 +116,18 @@ impl Desk {
 
     async fn answer(&self, line: &str, progress: mpsc::Sender<Value>) -> anyhow::Result<Value> {
         match serde_json::from_str(line).context("failed to read the request")? {
-            Ask::Query { sql } => {
-                let max_rows = self.limits.max_rows;
-                self.look(move |views| Ok(serde_json::to_value(query(&sql, views, max_rows)?)?)).await
+            Ask::Query { sql, as_of_us } => {
+                let max_rows = self.max_rows;
+                let named = self.views.clone();
+                let answer =
+                    move |views: &[View]| Ok(serde_json::to_value(query_named(&sql, views, &named, max_rows)?)?);
+                match as_of_us {
+                    None => self.look(answer).await,
+                    Some(at_us) => {
+                        let views = self.order(|done| Order::AsOf { at: Micros(at_us), done }).await?;
+                        self.turns.take(move || answer(&views)).await
+                    }
+                }
             }
             Ask::Train { reason, asset_class, seed } => {
                 let request = Request {
@@ -135,37 +159,21 @@ impl Desk {
         }
     }
 
-    /// Looks at the tables, for so long at most. Polars can't be stopped half-way: a question that took too long goes on in its
-    /// thread, and a few of those keep others waiting, so that they can't pile up.
+    /// Looks at the tables as they are now, lake and tail.
     async fn look(
         &self,
         look: impl FnOnce(&[View]) -> anyhow::Result<Value> + Send + 'static,
     ) -> anyhow::Result<Value> {
         let state = self.state.clone();
-        let asked = async {
-            let turn = AT_ONCE.acquire().await?;
-            let looked = tokio::task::spawn_blocking(move || {
+        self.turns
+            .take(move || {
                 let views = lock(&state).views();
-                let answer = look(&views);
-                drop(turn);
-                answer
-            });
-            looked.await?
-        };
-        let secs = self.limits.max_secs;
-        match tokio::time::timeout(Duration::from_secs(secs.into()), asked).await {
-            Ok(answer) => answer,
-            Err(_) => bail!(
-                "failed to answer within {secs} s: ask for less, for instance one day (day = '2026-01-31') or one machine, or raise \
-                 [query] max_secs in lab.toml"
-            ),
-        }
+                look(&views)
+            })
+            .await
     }
 
-    async fn order(
-        &self,
-        order: impl FnOnce(oneshot::Sender<anyhow::Result<Value>>) -> Order,
-    ) -> anyhow::Result<Value> {
+    async fn order<T>(&self, order: impl FnOnce(oneshot::Sender<anyhow::Result<T>>) -> Order) -> anyhow::Result<T> {
         let (done, told) = oneshot::channel();
         self.orders.send(order(done)).await?;
         told.await?
@@ -198,9 +206,6 @@ async fn send(write: &mut tokio::net::unix::OwnedWriteHalf, value: &Value) -> an
     line.push('\n');
     Ok(write.write_all(line.as_bytes()).await?)
 }
-
-/// Questions that are answered at once.
-static AT_ONCE: Semaphore = Semaphore::const_new(4);
 
 /// Requests of one connection together; a line without an end is not read for ever.
 const MAX_SESSION_BYTES: u64 = 16 << 20;

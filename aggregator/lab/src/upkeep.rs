@@ -3,14 +3,15 @@
 //!
 //! It all happens between two rounds of commits, by the one committer that there is. The journal keeps what comes meanwhile.
 
+use kilter_history::View;
 use kilter_lake::{Audit, Checked, Compaction, Report, Streams, Subject, Table, TableName};
 use kilter_types::Micros;
 use serde_json::{Value, json};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::commit::{Committer, lock};
+use crate::commit::{Committer, Flush, lock};
 use crate::files::Erasure;
 use crate::lab::held;
 
@@ -32,6 +33,13 @@ pub(crate) enum Order {
         /// Told the report.
         done: Answer,
     },
+    /// Pin every table as it stood at this time.
+    AsOf {
+        /// The time, by the lab's clock.
+        at: Micros,
+        /// Told the tables.
+        done: oneshot::Sender<anyhow::Result<Vec<View>>>,
+    },
 }
 
 type Answer = oneshot::Sender<anyhow::Result<Value>>;
@@ -43,11 +51,13 @@ impl Committer {
         match order {
             Order::Erase { subject, audit, done } => drop(done.send(self.erase(subject, audit).await)),
             Order::Reconcile { repair, done } => drop(done.send(self.reconcile(repair).await)),
+            Order::AsOf { at, done } => drop(done.send(self.as_of(at).await)),
         }
     }
 
-    /// After a round: one compaction per table at most, and once a day a vacuum. What fails is tried again after another round.
-    pub(crate) async fn keep_up(&mut self) {
+    /// After a round: one compaction per table at most, and once a day a vacuum. What fails is tried again after another round; a lab that
+    /// is told to end leaves the rest to the next one.
+    pub(crate) async fn keep_up(&mut self, flushes: &mpsc::Receiver<Flush>) {
         let when = Compaction {
             least_files: self.upkeep.compact_files,
             small_bytes: self.upkeep.small_bytes,
@@ -60,6 +70,9 @@ impl Committer {
         }
         let pins = self.files.pins();
         for name in TableName::ALL {
+            if flushes.is_closed() {
+                return;
+            }
             let Some(table) = self.tables.get_mut(&name) else { continue };
             let before = table.version();
             match table.compact(when).await {
@@ -78,7 +91,7 @@ impl Committer {
                 }
             }
             if table.version() != before {
-                match table.snapshot() {
+                match table.current().await {
                     Ok(snapshot) => lock(&self.state).committed(snapshot),
                     Err(error) => warn!(table = %name, error = %chain(&error), "version not read"),
                 }
@@ -107,12 +120,20 @@ impl Committer {
     async fn take_out(&mut self, mut erasure: Erasure) -> anyhow::Result<Value> {
         let (mut models, mut done) = (Vec::new(), Vec::new());
         for (name, table) in &mut self.tables {
-            if let Some(erased) = table.erase(&erasure.subject, &erasure.audit).await? {
-                models.extend(self.files.mark_erased(*name, erased.version, erasure.audit.at_us)?);
-                done.push((*name, erased.rows));
-                erasure.records.extend(erased.records);
+            if table.erase(&erasure.subject, &erasure.audit).await?.is_some() {
                 // Questions look at the new version before the old files go.
-                lock(&self.state).committed(table.snapshot()?);
+                let snapshot = table.current().await?;
+                lock(&self.state).committed(snapshot);
+            }
+            // The log says what went, also by a run that was killed before it could tell.
+            let mut rows = 0;
+            for erased in table.erased(&erasure.subject, &erasure.audit).await? {
+                models.extend(self.files.mark_erased(*name, erased.version, erasure.audit.at_us)?);
+                rows += erased.rows;
+                erasure.records.extend(erased.records);
+            }
+            if rows > 0 {
+                done.push((*name, rows));
             }
             table.remove_erased(&erasure.subject).await?;
         }
@@ -125,6 +146,14 @@ impl Committer {
         Ok(told)
     }
 
+    async fn as_of(&self, at: Micros) -> anyhow::Result<Vec<View>> {
+        let mut views = Vec::new();
+        for table in self.tables.values() {
+            views.push(View { snapshot: table.snapshot_at(at).await?, tail: Vec::new() });
+        }
+        Ok(views)
+    }
+
     async fn reconcile(&mut self, repair: bool) -> anyhow::Result<Value> {
         let mut repaired = 0;
         let mut checked: Vec<Checked> = Vec::new();
@@ -132,7 +161,8 @@ impl Committer {
             let mut found = table.check().await?;
             if repair && !found.doubled.is_empty() && found.damage.is_empty() {
                 repaired += table.single().await?;
-                lock(&self.state).committed(table.snapshot()?);
+                let snapshot = table.current().await?;
+                lock(&self.state).committed(snapshot);
                 found = table.check().await?;
             }
             checked.push(found);

@@ -1,6 +1,8 @@
 //! Questions within their limits, erasure, reconciliation, and the same rows for other readers.
 
 mod house;
+#[path = "../../lake/tests/lake/weed.rs"]
+mod weed;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,6 +10,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::house::{Lab, Server, ask, committed, config, seqs, within};
+use crate::weed::{KEY_ID, SECRET, Weed};
 
 const QUICK: &str = "[commit]\nmax_wait_ms = 50\n";
 
@@ -147,6 +150,97 @@ fn s0_27_an_erasure_is_told_in_audit_account_and_cards_and_is_not_undone_by_a_re
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("changed since they were committed"), "{said}");
     lab.terminate();
+}
+
+#[test]
+fn f3_s4_36_a_question_as_of_a_time_sees_what_was_there_then_and_a_view_joins_old_and_new_columns() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    let view = "told = \"SELECT seq, device, COALESCE(rpm, 0.0) AS speed FROM features\"";
+    config(data, &format!("{QUICK}[upkeep]\ncompact_files = 2\n[views]\n{view}\n"));
+    let mut server = Server::open(data, 9, Vec::new());
+    server.features("press", 0..10);
+    let lab = settled(data, &server);
+    let rows = |sql: &str, as_of_us: Option<i64>| {
+        ask(data, &json!({ "op": "query", "sql": sql, "as_of_us": as_of_us })).map(|answer| answer["rows"].clone())
+    };
+    let all = "SELECT device, seq, speed FROM told ORDER BY device, seq";
+    let then_us = now_us();
+    let copy = rows(all, None).expect("an answer");
+    server.features("press", 10..20);
+    server.features("pump", 0..5);
+    published(data, &server);
+    assert_eq!(rows(all, Some(then_us)).expect("the past"), copy, "the past reads as it was");
+    assert_eq!(copy.as_array().map(Vec::len), Some(10));
+    assert_eq!(rows("SELECT COUNT(seq) FROM told", None).expect("an answer"), json!([[25]]));
+    assert_eq!(rows("SELECT COUNT(seq) FROM features", Some(0)).expect("before the first commit"), json!([[0]]));
+    // Without a running lab the command reads the same.
+    lab.terminate();
+    let output = Command::new(env!("CARGO_BIN_EXE_kilter-lab"))
+        .args(["query", all, "--json", "--as-of", &then_us.to_string(), "--data"])
+        .arg(data)
+        .output()
+        .expect("it runs");
+    let answer: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(answer["rows"], copy);
+    // An erasure wins over the past.
+    let lab = settled(data, &server);
+    let erase = json!({ "op": "erase", "equals": { "device": "press" }, "who": "dpo@acme", "why": "asked for" });
+    ask(data, &erase).expect("erased");
+    let gone = rows(all, Some(then_us)).expect_err("its files are gone");
+    assert!(gone.contains("removed"), "{gone}");
+    assert_eq!(rows("SELECT COUNT(seq) FROM told", None).expect("an answer"), json!([[5]]));
+    lab.terminate();
+}
+
+#[test]
+fn s1_20_a_lab_whose_lake_is_in_a_bucket_survives_kills_and_keeps_the_secret() {
+    let Some(weed) = Weed::start("plant") else { return };
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    let keys = data.join("keys.toml");
+    std::fs::write(&keys, format!("access_key_id = \"{KEY_ID}\"\nsecret_access_key = \"{SECRET}\"\n"))
+        .expect("written");
+    std::fs::set_permissions(&keys, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("it is ours");
+    let place = format!(
+        "[lake]\nbucket = \"plant\"\nendpoint = \"{}\"\ncredentials_file = \"{}\"\n",
+        weed.endpoint,
+        keys.display()
+    );
+    config(data, &format!("{place}{QUICK}[upkeep]\ncompact_files = 3\n"));
+    let mut server = Server::open(data, 9, Vec::new());
+    for round in 0..4 {
+        let lab = Lab::start(data);
+        server.features("press", round * 20..round * 20 + 10);
+        if round % 2 == 0 {
+            within(60, || seqs(data).contains(&(round * 20)).then_some(()));
+        } else {
+            published(data, &server);
+        }
+        server.features("press", round * 20 + 10..round * 20 + 20);
+        lab.kill();
+    }
+    // A copy for reading that is lost is fetched again.
+    std::fs::remove_dir_all(data.join("lake-copy/features")).expect("there was one");
+    let lab = settled(data, &server);
+    assert_eq!(seqs(data), (0..80).collect::<Vec<_>>(), "each row once");
+    let report = ask(data, &json!({ "op": "reconcile", "repair": false })).expect("a report");
+    assert_eq!((&report["clean"], &report["rows"]), (&json!(true), &json!(80)), "{report}");
+    lab.terminate();
+    assert!(!data.join("lake").exists(), "nothing of the lake lies here");
+    let log = std::fs::read_to_string(data.join("lab.log")).expect("a log");
+    assert!(log.contains("lab serves") && !log.contains(SECRET), "{log}");
+    // The stored fold speaks for that lake: another one is not begun beside it.
+    config(data, QUICK);
+    let output = Command::new(env!("CARGO_BIN_EXE_kilter-lab")).args(["serve", "--data"]).arg(data).output();
+    let said = String::from_utf8_lossy(&output.expect("it runs").stderr).into_owned();
+    assert!(said.contains("it lay in a bucket until now"), "{said}");
+}
+
+#[expect(clippy::disallowed_methods, reason = "the lab's clock is this machine's")]
+fn now_us() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
+    now.as_micros() as i64
 }
 
 #[test]
