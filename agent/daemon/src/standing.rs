@@ -74,7 +74,22 @@ pub(crate) fn is((other_point, other): &(Name, Alarm), point: &Name, alarm: &Ala
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kilter_types::{AlarmSource, Cause, Digest, Micros, Severity};
+    use std::sync::Arc;
+    use std::sync::mpsc::sync_channel;
+
+    use kilter_monitor::{ChannelConfig, ChannelKind, ConfigError, GroupConfig, MachineConfig};
+    use kilter_source::{Item, Source, SourceError, Stop};
+    use kilter_types::{
+        AlarmSource, Cause, ChannelId, Digest, GroupKind, Hertz, Input, Micros, Payload, Severity, Timeline, Unit,
+    };
+
+    use crate::action::Actions;
+    use crate::board::Board;
+    use crate::checkpoint::Checkpoint;
+    use crate::clip::{ClipConfig, Clips};
+    use crate::clock::SystemClock;
+    use crate::machine::{Machine, Outlet, Parts};
+    use crate::recorder::Message;
 
     fn alarm(id: u32, index: u64, state: AlarmState) -> (Name, Alarm) {
         let alarm = Alarm {
@@ -144,5 +159,85 @@ mod tests {
         let mut again = Standing::resume(standing, &[], true);
         assert_eq!(cleared(&mut again, 10), [3]);
         assert_eq!(cleared(&mut again, 11), NOTHING);
+    }
+
+    /// A sensor that goes on from where the checkpoint was for four windows, and then has its agent end.
+    struct Feed {
+        position: u64,
+        samples: Vec<f32>,
+        stop: Stop,
+        started: bool,
+    }
+
+    impl Source for Feed {
+        fn next(&mut self) -> Result<Item<'_>, SourceError> {
+            if !std::mem::replace(&mut self.started, true) {
+                return Ok(Item::Started(Timeline::Source));
+            }
+            if self.position >= 9 * 1024 {
+                self.stop.set();
+                return Ok(Item::Idle);
+            }
+            let position = self.position;
+            self.position += 1024;
+            let t0 = Micros(position as i64 * 1_000_000 / 1024);
+            let input = Input::Block { t0, rate: Hertz(1024.0), samples: &self.samples };
+            Ok(Item::Input { channel: ChannelId(0), position, input })
+        }
+    }
+
+    #[test]
+    fn a_machine_whose_monitor_starts_anew_clears_the_alarm_of_before_under_its_own_name_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let name = |text: &str| Name::new(text).expect("a good name");
+        let (point, raised) = alarm(7, 4, AlarmState::Raised);
+        let mut open = Standing::default();
+        open.note(&point, &raised);
+        // A snapshot that no monitor takes, as after a change of the configuration.
+        let checkpoint = Checkpoint { positions: vec![(name("de"), 5 * 1024)], open, snapshot: vec![1, 2, 3] };
+        let mut config = MachineConfig::new(name("pump"));
+        let kind = ChannelKind::Vibration { rate: Hertz(1024.0) };
+        config.channels.push(ChannelConfig { name: name("de"), unit: Unit::G, kind }).expect("it fits");
+        let channels = heapless::Vec::from_slice(&[ChannelId(0)]).expect("it fits");
+        let group = GroupConfig { kind: GroupKind::Vibration, point: point.clone(), channels, window: 1024, hop: 1024 };
+        config.groups.push(group).expect("it fits");
+        let board = Board::new(vec![(name("pump-1"), name("pump"))]);
+        let actions = Arc::new(Actions::new(crate::config::Alarm::default(), board.clone()));
+        let ((recorder, recorded), (_orders, taken)) = (sync_channel(256), sync_channel(1));
+        let parts = Parts {
+            place: 0,
+            asset: name("pump-1"),
+            config,
+            checkpoint: Some(checkpoint),
+            alarms: Vec::new(),
+            orders: taken,
+            outlet: Outlet { recorder, overruns: Arc::default(), board, actions },
+            clock: SystemClock::new(Micros::from_secs(1)),
+            checkpoint_us: 1_000_000,
+            clips: Clips::new(ClipConfig::default(), Vec::new(), dir.path().join("clips")),
+        };
+        let stop = Stop::default();
+        let samples = (0..1024).map(|i| (i as f32 * 0.7).sin() * 0.1).collect();
+        let feed = |positions: &[u64]| {
+            let feed = Feed { position: positions[0], samples, stop: stop.clone(), started: false };
+            Ok::<Box<dyn Source>, ConfigError>(Box::new(feed))
+        };
+        let (machine, _) = Machine::new(parts, Vec::new(), feed).expect("a good machine");
+        machine.run(&stop);
+        let mut alarms = Vec::new();
+        let mut last = None;
+        for message in recorded.try_iter() {
+            match message {
+                Message::Said(said) => {
+                    if let Payload::Alarm(alarm) = said.payload {
+                        alarms.push((said.point, alarm.id, alarm.since, alarm.state, alarm.input.index));
+                    }
+                }
+                Message::Checkpoint { checkpoint: Some(checkpoint), .. } => last = Some(checkpoint),
+                _ => {}
+            }
+        }
+        assert_eq!(alarms, [(point, 7, raised.since, AlarmState::Cleared, 5)]);
+        assert!(last.is_some_and(|checkpoint| checkpoint.open == Standing::default()), "nothing stands open any more");
     }
 }
