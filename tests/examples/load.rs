@@ -27,7 +27,7 @@ use kilter_wire::topic::{Direction, Topic};
 use tokio::sync::{mpsc, watch};
 
 fn main() -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     runtime.block_on(measure())
 }
 
