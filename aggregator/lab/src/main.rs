@@ -125,12 +125,18 @@ enum Command {
         /// Write one JSON object per figure here.
         #[arg(long, value_name = "FILE")]
         json: Option<PathBuf>,
+        /// Write each artifact, its card, its signed manifest and every score behind the figures into this folder.
+        #[arg(long, value_name = "DIR")]
+        export: Option<PathBuf>,
         /// Seeds from 1 to N.
         #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
         seeds: u64,
         /// Steps per network; fewer for a quick look.
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
         steps: Option<u32>,
+        /// cmapss: train on labels that were mixed; the head must fall back to the constant.
+        #[arg(long)]
+        shuffle_labels: bool,
     },
     /// Make a model again from its card and compare the digests; the lab must not be running.
     Reproduce {
@@ -169,10 +175,12 @@ async fn run() -> ExitCode {
         Command::Completeness { point, from, to, data } => client::completeness(&data, &point, from, to).await,
         Command::Erase { equals, who, why, data } => client::erase(&data, &equals, &who, &why).await,
         Command::Reconcile { repair, data } => client::reconcile(&data, repair).await,
-        Command::Evaluate { suite, data, json, seeds, steps } => {
-            let evaluation = kilter_train::suite::Evaluation { seeds, steps: steps.map(|steps| steps as usize) };
+        Command::Evaluate { suite, data, json, export, seeds, steps, shuffle_labels } => {
+            let steps = steps.map(|steps| steps as usize);
+            let evaluation = kilter_train::suite::Evaluation { seeds, steps, shuffled_labels: shuffle_labels };
             // Minutes of work on this thread: nothing else runs in this process.
-            evaluate::run(&suite, &data, json.as_deref(), &evaluation)
+            let to = evaluate::Destination { json: json.as_deref(), export: export.as_deref() };
+            evaluate::run(&suite, &data, to, &evaluation)
         }
         Command::Reproduce { card, data } => client::reproduce(&data, &card).await,
     };
@@ -194,6 +202,6 @@ const EXAMPLES: &str = "Examples:
   kilter-lab reconcile --data /var/lib/kilter
   kilter-lab erase device=press-1 --who dpo@acme --why 'contract ended' --data /var/lib/kilter
   kilter-lab reproduce model.card.json --data /var/lib/kilter
-  kilter-lab evaluate cmapss --data /srv/datasets --json cmapss.json --seeds 3
+  kilter-lab evaluate cmapss --data /srv/datasets --json cmapss.json --seeds 3 --export artifacts
 
 Tables: features, scores, events, gaps, quarantine, clips.";

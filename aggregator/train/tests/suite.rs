@@ -7,6 +7,7 @@ use kilter_train::suite::{Evaluation, Report, Suite, evaluate};
 use kilter_train::{Feature, Life, LifeDataset};
 use kilter_train::{Head, LifeOptions, train_life};
 use kilter_types::{FeatureId, FeatureRef, GroupKind};
+use kilter_wire::SignedManifest;
 
 /// Numbers that are the same everywhere.
 struct Noise(u64);
@@ -56,7 +57,7 @@ fn folder(test_seed: u64) -> tempfile::TempDir {
 }
 
 fn quick() -> Evaluation {
-    Evaluation { seeds: 1, steps: Some(400) }
+    Evaluation { seeds: 1, steps: Some(400), shuffled_labels: false }
 }
 
 fn run(suite: Suite, folder: &Path, evaluation: &Evaluation) -> Report {
@@ -77,14 +78,37 @@ fn engines_at_several_operating_points_are_told_apart_and_beat_the_mean_by_far()
     assert!(error < 0.5 * baseline.expect("a baseline"), "{error} against {baseline:?}\n{}", report.table());
     let (covered, _) = figure(&report, "90 % interval covers, last cycle");
     assert!(covered > 0.6, "{covered}");
-    assert!(report.rows.iter().all(|row| row.kernel == 1 && row.artifact.len() == 64), "each row names its artifact");
+    let exports = report.exports().expect("artifacts");
+    for row in &report.rows {
+        let [digest] = row.artifacts.as_slice() else { panic!("{row:?} does not name its artifact") };
+        let exported = exports.iter().find(|e| e.card.digest == *digest).expect("an exported artifact");
+        assert_eq!(kilter_types::Digest::of(&exported.artifact).to_string(), *digest);
+        assert_eq!(row.kernel, kilter_types::KernelId::PORTABLE_F32.0);
+        let signed = SignedManifest { manifest: &exported.manifest, signature: &exported.signature };
+        let manifest = signed.verify(&exported.public_key).expect("a good signature");
+        assert_eq!(manifest.digest.to_string(), *digest);
+    }
 }
 
 #[test]
 fn what_is_scored_changes_no_bit_of_what_was_trained() {
     let (one, other) = (folder(2), folder(3));
-    let digest = |folder: &tempfile::TempDir| run(Suite::Cmapss, folder.path(), &quick()).rows[0].artifact.clone();
+    let digest = |folder: &tempfile::TempDir| run(Suite::Cmapss, folder.path(), &quick()).rows[0].artifacts.clone();
     assert_eq!(digest(&one), digest(&other));
+}
+
+#[test]
+fn with_shuffled_labels_the_suite_says_what_the_constant_predictor_says() {
+    let folder = folder(2);
+    let shuffled = Evaluation { shuffled_labels: true, ..quick() };
+    let report = run(Suite::Cmapss, folder.path(), &shuffled);
+    for metric in ["rmse last cycle, capped", "rmse every cycle, capped", "rmse last cycle, uncapped"] {
+        let (error, baseline) = figure(&report, metric);
+        let baseline = baseline.expect("a baseline");
+        assert!((error - baseline).abs() < 0.03 * baseline, "{metric}: {error} against {baseline}\n{}", report.table());
+    }
+    let said = report.rows.iter().any(|row| row.metric == "parity with Burn (constant leads)");
+    assert!(said, "{}", report.table());
 }
 
 #[test]

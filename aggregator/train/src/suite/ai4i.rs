@@ -11,7 +11,7 @@ use kilter_types::{ChannelId, GroupKind, Name, Unit};
 
 use super::{
     Evaluation, Report, SuiteError,
-    path::{Said, Signed, cycle_machine, failed, run},
+    path::{For, Said, Signed, cycle_machine, failed, run},
     report::Source,
 };
 use crate::{Bank, Feature, Life, LifeDataset, LifeOptions, train_life};
@@ -57,14 +57,15 @@ pub(crate) fn evaluate(
                 ..LifeOptions::default()
             };
             let model = train_life(&dataset, &options, &mut |_, _, _| {})?;
-            let signed = Signed::new(model.artifact, "failure")?;
+            let signed = Signed::new(model.artifact, For { task: "failure", class: "mill", asset: None })?;
             let said = run(cycle_machine(COLUMNS.len())?, Some(&signed), &recording(&rows)?)?;
+            report.keep(("ai4i", &name, Some(seed)), &said);
             let mut likely = vec![f64::NAN; rows.len()];
             for word in &said {
-                if let Said::Left { index, rul, model } = word
-                    && *model == signed.digest
+                if let Said::Score(score) = word
+                    && let Some(rul) = score.rul
                 {
-                    likely[*index as usize] = f64::from(rul.hours.0);
+                    likely[score.input.index as usize] = f64::from(rul.hours.0);
                 }
             }
             let (train, test) = (&likely[..cut], &likely[cut..]);

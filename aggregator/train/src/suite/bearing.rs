@@ -33,7 +33,7 @@ pub(crate) fn evaluate(folder: &Path, _: &Evaluation, tell: &mut dyn FnMut(&str)
             .iter()
             .filter_map(|word| match word {
                 Said::Alarm { alarm, .. } if alarm.state != AlarmState::Cleared => Some(alarm.cause.as_str()),
-                Said::Alarm { .. } | Said::Left { .. } | Said::Drift => None,
+                Said::Alarm { .. } | Said::Score(_) | Said::Drift => None,
             })
             .collect();
         tell(&format!("{}: {causes:?}", record.name));

@@ -21,6 +21,14 @@ pub(crate) struct Table {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tuning {
     pub(crate) ewma: f64,
+    /// Of the healthy scores of a fleet this share lies below the threshold: hysteresis asks for several above.
+    pub(crate) healthy_below: f64,
+}
+
+impl Tuning {
+    pub(crate) const fn new(ewma: f64) -> Self {
+        Self { ewma, healthy_below: 0.9 }
+    }
 }
 
 /// How healthy machines of a kind stray from their beginning, in each operating state that their beginnings show.
@@ -93,7 +101,7 @@ impl Fleet {
             scores.extend(rows.iter().map(|row| squared(&map, row)));
         }
         scores.sort_by(f64::total_cmp);
-        let place = (HEALTHY_BELOW * scores.len().saturating_sub(1) as f64) as usize;
+        let place = (tuning.healthy_below * scores.len().saturating_sub(1) as f64) as usize;
         fleet.threshold = scores.get(place).copied().ok_or_else(|| failed("there is nothing to learn from"))?;
         Ok(fleet)
     }
@@ -132,6 +140,43 @@ impl Straying {
         let threshold = f64::from(calibrate::threshold(&scores, TAIL));
         let short = if rows.len() < LONG_BEGINNING { 2.0 } else { 1.0 };
         Self { products, width, threshold: threshold * short }
+    }
+
+    /// From machines of the kind that ran until they failed: how each strayed from its own beginning in the first half of its life,
+    /// run-in included. The threshold is a quantile of their scores, each scored by what the others taught.
+    pub(crate) fn from_lives(lives: &[&Table], beginning: usize, tuning: Tuning) -> Result<Self, SuiteError> {
+        let width = lives.first().map_or(0, |life| life.width);
+        let strayed: Vec<Vec<Vec<f64>>> = lives
+            .iter()
+            .map(|life| {
+                let half = life.first(life.rows().len() / 2);
+                smoothed(&half, &life.first(beginning).normal(), tuning.ewma)
+                    .split_off(beginning.min(half.rows().len()))
+            })
+            .collect();
+        let each: Vec<Vec<f64>> = strayed.iter().map(|rows| products(rows, width)).collect();
+        let mut scores = Vec::new();
+        for (number, rows) in strayed.iter().enumerate() {
+            let others = each.iter().enumerate().filter(|(other, _)| each.len() == 1 || *other != number);
+            let map = whitening(&mean_of(others.map(|(_, products)| products), width), width);
+            scores.extend(rows.iter().map(|row| squared(&map, row)));
+        }
+        scores.sort_by(f64::total_cmp);
+        let place = (tuning.healthy_below * scores.len().saturating_sub(1) as f64) as usize;
+        let threshold =
+            *scores.get(place).ok_or_else(|| failed("the other machines lived too shortly to teach anything"))?;
+        Ok(Self { products: mean_of(each.iter(), width), width, threshold })
+    }
+
+    /// Where a machine's whole life would first have been called unusual: five of eight rows above the threshold.
+    pub(crate) fn first_alarm(&self, life: &Table, beginning: usize, tuning: Tuning) -> Option<usize> {
+        let map = whitening(&self.products, self.width);
+        let mut recent = 0u8;
+        let rows = smoothed(life, &life.first(beginning).normal(), tuning.ewma);
+        rows.iter().position(|row| {
+            recent = recent << 1 | u8::from(squared(&map, row) > self.threshold);
+            recent.count_ones() >= 5
+        })
     }
 
     /// The detector of a machine that begins like this.
@@ -246,8 +291,6 @@ const CLIP: f64 = 50.0;
 const REACH: f64 = 8.0;
 const RIDGE: f64 = 1e-3;
 const TAIL: f64 = 1e-4;
-/// Of the pieces' scores this share lies below the threshold: hysteresis asks for several above.
-const HEALTHY_BELOW: f64 = 0.9;
 const LONG_BEGINNING: usize = 500;
 /// Machines whose levels differ by less than this on average, as a logarithm, work in the same state.
 const SAME_STATE: f64 = 0.2;
@@ -268,7 +311,7 @@ mod tests {
             let row = |i: usize| [random.normal(), random.normal() + drift * i as f32 / 100.0];
             Table { width: 2, values: (0..200).flat_map(row).collect() }
         };
-        let tuning = Tuning { ewma: 0.1 };
+        let tuning = Tuning::new(0.1);
         let pieces = [piece(3.0), piece(5.0), piece(-4.0)];
         let straying = Fleet::learn(&pieces, tuning).expect("pieces").straying(&pieces[0]);
         let map = whitening(&straying.products, 2);

@@ -12,7 +12,7 @@ use super::{
     Evaluation, Report, SuiteError,
     alarm::{raised, standing},
     detector::{Straying, Tuning},
-    path::{Signed, machine, run},
+    path::{For, Signed, machine, run},
     report::Source,
     skab::{features, table},
 };
@@ -28,17 +28,18 @@ pub(crate) fn evaluate(folder: &Path, _: &Evaluation, tell: &mut dyn FnMut(&str)
             let beginning = rows.first(TRAIN);
             let straying = Straying::alone(&beginning, TUNING);
             let artifact = straying.artifact(&beginning, &features(1)?, GroupKind::Reading, TUNING)?;
-            let model = Signed::new(artifact, "anomaly")?;
+            let name = format!("{} bearing {}", file.name, channel + 1);
+            let model = Signed::new(artifact, For { task: "anomaly", class: "bearing", asset: Some(&name) })?;
             let kind = ChannelKind::Reading { period: Some(Micros::from_secs(600)) };
             let mut config = machine(&[("bearing", Unit::G, kind)], GroupKind::Reading, 1, 1)?;
             config.commissioning_windows = TRAIN as u32;
             let said = run(config, Some(&model), &bearing)?;
+            report.keep(("ims", &name, None), &said);
             let alarms = raised(&standing(&said, count, Severity::Watch));
             let severe = raised(&standing(&said, count, Severity::Alarm));
             tell(&format!("{} bearing {}: alarms at rows {alarms:?}", file.name, channel + 1));
             let source = Source::of(std::slice::from_ref(&model));
             let first = alarms.iter().find(|row| **row >= TRAIN).map_or(f64::NAN, |row| *row as f64);
-            let name = format!("{} bearing {}", file.name, channel + 1);
             report.add(("ims", &name, None), ("first alarm, row", first, simple(&rows.values)), &source);
             let first = severe.first().map_or(f64::NAN, |row| *row as f64);
             report.add(("ims", &name, None), ("first severe alarm, row", first, None), &source);
@@ -85,5 +86,5 @@ pub(crate) fn only(file: &Recording, channel: usize) -> Recording {
 }
 
 const TRAIN: usize = 200;
-const TUNING: Tuning = Tuning { ewma: 0.2 };
+const TUNING: Tuning = Tuning::new(0.2);
 const PUBLISHED: &str = "goal of test 2: bearing 1 at or before row 540, none on any bearing before row 500; baseline: the simple rule, robust z > 4";

@@ -11,6 +11,7 @@ mod alarm;
 mod bearing;
 mod cmapss;
 mod detector;
+mod export;
 mod femto;
 mod ims;
 mod measure;
@@ -20,10 +21,14 @@ mod report;
 mod shift;
 mod skab;
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use crate::TrainError;
+use crate::{LifeDataset, TrainError};
 
+pub use export::{Exported, ScoreRow};
 pub use report::{Report, Row};
 
 /// Which data sets.
@@ -101,11 +106,13 @@ pub struct Evaluation {
     pub seeds: u64,
     /// Steps per network; fewer for a quick look.
     pub steps: Option<usize>,
+    /// C-MAPSS: mixes what the training engines had left, so that there is nothing to learn; the constant must win.
+    pub shuffled_labels: bool,
 }
 
 impl Default for Evaluation {
     fn default() -> Self {
-        Self { seeds: 3, steps: None }
+        Self { seeds: 3, steps: None, shuffled_labels: false }
     }
 }
 
@@ -126,6 +133,12 @@ pub fn evaluate(
         Suite::Ai4i => ai4i::evaluate(folder, evaluation, tell),
         Suite::Shift => shift::evaluate(folder, evaluation, tell),
     }
+}
+
+/// Machines that ran to failure, of each C-MAPSS subset in the folder: its training part alone.
+pub fn lives(folder: &Path) -> Result<BTreeMap<String, LifeDataset>, SuiteError> {
+    let subsets = cmapss::subsets(folder)?.into_iter();
+    subsets.map(|(name, engines)| Ok((name, cmapss::dataset(&engines.train)?))).collect()
 }
 
 /// The files of a folder with one of these endings, by name.

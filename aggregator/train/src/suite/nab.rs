@@ -13,7 +13,7 @@ use super::{
     Evaluation, Report, SuiteError,
     alarm::{raised, standing},
     detector::{Straying, Tuning},
-    path::{Signed, machine, run},
+    path::{For, Signed, machine, run},
     report::Source,
     skab::{features, table},
 };
@@ -31,8 +31,10 @@ pub(crate) fn evaluate(folder: &Path, _: &Evaluation, tell: &mut dyn FnMut(&str)
         let columns = features(1)?;
         let beginning = table(&file).first(probation);
         let straying = Straying::alone(&beginning, TUNING);
-        let model = Signed::new(straying.artifact(&beginning, &columns, GroupKind::Reading, TUNING)?, "anomaly")?;
+        let artifact = straying.artifact(&beginning, &columns, GroupKind::Reading, TUNING)?;
+        let model = Signed::new(artifact, For { task: "anomaly", class: "machine", asset: Some(&file.name) })?;
         let said = run(config, Some(&model), &file)?;
+        report.keep(("nab", &file.name, None), &said);
         let stands = standing(&said, count, Severity::Watch);
         // Only now the windows.
         let times: Vec<Micros> = file
@@ -117,7 +119,7 @@ fn windows(path: &Path) -> Result<Option<Vec<(Micros, Micros)>>, SuiteError> {
 
 const FALSE_ALARM: f64 = 0.11;
 /// An hour's mean, nearly.
-const TUNING: Tuning = Tuning { ewma: 0.1 };
+const TUNING: Tuning = Tuning::new(0.1);
 const PUBLISHED: &str = "first half of machine_temperature: null detector -2 (the baseline), rolling median and EWMA -0.12 to -0.38, \
 knncad -0.89, ARTime 1.39, Numenta HTM 1.66";
 

@@ -1,11 +1,12 @@
 //! What an evaluation says: one row per figure, as a table for people and as JSON for everything else.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use kilter_types::{Digest, KernelId};
+use kilter_types::KernelId;
 use serde::Serialize;
 
-use super::path::Signed;
+use super::{export::ScoreRow, path::Signed};
 
 /// One figure.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -22,9 +23,9 @@ pub struct Row {
     pub value: f64,
     /// The same figure of the trivial baseline, where it has one.
     pub baseline: Option<f64>,
-    /// SHA-256 of the artifact that scored; of several, of their digests in order.
-    pub artifact: String,
-    /// The kernel that scored; 0 is rules and statistics learned on the device.
+    /// SHA-256 of each artifact that scored; none where physics alone decided.
+    pub artifacts: Vec<String>,
+    /// The kernel that scored; 0 is rules, physics and statistics learned on the device.
     pub kernel: u16,
 }
 
@@ -37,26 +38,22 @@ pub struct Report {
     pub notes: Vec<String>,
     /// How often the scored rows of a data set were scored in this run.
     pub scorings: usize,
+    /// Each score behind the figures.
+    pub scores: Vec<ScoreRow>,
+    /// The artifacts that the rows name, by digest.
+    pub(crate) models: BTreeMap<String, Signed>,
 }
 
 /// Whose word it was.
 #[derive(Clone, Debug)]
 pub(crate) struct Source {
-    artifact: String,
+    models: Vec<Signed>,
     kernel: KernelId,
 }
 
 impl Source {
     pub(crate) fn of(models: &[Signed]) -> Self {
-        let artifact = match models {
-            [] => Digest::NONE,
-            [one] => one.digest,
-            many => {
-                let all: Vec<u8> = many.iter().flat_map(|model| model.digest.0).collect();
-                Digest::of(&all)
-            }
-        };
-        Self { artifact: artifact.to_string(), kernel: models.first().map_or(KernelId::RULE, |model| model.kernel) }
+        Self { models: models.to_vec(), kernel: models.first().map_or(KernelId::RULE, |model| model.kernel) }
     }
 }
 
@@ -67,6 +64,9 @@ impl Report {
         (metric, value, baseline): (&str, f64, Option<f64>),
         source: &Source,
     ) {
+        for model in &source.models {
+            self.models.entry(model.digest.to_string()).or_insert_with(|| model.clone());
+        }
         self.rows.push(Row {
             suite: suite.to_owned(),
             dataset: dataset.to_owned(),
@@ -74,7 +74,7 @@ impl Report {
             metric: metric.to_owned(),
             value,
             baseline,
-            artifact: source.artifact.clone(),
+            artifacts: source.models.iter().map(|model| model.digest.to_string()).collect(),
             kernel: source.kernel.0,
         });
     }
@@ -84,6 +84,8 @@ impl Report {
         self.rows.extend(other.rows);
         self.notes.extend(other.notes);
         self.scorings += other.scorings;
+        self.scores.extend(other.scores);
+        self.models.extend(other.models);
     }
 
     /// For people: per metric the means over seeds and how far the figures lie apart.
@@ -111,12 +113,12 @@ impl Report {
             };
             let _ = writeln!(
                 text,
-                "{:<8} {:<24} {:<34} {mean:>10.3} {spread:>9.3} {:>5} {baseline:>10}  {:.12} ({})",
+                "{:<8} {:<24} {:<34} {mean:>10.3} {spread:>9.3} {:>5} {baseline:>10}  {} ({})",
                 row.suite,
                 row.dataset,
                 row.metric,
                 same.len(),
-                row.artifact,
+                behind(&row.artifacts),
                 row.kernel
             );
         }
@@ -125,5 +127,14 @@ impl Report {
         }
         let _ = writeln!(text, "  scored rows were scored {} times in this run, by this command alone", self.scorings);
         text
+    }
+}
+
+/// The first artifact's first letters, and how many more there are.
+fn behind(artifacts: &[String]) -> String {
+    match artifacts {
+        [] => "none".to_owned(),
+        [one] => format!("{one:.12}"),
+        [one, more @ ..] => format!("{one:.12} and {}", more.len()),
     }
 }
