@@ -118,6 +118,7 @@ impl Sums {
     }
 
     /// Adds `K` terms of each lane to the lane of `K` sums.
+    #[expect(clippy::needless_range_loop, reason = "lanes go by number, whichever of the arrays they are in")]
     #[inline(always)]
     pub(crate) fn add_all<const K: usize>(sums: &mut [Self; K], f: impl Fn(usize) -> [f32; K]) {
         let mut terms = [[0.0f32; 8]; K];
