@@ -104,12 +104,18 @@ impl Shared {
         tokio::spawn(async move {
             let mut datagram = [0; 2048];
             loop {
-                let Ok((len, _)) = socket.recv_from(&mut datagram).await else { continue };
+                let Ok(received) = tokio::time::timeout(IDLE, socket.recv_from(&mut datagram)).await else { break };
+                let Ok((len, _)) = received else { continue };
                 let bytes: Arc<[u8]> = datagram[..len].into();
                 shared.pass(|| {
                     let (line, bytes) = (Arc::clone(&shared), Arc::clone(&bytes));
                     async move { drop(line.front.send_to(&bytes, client).await) }
                 });
+            }
+            // A client that has gone, or an address that was left: its socket goes too.
+            let mut backs = shared.backs.lock().expect("unpoisoned");
+            if backs.get(&client).is_some_and(|back| Arc::ptr_eq(back, &socket)) {
+                backs.remove(&client);
             }
         });
         back
@@ -181,3 +187,6 @@ async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, weather: Weather
         }
     }
 }
+
+/// So long without an answer from the server, and a client's socket towards it is closed.
+const IDLE: Duration = Duration::from_secs(60);
