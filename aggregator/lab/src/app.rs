@@ -42,7 +42,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         vacuumed: None,
     };
     let (order, orders) = mpsc::channel(4);
-    let trainer = Trainer::new(state.clone(), flush.clone(), files.clone(), config.clone());
+    let trainer = Trainer::new(state.clone(), flush.clone(), order.clone(), files.clone(), config.clone());
     let path = data.join("lab.sock");
     let turns = Turns::new(QUESTIONS_AT_ONCE, Duration::from_secs(config.query.max_secs.into()));
     let desk = Desk {

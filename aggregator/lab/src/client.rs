@@ -4,16 +4,14 @@ use std::path::Path;
 
 use anyhow::{Context, bail};
 use kilter_history::{Answer, View};
-use kilter_lake::TableName;
-use kilter_train::Card;
 use kilter_types::Micros;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use crate::bar;
 use crate::config::Config;
 use crate::lab::{Lab, Wait, read_on};
-use crate::training;
 
 /// Asks with SQL.
 pub(crate) async fn query(data: &Path, sql: &str, as_of_us: Option<i64>, as_json: bool) -> anyhow::Result<()> {
@@ -41,25 +39,6 @@ pub(crate) async fn query(data: &Path, sql: &str, as_of_us: Option<i64>, as_json
         println!("{}", serde_json::to_string(&answer)?);
     } else {
         print_table(&answer);
-    }
-    Ok(())
-}
-
-/// Trains.
-pub(crate) async fn train(data: &Path, class: Option<String>, seed: Option<u64>) -> anyhow::Result<()> {
-    let request = json!({ "op": "train", "reason": "command", "asset_class": class, "seed": seed });
-    let done = ask(data, &request).await?.context("failed to train: no lab runs on this data")?;
-    for model in done["models"].as_array().into_iter().flatten() {
-        println!(
-            "{}  {}  {}  {}",
-            text(&model["digest"]),
-            text(&model["name"]),
-            text(&model["role"]),
-            text(&model["why"])
-        );
-    }
-    for skipped in done["skipped"].as_array().into_iter().flatten() {
-        println!("skipped {}: {}", text(&skipped["asset_class"]), text(&skipped["why"]));
     }
     Ok(())
 }
@@ -116,39 +95,8 @@ pub(crate) async fn reconcile(data: &Path, repair: bool) -> anyhow::Result<()> {
     if told["clean"] == true { Ok(()) } else { bail!("the lake is not what it should be") }
 }
 
-/// Makes a model again.
-pub(crate) async fn reproduce(data: &Path, path: &Path) -> anyhow::Result<()> {
-    let card = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
-    let card: Card =
-        serde_json::from_slice(&card).with_context(|| format!("failed to read the card {}", path.display()))?;
-    let lab = Lab::open(data, Wait::No).await?;
-    let mut views = Vec::new();
-    for table in [TableName::Features, TableName::Events] {
-        let version = training::version_of(&card, table)?;
-        if let Some(at_us) = lab.files.pins().get(&card.digest).and_then(|pin| pin.erased_at_us) {
-            bail!(
-                "failed to make {} again: data that it was trained on was erased at {at_us} us since 1970",
-                card.digest
-            );
-        }
-        let snapshot = lab.tables[&table].snapshot_as_of(version).await?;
-        lab.tables[&table].fetch(&snapshot).await?;
-        views.push(View { snapshot, tail: Vec::new() });
-    }
-    let wanted = card.digest.clone();
-    let trained = tokio::task::spawn_blocking(move || training::again(&views, &card, &mut show)).await??;
-    match trained.models.iter().find(|model| model.card.digest == wanted) {
-        Some(_) => println!("reproduced {wanted}"),
-        None => {
-            let made: Vec<_> = trained.models.iter().map(|model| model.card.digest.as_str()).collect();
-            bail!("the card says {wanted}, made were {}", made.join(" and "));
-        }
-    }
-    Ok(())
-}
-
 /// One request to a running lab; `None` when none runs.
-async fn ask(data: &Path, request: &Value) -> anyhow::Result<Option<Value>> {
+pub(crate) async fn ask(data: &Path, request: &Value) -> anyhow::Result<Option<Value>> {
     let Ok(mut stream) = UnixStream::connect(data.join("lab.sock")).await else { return Ok(None) };
     stream.write_all(format!("{request}\n").as_bytes()).await.context("failed to ask the lab")?;
     let mut lines = BufReader::new(stream).lines();
@@ -160,27 +108,12 @@ async fn ask(data: &Path, request: &Value) -> anyhow::Result<Option<Value>> {
         if let Some(error) = answer.get("error") {
             bail!("{}", text(error));
         }
-        show(answer);
+        bar::show(&answer);
     }
     bail!("the lab ended before it answered")
 }
 
-fn show(step: Value) {
-    let step = &step["progress"];
-    match step["step"].as_u64() {
-        Some(at) => eprintln!(
-            "{} {}/{}  loss {:.4}  about {:.0} s left",
-            text(&step["asset_class"]),
-            at,
-            step["steps"],
-            step["held_out_loss"].as_f64().unwrap_or(f64::NAN),
-            step["eta_secs"].as_f64().unwrap_or(f64::NAN)
-        ),
-        None => eprintln!("{} {}", text(&step["asset_class"]), text(&step["stage"])),
-    }
-}
-
-fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

@@ -77,6 +77,7 @@ pub(crate) struct Drift {
     pub(crate) check_commits: u32,
     pub(crate) recent_secs: u32,
     pub(crate) moved_share: f32,
+    pub(crate) warm_start: bool,
 }
 
 impl Config {
@@ -149,6 +150,7 @@ impl Default for Drift {
             check_commits: 4,
             recent_secs: 600,
             moved_share: 0.5,
+            warm_start: false,
         }
     }
 }

@@ -78,8 +78,10 @@ impl Files {
     /// Makes the folder; `gate` is asked before each step of a write.
     pub(crate) fn open(data: &Path, gate: Gate) -> anyhow::Result<Self> {
         let folder = data.join("lab");
-        std::fs::create_dir_all(folder.join("outbox"))
-            .with_context(|| format!("failed to create {}", folder.display()))?;
+        for name in ["outbox", "search", "networks", "reports"] {
+            std::fs::create_dir_all(folder.join(name))
+                .with_context(|| format!("failed to create {}", folder.display()))?;
+        }
         Ok(Self { folder, gate })
     }
 
@@ -216,8 +218,13 @@ impl Files {
         self.replace(&format!("outbox/{digest}.card.json"), card)
     }
 
+    /// Where a file of the lab lies.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Writes a file anew and durably.
-    fn replace(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
+    pub(crate) fn replace(&self, name: &str, bytes: &[u8]) -> anyhow::Result<()> {
         let path = self.folder.join(name);
         let temporary = path.with_extension("tmp");
         let write = || -> std::io::Result<()> {

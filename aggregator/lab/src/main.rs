@@ -5,6 +5,8 @@
 //! and `reproduce` also work without one.
 
 mod app;
+mod arguments;
+mod bar;
 mod client;
 mod clock;
 mod commit;
@@ -16,8 +18,10 @@ mod evaluate;
 mod files;
 mod lab;
 mod place;
+mod searches;
 mod socket;
 mod state;
+mod teach;
 mod trainer;
 mod training;
 mod turns;
@@ -26,7 +30,7 @@ mod upkeep;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// The cold half of the aggregator: lake, history and training.
@@ -60,16 +64,20 @@ enum Command {
         as_of: Option<i64>,
     },
     /// Train models now.
-    Train {
-        /// The aggregator's data folder.
+    Train(TrainArguments),
+    /// Train a head that says how long is left, on machines that ran to failure; needs no running lab.
+    Life {
+        /// A folder in the layout of C-MAPSS; only its training part is read from.
+        folder: PathBuf,
+        /// Where artifact and report of each subset go.
         #[arg(long, value_name = "DIR")]
-        data: PathBuf,
-        /// One kind of machine only.
-        #[arg(long, value_name = "CLASS")]
-        class: Option<String>,
+        out: PathBuf,
         /// All random choices follow from it.
-        #[arg(long)]
-        seed: Option<u64>,
+        #[arg(long, default_value_t = trainer::DEFAULT_SEED)]
+        seed: u64,
+        /// Steps of each member; fewer for a quick look.
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+        steps: Option<u32>,
     },
     /// Show how far the lab is.
     Status {
@@ -138,7 +146,7 @@ enum Command {
         #[arg(long)]
         shuffle_labels: bool,
     },
-    /// Make a model again from its card and compare the digests; the lab must not be running.
+    /// Make a model again from its card and compare the digests; the folder needs the lake only.
     Reproduce {
         /// The model's card, a JSON file.
         card: PathBuf,
@@ -146,6 +154,62 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+}
+
+/// What a training is asked for.
+#[derive(Args)]
+struct TrainArguments {
+    /// The aggregator's data folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// One kind of machine only.
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+    /// All random choices follow from it.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Look for better options of the network first, among so many candidates; an interrupted search goes on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    search: Option<u32>,
+    /// Steps of each candidate in the first rung of a search; three times as many in the next.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    first_steps: u32,
+    /// Choose family and size for the device, and say why.
+    #[arg(long)]
+    auto: bool,
+    /// Memory of the device that the model must fit in, as in 64k or 2M.
+    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
+    device_ram: Option<usize>,
+    /// Time that one score may take on the device, as in 1ms or 500us.
+    #[arg(long, value_name = "TIME", value_parser = arguments::micros)]
+    latency: Option<u64>,
+    /// Multiplications with addition that the device does in a second.
+    #[arg(long, value_name = "N", default_value_t = 30e6)]
+    device_rate: f64,
+    /// Go on from the newest network of the class instead of from scratch.
+    #[arg(long, conflicts_with_all = ["search", "auto"])]
+    warm: bool,
+    /// With --warm: share of windows in each step that the network knows already, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = trainer::REHEARSAL, requires = "warm")]
+    rehearsal: f64,
+}
+
+impl TrainArguments {
+    fn wish(self) -> teach::Wish {
+        let bound = self.device_ram.is_some() || self.latency.is_some();
+        let candidates = match self.search {
+            Some(candidates) => Some(candidates as usize),
+            None => (self.auto || bound).then(|| training::Search::default().candidates),
+        };
+        let search = candidates.map(|candidates| training::Search {
+            candidates,
+            first_steps: self.first_steps as usize,
+            device_ram_bytes: self.device_ram,
+            latency_us: self.latency,
+            products_per_sec: self.device_rate,
+        });
+        teach::Wish { class: self.class, seed: self.seed, search, rehearsal: self.warm.then_some(self.rehearsal) }
+    }
 }
 
 fn main() -> ExitCode {
@@ -170,7 +234,9 @@ async fn run() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve { data } => app::serve(&data).await,
         Command::Query { sql, data, json, as_of } => client::query(&data, &sql, as_of, json).await,
-        Command::Train { data, class, seed } => client::train(&data, class, seed).await,
+        Command::Train(arguments) => teach::train(&arguments.data.clone(), arguments.wish()).await,
+        // Minutes of work on this thread: nothing else runs in this process.
+        Command::Life { folder, out, seed, steps } => teach::life(&folder, &out, seed, steps),
         Command::Status { data } => client::status(&data).await,
         Command::Completeness { point, from, to, data } => client::completeness(&data, &point, from, to).await,
         Command::Erase { equals, who, why, data } => client::erase(&data, &equals, &who, &why).await,
@@ -182,7 +248,7 @@ async fn run() -> ExitCode {
             let to = evaluate::Destination { json: json.as_deref(), export: export.as_deref() };
             evaluate::run(&suite, &data, to, &evaluation)
         }
-        Command::Reproduce { card, data } => client::reproduce(&data, &card).await,
+        Command::Reproduce { card, data } => teach::reproduce(&data, &card).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -198,6 +264,9 @@ const EXAMPLES: &str = "Examples:
   kilter-lab query 'SELECT asset, COUNT(*) AS n FROM features GROUP BY asset' --data /var/lib/kilter
   kilter-lab query 'SELECT event_time_us, cause, severity FROM events WHERE kind = '\\''alarm'\\''' --data /var/lib/kilter --json
   kilter-lab train --class pump --seed 7 --data /var/lib/kilter
+  kilter-lab train --class pump --search 9 --data /var/lib/kilter
+  kilter-lab train --auto --device-ram 64k --latency 1ms --data /var/lib/kilter
+  kilter-lab life /srv/datasets --out heads
   kilter-lab completeness acme/north/pump-1/drive-end --data /var/lib/kilter
   kilter-lab reconcile --data /var/lib/kilter
   kilter-lab erase device=press-1 --who dpo@acme --why 'contract ended' --data /var/lib/kilter

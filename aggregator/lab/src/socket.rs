@@ -20,7 +20,7 @@ use crate::commit::{Shared, Status, lock};
 use crate::completeness;
 use crate::files::Files;
 use crate::trainer::{DEFAULT_SEED, Trainer};
-use crate::training::Request;
+use crate::training::{Request, Search};
 use crate::turns::Turns;
 use crate::upkeep::Order;
 
@@ -50,6 +50,8 @@ enum Ask {
         reason: Option<String>,
         asset_class: Option<String>,
         seed: Option<u64>,
+        search: Option<Search>,
+        rehearsal: Option<f64>,
     },
     Status {},
     Completeness {
@@ -129,11 +131,13 @@ impl Desk {
                     }
                 }
             }
-            Ask::Train { reason, asset_class, seed } => {
+            Ask::Train { reason, asset_class, seed, search, rehearsal } => {
                 let request = Request {
                     reason: reason.unwrap_or_else(|| "command".into()),
                     class: asset_class,
                     seed: seed.unwrap_or(DEFAULT_SEED),
+                    search,
+                    rehearsal,
                 };
                 // The run goes on when the asker goes away.
                 let trainer = self.trainer.clone();

@@ -15,13 +15,16 @@ use crate::clock;
 use crate::commit::{Flush, Shared, Status, lock};
 use crate::config::Config;
 use crate::files::Files;
+use crate::searches::Begun;
 use crate::training::{self, Request};
+use crate::upkeep::Order;
 
 /// Starts runs; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Trainer {
     state: Shared,
     flush: mpsc::Sender<Flush>,
+    orders: mpsc::Sender<Order>,
     files: Files,
     config: Config,
     inner: Arc<Mutex<Inner>>,
@@ -39,9 +42,15 @@ struct Inner {
 }
 
 impl Trainer {
-    pub(crate) fn new(state: Shared, flush: mpsc::Sender<Flush>, files: Files, config: Config) -> Self {
+    pub(crate) fn new(
+        state: Shared,
+        flush: mpsc::Sender<Flush>,
+        orders: mpsc::Sender<Order>,
+        files: Files,
+        config: Config,
+    ) -> Self {
         let inner = Inner { trained: files.trained(), ..Inner::default() };
-        Self { state, flush, files, config, inner: Arc::new(Mutex::new(inner)) }
+        Self { state, flush, orders, files, config, inner: Arc::new(Mutex::new(inner)) }
     }
 
     /// Trains: commits what is there, pins it, runs. Progress goes to `progress`, which may lag behind.
@@ -91,7 +100,9 @@ impl Trainer {
             info!(class, "drift: training starts");
             let pause = Micros::from_secs(self.config.drift.cooldown_secs.into());
             self.inner().not_before.insert(class.clone(), now + pause);
-            let request = Request { reason: "drift".into(), class: Some(class), seed: DEFAULT_SEED };
+            let rehearsal = self.config.drift.warm_start.then_some(REHEARSAL);
+            let reason = "drift".to_owned();
+            let request = Request { reason, class: Some(class), seed: DEFAULT_SEED, search: None, rehearsal };
             // Nobody listens to the progress; the server tells of the model when it comes.
             let (progress, _) = mpsc::channel(1);
             // The end was told where it was noticed.
@@ -120,13 +131,22 @@ impl Trainer {
         let (done, committed) = oneshot::channel();
         self.flush.send(done).await?;
         committed.await?;
-        let views = lock(&self.state).pinned();
+        let searched_at = self.begin_search(&request)?;
+        let views = match request.search {
+            // A search that is taken up again must see what it saw before.
+            Some(_) => self.as_of(searched_at).await?,
+            None => lock(&self.state).pinned(),
+        };
         let (files, config) = (self.files.clone(), self.config.training.clone());
         let (result, ended) = oneshot::channel();
         std::thread::Builder::new().name("training".into()).stack_size(STACK_BYTES).spawn(move || {
             // A listener that lags or has gone misses steps, nothing else.
             let mut tell = |step: Value| drop(progress.try_send(step));
-            let trained = training::run(&views, &request, &config, &files, started, &mut tell);
+            let trained = training::run(&views, &request, &config, &files, started, searched_at, &mut tell);
+            if trained.is_ok() && request.search.is_some() {
+                // Left standing, it would only be done again.
+                let _ = files.ended(request.class.as_deref());
+            }
             // Only a lab that is ending does not wait for it.
             let _ = result.send(trained);
         })?;
@@ -134,6 +154,26 @@ impl Trainer {
             Ok(result) => result,
             Err(_) => bail!("the training ended unexpectedly; the log tells why"),
         }
+    }
+
+    /// The time whose tables are read: that of the same search if it was interrupted, now otherwise.
+    fn begin_search(&self, request: &Request) -> anyhow::Result<Micros> {
+        let now = clock::now();
+        let Some(search) = &request.search else { return Ok(now) };
+        let class = request.class.as_deref();
+        let same = |begun: &Begun| (begun.seed, &begun.search) == (request.seed, search);
+        if let Some(begun) = self.files.begun(class).filter(same) {
+            info!(at_us = begun.at_us, "an interrupted search goes on");
+            return Ok(Micros(begun.at_us));
+        }
+        self.files.begin(class, &Begun { seed: request.seed, search: search.clone(), at_us: now.0 })?;
+        Ok(now)
+    }
+
+    async fn as_of(&self, at: Micros) -> anyhow::Result<Vec<View>> {
+        let (done, told) = oneshot::channel();
+        self.orders.send(Order::AsOf { at, done }).await?;
+        told.await?
     }
 
     /// A kind of machine whose devices reported drift after its last training began, long enough ago.
@@ -225,6 +265,8 @@ fn moved(views: &[View], class: &str, trained_at_us: i64, config: &Config) -> an
 
 /// The seed when nobody names one.
 pub(crate) const DEFAULT_SEED: u64 = 1;
+/// Share of windows that are rehearsed when nobody names one.
+pub(crate) const REHEARSAL: f64 = 0.5;
 
 const WATCH_MS: u64 = 1_000;
 const STACK_BYTES: usize = 16 << 20;

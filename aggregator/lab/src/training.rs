@@ -1,7 +1,7 @@
 //! A training run: pinned tables in, two models and their cards in the outbox out.
 //!
-//! Everything that decides the result is on the card: the tables' versions, the seed and the options. `reproduce` reads them back
-//! and makes the artifact again (P2).
+//! Everything that decides the result is on the card: the tables' versions, the seed, the options (also those that a search found) and
+//! the network that a run went on from. `reproduce` reads them back and makes the artifact again (P2).
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,12 @@ use anyhow::{Context, bail};
 use kilter_history::{Asset, Frame, Frames, Selection, View, asset_classes, frames};
 use kilter_lake::TableName;
 use kilter_signal::table::{Schema, describe};
-use kilter_train::{Card, CardKey, Dataset, Feature, Origin, Progress, Rows, TrainOptions, Trained, train};
+use kilter_train::{
+    Card, CardKey, Dataset, Device, Feature, Found, Origin, Progress, Rows, SearchOptions, SearchProgress, TrainError,
+    TrainOptions, Trained, Warm, report, search, train,
+};
 use kilter_types::{GroupKind, Micros};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
 
@@ -18,7 +22,7 @@ use crate::config;
 use crate::files::Files;
 
 /// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Request {
     /// `command`, `drift` or `schedule`.
     pub(crate) reason: String,
@@ -26,15 +30,69 @@ pub(crate) struct Request {
     pub(crate) class: Option<String>,
     /// The seed.
     pub(crate) seed: u64,
+    /// Look for better options first.
+    pub(crate) search: Option<Search>,
+    /// Go on from the newest network with this share of windows that it knows in each batch.
+    pub(crate) rehearsal: Option<f64>,
+}
+
+/// A search, as it is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Search {
+    /// Candidates.
+    pub(crate) candidates: usize,
+    /// Steps of each in the first rung.
+    pub(crate) first_steps: usize,
+    /// Memory of the device that the model must fit in.
+    pub(crate) device_ram_bytes: Option<usize>,
+    /// Time that one score may take there.
+    pub(crate) latency_us: Option<u64>,
+    /// Multiplications with addition that it does in a second.
+    pub(crate) products_per_sec: f64,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        let SearchOptions { candidates, first_steps, .. } = SearchOptions::default();
+        Self { candidates, first_steps, device_ram_bytes: None, latency_us: None, products_per_sec: 30e6 }
+    }
+}
+
+impl Search {
+    fn options(&self) -> SearchOptions {
+        let device = Device {
+            ram_bytes: self.device_ram_bytes.unwrap_or(usize::MAX),
+            latency_secs: self.latency_us.map_or(f64::MAX, |us| us as f64 / 1e6),
+            products_per_sec: self.products_per_sec.max(1.0),
+        };
+        let bound = self.device_ram_bytes.is_some() || self.latency_us.is_some();
+        SearchOptions {
+            candidates: self.candidates,
+            first_steps: self.first_steps,
+            device: bound.then_some(device),
+            ..SearchOptions::default()
+        }
+    }
+}
+
+/// A class's models, and how their options were found.
+struct Made {
+    trained: Trained,
+    found: Option<Found>,
+    note: Option<String>,
 }
 
 /// Trains one kind of machine after the other on these pinned tables.
+///
+/// A search's log is named by `searched_at`, the time whose tables it reads.
 pub(crate) fn run(
     views: &[View],
     request: &Request,
     config: &config::Training,
     files: &Files,
     now: Micros,
+    searched_at: Micros,
     progress: &mut dyn FnMut(Value),
 ) -> anyhow::Result<Value> {
     let (features, events) = (view(views, TableName::Features)?, view(views, TableName::Events)?);
@@ -49,15 +107,25 @@ pub(crate) fn run(
     if wanted.is_empty() {
         bail!("failed to train: no machine has reported its class yet");
     }
-    let (mut models, mut skipped) = (Vec::new(), Vec::new());
+    let (mut models, mut skipped, mut notes, mut reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (class, assets) in wanted {
-        let trained = train_class(class, assets, features, events, request, config, now, progress);
-        match trained {
-            Ok(trained) => {
+        let run = Run { class, assets, features, events, request, config, files, now, searched_at };
+        match run.train(progress) {
+            Ok(Made { trained, found, note }) => {
                 // The leader's card last: it starts the rollout, and its pair must be there by then.
                 for model in trained.models.iter().rev() {
-                    files.hand_out(&model.card.digest, &model.artifact, &serde_json::to_vec_pretty(&model.card)?)?;
+                    let card = &model.card;
+                    if card.family == NETWORK {
+                        files.keep_network(class, &model.artifact, card)?;
+                    }
+                    files.hand_out(&card.digest, &model.artifact, &serde_json::to_vec_pretty(card)?)?;
                 }
+                let leader = trained.models.first().map_or("", |model| model.card.digest.as_str());
+                reports.push(files.report(leader, &report(&trained.models, found.as_ref()))?);
+                notes.extend(found.map(
+                    |found| json!({ "asset_class": class, "why": found.why, "digest": found.digest.to_string() }),
+                ));
+                notes.extend(note.map(|why| json!({ "asset_class": class, "why": why })));
                 for model in trained.models {
                     info!(model = %model.card.digest, class, role = ?model.card.role, why = %model.card.why, "model trained");
                     models.push(serde_json::to_value(model.card)?);
@@ -70,18 +138,45 @@ pub(crate) fn run(
         let why: Vec<_> = skipped.iter().map(|skip| format!("{}: {}", skip["asset_class"], skip["why"])).collect();
         bail!("failed to train: {}", why.join("; "));
     }
-    Ok(json!({ "models": models, "skipped": skipped, "reason": request.reason }))
+    Ok(json!({ "models": models, "skipped": skipped, "reason": request.reason, "search": notes, "reports": reports }))
 }
 
 /// Makes a card's models again from the pinned tables that it names; the digests tell whether they are the same.
-pub(crate) fn again(views: &[View], card: &Card, progress: &mut dyn FnMut(Value)) -> anyhow::Result<Trained> {
+pub(crate) fn again(
+    views: &[View],
+    card: &Card,
+    files: &Files,
+    progress: &mut dyn FnMut(Value),
+) -> anyhow::Result<Trained> {
     let (features, events) = (view(views, TableName::Features)?, view(views, TableName::Events)?);
     let assets = machines(events)?.remove(&card.key.asset_class).unwrap_or_default();
     let number = |key: &str| card.reproduce.get(key).copied().with_context(|| format!("the card does not name {key}"));
     let gathered =
         gather(&assets, features, events, number("margin_windows")? as u32, number("least_windows")? as usize)?;
+    let warm = match &card.champion {
+        None => None,
+        Some(digest) => {
+            let (until_us, rehearsal) = (number("warm_until_us")? as i64, number("rehearsal")?);
+            Some(Warm { champion: files.network(digest)?, until_us, rehearsal })
+        }
+    };
     let options = TrainOptions {
         seed: card.seed,
+        window_period_secs: number("window_period_secs")?,
+        false_alarms_per_month: number("false_alarms_per_month")?,
+        network: card.reproduce.get("network").is_none_or(|network| *network != 0.0),
+        warm,
+        origin: Origin::default(),
+        ..shape_of(card)?
+    };
+    let mut tell = |step: Progress| progress(told(&card.key.asset_class, step));
+    Ok(train(&gathered.dataset, &options, &mut tell)?)
+}
+
+/// The options that a card's network was made with, as far as they shape it and its training.
+fn shape_of(card: &Card) -> anyhow::Result<TrainOptions> {
+    let number = |key: &str| card.reproduce.get(key).copied().with_context(|| format!("the card does not name {key}"));
+    Ok(TrainOptions {
         sequence_len: number("sequence_len")? as usize,
         max_inputs: number("max_inputs")? as usize,
         hidden: number("hidden")? as usize,
@@ -92,12 +187,8 @@ pub(crate) fn again(views: &[View], card: &Card, progress: &mut dyn FnMut(Value)
         patience: number("patience")? as usize,
         learning_rate: number("learning_rate")?,
         max_windows: number("max_windows")? as usize,
-        false_alarms_per_month: number("false_alarms_per_month")?,
-        window_period_secs: number("window_period_secs")?,
-        origin: Origin::default(),
-    };
-    let mut tell = |step: Progress| progress(told(&card.key.asset_class, step));
-    Ok(train(&gathered.dataset, &options, &mut tell)?)
+        ..TrainOptions::default()
+    })
 }
 
 /// The versions that a card was trained on.
@@ -122,41 +213,99 @@ pub(crate) fn view(views: &[View], table: TableName) -> anyhow::Result<&View> {
     views.iter().find(|view| view.table() == table).with_context(|| format!("there is no table {table}"))
 }
 
-#[expect(clippy::too_many_arguments, reason = "a run's parts, each named once, at its only call")]
-fn train_class(
-    class: &str,
-    assets: &[Asset],
-    features: &View,
-    events: &View,
-    request: &Request,
-    config: &config::Training,
+/// One kind of machine's part of a run.
+struct Run<'r> {
+    class: &'r str,
+    assets: &'r [Asset],
+    features: &'r View,
+    events: &'r View,
+    request: &'r Request,
+    config: &'r config::Training,
+    files: &'r Files,
     now: Micros,
-    progress: &mut dyn FnMut(Value),
-) -> anyhow::Result<Trained> {
-    progress(json!({ "progress": { "asset_class": class, "stage": "reading" } }));
-    let gathered = gather(assets, features, events, config.margin_windows, config.least_windows)?;
-    let versions = [features, events]
-        .map(|view| (format!("{}_version", view.table()), i64::try_from(view.snapshot.version).unwrap_or(i64::MAX)));
-    let options = TrainOptions {
-        seed: request.seed,
-        max_steps: config.max_steps,
-        window_period_secs: gathered.period_secs,
-        origin: Origin {
-            name: format!("{class}-anomaly"),
-            key: CardKey { task: "anomaly".into(), asset_class: class.into(), asset: None },
-            reason: request.reason.clone(),
-            trained_at_us: now.0,
-            snapshot: versions.into(),
-        },
-        ..TrainOptions::default()
-    };
-    let mut tell = |step: Progress| progress(told(class, step));
-    let mut trained = train(&gathered.dataset, &options, &mut tell)?;
-    for model in &mut trained.models {
-        model.card.reproduce.insert("margin_windows".into(), config.margin_windows.into());
-        model.card.reproduce.insert("least_windows".into(), config.least_windows as f64);
+    searched_at: Micros,
+}
+
+impl Run<'_> {
+    fn train(&self, progress: &mut dyn FnMut(Value)) -> anyhow::Result<Made> {
+        let Self { class, features, events, request, config, .. } = *self;
+        progress(json!({ "progress": { "asset_class": class, "stage": "reading" } }));
+        let gathered = gather(self.assets, features, events, config.margin_windows, config.least_windows)?;
+        let versions = [features, events].map(|view| {
+            (format!("{}_version", view.table()), i64::try_from(view.snapshot.version).unwrap_or(i64::MAX))
+        });
+        let options = TrainOptions {
+            seed: request.seed,
+            max_steps: config.max_steps,
+            window_period_secs: gathered.period_secs,
+            origin: Origin {
+                name: format!("{class}-anomaly"),
+                key: CardKey { task: "anomaly".into(), asset_class: class.into(), asset: None },
+                reason: request.reason.clone(),
+                trained_at_us: self.now.0,
+                snapshot: versions.into(),
+            },
+            ..TrainOptions::default()
+        };
+        let (options, found, note) = match (&request.search, request.rehearsal) {
+            (Some(search), _) => self.searched(search, &gathered.dataset, options, progress)?,
+            (None, Some(rehearsal)) => self.warmed(rehearsal, options)?,
+            (None, None) => (options, None, None),
+        };
+        let mut tell = |step: Progress| progress(told(class, step));
+        let mut trained = train(&gathered.dataset, &options, &mut tell)?;
+        let newest_us = gathered.dataset.healthy.time_us.iter().max().copied().unwrap_or_default();
+        for model in &mut trained.models {
+            model.card.reproduce.insert("margin_windows".into(), config.margin_windows.into());
+            model.card.reproduce.insert("least_windows".into(), config.least_windows as f64);
+            model.card.metrics.insert(NEWEST.into(), newest_us as f64);
+            if let Some(found) = &found {
+                model.card.why += &format!("; searched: {}", found.why);
+            }
+        }
+        Ok(Made { trained, found, note })
     }
-    Ok(trained)
+
+    /// The options that a search finds; the simple detector alone where no network fits the device.
+    fn searched(
+        &self,
+        asked: &Search,
+        dataset: &Dataset,
+        options: TrainOptions,
+        progress: &mut dyn FnMut(Value),
+    ) -> anyhow::Result<(TrainOptions, Option<Found>, Option<String>)> {
+        let mut log = self.files.trials(self.class, self.searched_at.0)?;
+        let mut tell = |step: SearchProgress| {
+            progress(json!({ "progress": {
+                "asset_class": self.class, "stage": "search", "step": step.done, "steps": step.steps,
+                "merit": step.best, "eta_secs": step.eta_secs,
+            } }));
+        };
+        match search(dataset, &options, &asked.options(), &mut log, &mut tell) {
+            Ok(found) => Ok((found.options.clone(), Some(found), None)),
+            Err(error @ TrainError::NothingFits { .. }) => {
+                let note = format!("failed to {error}; the statistic takes a few hundred bytes and is trained alone");
+                Ok((TrainOptions { network: false, ..options }, None, Some(note)))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The shape of the newest network, to go on from it.
+    fn warmed(
+        &self,
+        rehearsal: f64,
+        options: TrainOptions,
+    ) -> anyhow::Result<(TrainOptions, Option<Found>, Option<String>)> {
+        let Some((champion, card)) = self.files.champion(self.class) else {
+            return Ok((options, None, Some("there is no network yet to go on from: trained from scratch".to_owned())));
+        };
+        let until_us = card.metrics.get(NEWEST).copied().unwrap_or_default() as i64;
+        let TrainOptions { sequence_len, max_inputs, hidden, code, .. } = shape_of(&card)?;
+        let warm = Some(Warm { champion, until_us, rehearsal });
+        let note = format!("goes on from {}", card.digest);
+        Ok((TrainOptions { sequence_len, max_inputs, hidden, code, warm, ..options }, None, Some(note)))
+    }
 }
 
 fn told(class: &str, step: Progress) -> Value {
@@ -236,5 +385,9 @@ pub(crate) const KINDS: [(GroupKind, &str); 4] = [
     (GroupKind::Temperature, "temperature"),
 ];
 
+/// The family that a later run may go on from.
+const NETWORK: &str = "lstm_autoencoder";
+/// The newest window that a model learned from, in microseconds of event time.
+const NEWEST: &str = "newest_window_us";
 const MAX_CHANNELS: usize = 64;
 const SHORTEST_PERIOD_SECS: f64 = 1e-3;

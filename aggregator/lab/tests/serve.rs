@@ -282,13 +282,96 @@ fn training_by_command_and_by_drift_hands_out_two_models_that_can_be_made_again(
     lab.terminate();
     assert_eq!((cards(data, "command"), cards(data, "drift")), (2, 2));
 
-    let digest = models[0]["digest"].as_str().expect("a digest");
-    let card = data.join(format!("lab/outbox/{digest}.card.json"));
-    let made =
-        Command::new(env!("CARGO_BIN_EXE_kilter-lab")).arg("reproduce").arg(card).arg("--data").arg(data).output();
-    let made = made.expect("it runs");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    assert_eq!(String::from_utf8_lossy(&made.stdout).trim(), format!("reproduced {digest}"));
+    // A run that goes on from the network of the last one says so on the network's card.
+    let lab = Lab::start(data);
+    let warm =
+        ask(data, &json!({ "op": "train", "asset_class": "press", "seed": 4, "rehearsal": 0.5 })).expect("two models");
+    lab.terminate();
+    let warm = warm["models"].as_array().expect("models").clone();
+    let went_on = warm.iter().find(|model| model["family"] == "lstm_autoencoder").expect("a network");
+    assert!(went_on["champion"].is_string() && went_on["metrics"]["warm"] == 1.0, "{went_on}");
+
+    // The lake alone is enough to make a model again, and the network that it went on from.
+    let clean = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir(clean.path().join("lab")).expect("a folder");
+    for part in ["lake", "lab/networks"] {
+        let copied = Command::new("cp").arg("-r").arg(data.join(part)).arg(clean.path().join(part)).status();
+        assert!(copied.expect("cp runs").success());
+    }
+    for model in [&models[0], &models[1], went_on] {
+        let digest = model["digest"].as_str().expect("a digest");
+        let card = data.join(format!("lab/outbox/{digest}.card.json"));
+        let made = Command::new(env!("CARGO_BIN_EXE_kilter-lab"))
+            .arg("reproduce")
+            .arg(card)
+            .arg("--data")
+            .arg(clean.path())
+            .output();
+        let made = made.expect("it runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        assert_eq!(String::from_utf8_lossy(&made.stdout).trim(), format!("reproduced {digest}"));
+    }
+}
+
+#[test]
+fn s2_08_a_search_that_is_killed_goes_on_and_ends_as_if_it_had_not_been() {
+    let request =
+        json!({ "op": "train", "asset_class": "press", "seed": 3, "search": { "candidates": 3, "first_steps": 6 } });
+    let folder = || {
+        let data = tempfile::tempdir().expect("a folder");
+        config(data.path(), "[training]\nmax_steps = 20\n[drift]\nenabled = false\n");
+        let mut server = Server::open(data.path(), 9, Vec::new());
+        server.records("press", [(0, report())].into_iter());
+        plant(&mut server, 0..1_200, 0.0);
+        (data, server)
+    };
+    let begin = |data: &Path| {
+        let lab = Lab::start(data);
+        within(60, || (seqs(data).len() == 1_200).then_some(()));
+        lab
+    };
+    let (whole, _) = folder();
+    let lab = begin(whole.path());
+    let expected = ask(whole.path(), &request).expect("models");
+    lab.terminate();
+    let all = trials(whole.path());
+
+    let (killed, mut server) = folder();
+    let lab = begin(killed.path());
+    let mut stream = std::os::unix::net::UnixStream::connect(killed.path().join("lab.sock")).expect("the lab listens");
+    writeln!(stream, "{request}").expect("asked");
+    within(60, || (trials(killed.path()) >= 3).then_some(()));
+    lab.kill();
+    assert!(trials(killed.path()) < all, "it was killed before its end");
+    // What comes meanwhile is not what the search began with.
+    plant(&mut server, 1_200..1_400, 3.0);
+    let lab = Lab::start(killed.path());
+    let found = ask(killed.path(), &request).expect("models");
+    lab.terminate();
+    let digests = |done: &Value| -> Vec<String> {
+        let models = done["models"].as_array().expect("models").iter().map(|model| model["digest"].to_string());
+        models.chain([done["search"][0]["digest"].to_string()]).collect()
+    };
+    assert_eq!(digests(&found), digests(&expected));
+    assert_eq!(trials(killed.path()), all, "nothing that was known is done again");
+    let reports: Vec<&str> = found["reports"].as_array().expect("reports").iter().filter_map(Value::as_str).collect();
+    let page = std::fs::read_to_string(reports[0]).expect("a report");
+    assert!(page.contains("Scores of the tested windows over time") && page.contains("Search"));
+}
+
+/// How many trials the logs of searches hold, whole lines only.
+fn trials(data: &Path) -> usize {
+    let Ok(files) = std::fs::read_dir(data.join("lab/search")) else { return 0 };
+    let logs =
+        files.map(|entry| entry.expect("an entry").path()).filter(|path| path.to_string_lossy().ends_with(".jsonl"));
+    let trials = |path| {
+        let text = std::fs::read_to_string(path).expect("a log");
+        text.lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+            .filter(|line| line["fold"].is_u64())
+            .count()
+    };
+    logs.map(trials).sum()
 }
 
 /// How many cards in the outbox name this reason.

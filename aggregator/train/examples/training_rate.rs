@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use kilter_train::{Dataset, Feature, Rows, TrainOptions, train};
+use kilter_train::{Dataset, Feature, Rows, TrainOptions, report, train};
 use kilter_types::{FeatureId, FeatureRef, GroupKind};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -31,6 +31,7 @@ fn measure(file: &str, rounds: usize) -> Result<(), Box<dyn std::error::Error>> 
         let trained = train(&dataset, &options, &mut |step| looks.push((step.step, begin.elapsed().as_secs_f64())))?;
         std::fs::write(format!("{file}.kltm"), &trained.models[0].artifact)?;
         whole.push(begin.elapsed().as_secs_f64());
+        std::fs::write(format!("{file}.html"), report(&trained.models, None))?;
         let ((first, from), (last, to)) = (looks[0], looks[looks.len() - 1]);
         steps.push((to - from) / (last - first) as f64);
     }

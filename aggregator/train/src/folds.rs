@@ -3,7 +3,7 @@
 //! Fold `k` keeps a group of machines away and a time: it trains on other machines up to that time, and is judged by the kept
 //! machines after it. So neither a machine nor a later moment of the plant is on both sides. Times move on from fold to fold.
 //! Only rows that the run itself trains on take part: what calibrates or tests the final model is not touched by a search.
-//! With a single machine there is nothing to group, and time alone divides.
+//! With fewer than four machines none can be spared, here as in the run itself, and time alone divides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -42,12 +42,10 @@ impl Prepared {
                     pieces[part].push(row);
                     rank += 1;
                 }
-                let [fit, stop, calibrate] = pieces;
-                for (part, mut piece) in
-                    [(&mut parts.fit, fit), (&mut parts.stop, stop), (&mut parts.calibrate, calibrate)]
-                {
-                    // Feature windows may overlap: rows at a cut share samples with the part before it.
-                    let kept = piece.split_off(if part.is_empty() { 0 } else { EMBARGO_ROWS.min(piece.len()) });
+                let all = [&mut parts.fit, &mut parts.stop, &mut parts.calibrate];
+                for (place, (part, mut piece)) in all.into_iter().zip(pieces).enumerate() {
+                    // Feature windows may overlap: rows after a cut share samples with the part before it.
+                    let kept = piece.split_off(if place == 0 { 0 } else { EMBARGO_ROWS.min(piece.len()) });
                     if !kept.is_empty() {
                         part.push(kept);
                     }
@@ -56,8 +54,9 @@ impl Prepared {
         }
         // A device trusts a model in regimes that its training saw; so does a fold.
         let seen: BTreeSet<u8> = parts.fit.iter().flatten().map(|row| rows.regime[*row]).collect();
+        let judged = runs(rows, &sides.after, &columns).into_iter().filter(|run| seen.contains(&rows.regime[run[0]]));
         parts.test =
-            runs(rows, &sides.after, &columns).into_iter().filter(|run| seen.contains(&rows.regime[run[0]])).collect();
+            judged.map(|mut run| run.split_off(EMBARGO_ROWS.min(run.len()))).filter(|run| !run.is_empty()).collect();
         parts.refuse_leaks(rows)?;
         Self::fitted(dataset, columns, parts, options)
     }
@@ -75,7 +74,7 @@ impl Sides {
         machines.sort_unstable();
         machines.dedup();
         Random::new(seed, "folds").shuffle(&mut machines);
-        let alone = machines.len() < 2;
+        let alone = machines.len() < LEAST_MACHINES;
         let place = |asset: u32| machines.iter().position(|machine| *machine == asset).unwrap_or(0);
         let groups = folds.clamp(1, machines.len().max(1));
         let kept = |asset: u32| alone || place(asset) % groups == fold % groups;
@@ -91,9 +90,6 @@ impl Sides {
             } else if alone || !kept {
                 before.push(row);
             }
-        }
-        if alone {
-            after.drain(..EMBARGO_ROWS.min(after.len()));
         }
         Self { before, after }
     }
@@ -126,6 +122,8 @@ impl Parts {
 
 /// Where the first two of fit, stop and calibrate end, in percent of the rows before a fold's time.
 const SHARES: [usize; 2] = [70, 85];
+/// Fewer machines than this are divided by time alone.
+const LEAST_MACHINES: usize = 4;
 /// The times of the first and of the last fold, in percent of the rows.
 const FIRST_PERCENT: usize = 50;
 const LAST_PERCENT: usize = 75;
@@ -189,9 +187,9 @@ mod tests {
     }
 
     #[test]
-    fn a_single_machine_is_divided_by_time_alone() {
+    fn few_machines_are_divided_by_time_alone() {
         let mut dataset = dataset_of(400);
-        dataset.healthy.asset.fill(3);
+        dataset.healthy.asset.iter_mut().for_each(|asset| *asset %= 3);
         let Prepared { parts, .. } = Prepared::fold(&dataset, &options(), 0, 2).expect("enough rows");
         let time = |runs: &[Run]| runs.iter().flatten().map(|row| dataset.healthy.time_us[*row]).collect::<Vec<_>>();
         assert!(time(&parts.calibrate).iter().max() < time(&parts.test).iter().min());

@@ -31,7 +31,7 @@ fn dataset() -> Dataset {
     for asset in 0..5u32 {
         let mut state = u64::from(asset) + 1;
         let mut load = 0.0;
-        for index in 0..300u64 {
+        for index in 0..600u64 {
             load = 0.95 * load + 0.3 * noise(&mut state);
             let swing = (index as f32 * 0.7).sin();
             rows.values.extend((0..10).map(|i| {

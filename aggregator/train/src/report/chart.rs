@@ -138,10 +138,15 @@ impl Axis {
         match self.scale {
             Scale::Logarithmic => {
                 let decades = self.low.log10().floor() as i32..=self.high.log10().ceil() as i32;
-                let steps: &[f64] = if decades.clone().count() > 3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
+                let narrow = self.high < 5.0 * self.low;
+                let steps: &[f64] = match (decades.clone().count() > 3, narrow) {
+                    (_, true) => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0],
+                    (true, false) => &[1.0],
+                    (false, false) => &[1.0, 2.0, 5.0],
+                };
                 let all = decades.flat_map(|decade| steps.iter().map(move |step| step * 10f64.powi(decade)));
                 let within = all.filter(|value| (self.low..=self.high).contains(value));
-                within.map(|value| (value, written(value, value))).collect()
+                within.map(|value| (value, written(value, if narrow { value / 10.0 } else { value }))).collect()
             }
             Scale::Linear => {
                 let raw = (self.high - self.low) / 4.0;
@@ -188,7 +193,7 @@ fn thinned(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 const WIDTH: f64 = 360.0;
 const HEIGHT: f64 = 220.0;
 const LEFT: f64 = 40.0;
-const RIGHT: f64 = 352.0;
+const RIGHT: f64 = 346.0;
 const TOP: f64 = 18.0;
 const BOTTOM: f64 = 186.0;
 const MOST_POINTS: usize = 600;

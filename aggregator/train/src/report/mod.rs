@@ -93,10 +93,12 @@ fn curve(label: &'static str, lines: &[Line<'_>]) -> String {
 
 /// Scores of the tested windows over their time, in thresholds.
 fn scores(evidence: &Evidence) -> String {
-    let begin = evidence.scores.iter().map(|window| window.time_us).min().unwrap_or(0);
+    let times = || evidence.scores.iter().map(|window| window.time_us);
+    let (begin, end) = (times().min().unwrap_or(0), times().max().unwrap_or(0));
+    let (unit, unit_us) = if end - begin < 4 * HOUR_US { ("minutes", 6e7) } else { ("hours", HOUR_US as f64) };
     let point = |window: &crate::ScoredWindow| {
-        let hours = (window.time_us - begin) as f64 / 3.6e9;
-        (hours, f64::from(window.anomaly / evidence.threshold).max(LEAST_SCORE))
+        let since = (window.time_us - begin) as f64 / unit_us;
+        (since, f64::from(window.anomaly / evidence.threshold).max(LEAST_SCORE))
     };
     let of = |faulty: bool| {
         let kind = evidence.scores.iter().filter(|window| window.faulty == faulty);
@@ -107,7 +109,7 @@ fn scores(evidence: &Evidence) -> String {
     let (healthy, faulty) = (of(false), of(true));
     let all = || healthy.iter().chain(&faulty);
     let mut chart = Chart::new(
-        ("hours", Scale::Linear, &mut all().map(|(x, _)| *x)),
+        (unit, Scale::Linear, &mut all().map(|(x, _)| *x)),
         ("score / threshold", Scale::Logarithmic, &mut all().map(|(_, y)| *y).chain([0.1, 2.0])),
     );
     chart.dots("a", "healthy, tested", &healthy);
@@ -250,6 +252,7 @@ fn page(title: &str, body: String) -> String {
     )
 }
 
+const HOUR_US: i64 = 3_600_000_000;
 const LEAST_SCORE: f64 = 1e-3;
 const LEAST_SHARE: f64 = 1e-3;
 const STYLE: &str = include_str!("style.css");

@@ -29,6 +29,8 @@ pub struct Device {
 /// What is tried, and what was left out.
 pub(crate) struct Space {
     pub(crate) candidates: Vec<TrainOptions>,
+    /// Are the given options among them, as the first?
+    given: bool,
     /// Drawn and found too large or too slow.
     too_much: usize,
     inputs: usize,
@@ -43,7 +45,7 @@ pub(crate) fn candidates(base: &TrainOptions, search: &SearchOptions, features: 
         })
     };
     let mut random = Random::new(base.seed, "search");
-    let mut space = Space { candidates: Vec::new(), too_much: 0, inputs: features };
+    let mut space = Space { candidates: Vec::new(), given: fits(base), too_much: 0, inputs: features };
     let mut next = base.clone();
     for _ in 0..DRAWS {
         if space.candidates.len() == search.candidates {
@@ -113,7 +115,7 @@ pub(crate) fn explain(space: &Space, search: &SearchOptions, outcome: &Outcome) 
     let Some(last) = outcome.standings.last().map(|standing| standing.rung) else { return String::new() };
     let of_last = |candidate: usize| {
         let found = outcome.standings.iter().find(|s: &&Standing| s.rung == last && s.candidate == candidate);
-        found.and_then(|standing| standing.merit).unwrap_or(f32::NAN)
+        found.and_then(|standing| standing.merit)
     };
     let options = &space.candidates[outcome.winner];
     let TrainOptions { sequence_len, hidden, code, max_inputs, learning_rate, .. } = options;
@@ -123,10 +125,13 @@ pub(crate) fn explain(space: &Space, search: &SearchOptions, outcome: &Outcome) 
         space.candidates.len(),
         last + 1,
         search.folds,
-        of_last(outcome.winner),
+        of_last(outcome.winner).unwrap_or_default(),
     );
-    if outcome.winner != 0 {
-        text += &format!(", {:.3} with the options given", of_last(0));
+    if space.given && outcome.winner != 0 {
+        text += &match of_last(0) {
+            Some(merit) => format!(", {merit:.3} with the options given"),
+            None => "; the options given could not be trained on every fold".to_owned(),
+        };
     }
     if let Some(device) = search.device {
         let need = Need::of(options, space.inputs);
