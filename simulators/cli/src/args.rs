@@ -43,6 +43,15 @@ pub(crate) struct EvaluateArgs {
     /// Faulty machines per kind of fault
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) faulty_machines: u64,
+    /// Severity that the faults reach, 0 to 1: small ones say what goes unseen
+    #[arg(long, value_name = "SEVERITY", default_value_t = 0.9)]
+    pub(crate) severity: f64,
+    /// shift: machines of each kind
+    #[arg(long, value_name = "N", default_value_t = 36)]
+    pub(crate) machines: u64,
+    /// shift: how many seeds, from the first on
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub(crate) seeds: u64,
     /// Samples per window
     #[arg(long, value_name = "SAMPLES", default_value_t = 1024)]
     pub(crate) window: u32,
@@ -57,11 +66,31 @@ pub(crate) struct EvaluateArgs {
     pub(crate) json: Option<PathBuf>,
 }
 
+#[cfg(test)]
+impl Default for EvaluateArgs {
+    fn default() -> Self {
+        Self {
+            suite: EvaluateSuite::FalseAlarms,
+            machine_months: 200,
+            faulty_machines: 5,
+            severity: 0.9,
+            machines: 36,
+            seeds: 3,
+            window: 1024,
+            seed: 1,
+            healthy_only: false,
+            json: None,
+        }
+    }
+}
+
 /// Suites of `evaluate`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum EvaluateSuite {
     /// Alarms of healthy machines, and how late faults are seen
     FalseAlarms,
+    /// A head meets another kind of machine, notices, and learns it
+    Shift,
 }
 
 #[derive(Debug, Args)]
@@ -257,4 +286,5 @@ Examples:
 const EVALUATE_EXAMPLES: &str = "\
 Examples:
   kilter-sim evaluate false-alarms --json false-alarms.json
-  kilter-sim evaluate false-alarms --machine-months 10 --healthy-only";
+  kilter-sim evaluate false-alarms --machine-months 10 --healthy-only
+  kilter-sim evaluate shift --json shift.json";

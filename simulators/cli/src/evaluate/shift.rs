@@ -1,0 +1,256 @@
+//! Shift and retrain: a head that knows one kind of machine meets another and learns it from ten of its machines; is drift flagged?.
+//!
+//! Pumps wear out by a growing spall on the outer race, one window every twenty minutes; so do fans, which turn slower, weigh more and ring
+//! elsewhere. Three heads are compared on machines that none of them saw: one of the pumps, one of the pumps and ten fans (both kinds
+//! count alike), one of all. Every word comes from the production monitor with the signed artifact in it.
+
+use kilter_machine::{FaultChange, FaultKind, Growth, LoadChange, MachineSpec};
+use kilter_monitor::{Output, What};
+use kilter_signal::table::Schema;
+use kilter_types::{Event, Generation, GroupKind, OperatingState, Role};
+
+use super::{
+    Row,
+    bench::{Bench, Watch},
+    head::{Head, Life, picked},
+    mix, on_all_cores, unit,
+};
+use crate::args::EvaluateArgs;
+
+pub(super) fn evaluate(args: &EvaluateArgs) -> anyhow::Result<(Vec<Row>, Vec<String>)> {
+    anyhow::ensure!(args.machines >= 15, "use --machines {}: 15 of each kind are needed", args.machines);
+    let mut rows = Vec::new();
+    for seed in args.seed..args.seed + args.seeds {
+        rows.extend(one(args, seed)?);
+    }
+    let notes = [
+        "baselines: of errors the head of all machines; of ratios the head before retraining; of drift the old machines; of the \
+         constant its own error",
+        "lives of 50 to 100 hours, what is left is capped at 50; a third of the machines is kept from every head",
+    ];
+    Ok((rows, notes.map(str::to_owned).into()))
+}
+
+fn one(args: &EvaluateArgs, seed: u64) -> anyhow::Result<Vec<Row>> {
+    let lives = |kind: Kind| on_all_cores(0..args.machines, |number| worn(kind, number, seed, args.window));
+    let (pumps, fans) = (lives(Kind::Pump)?, lives(Kind::Fan)?);
+    // Features that every window of every machine has.
+    let schema = Schema::of(GroupKind::Vibration, 1);
+    let valid = pumps.iter().chain(&fans).fold(u64::MAX, |valid, worn| valid & worn.valid);
+    let places: Vec<usize> = (0..schema.features().len()).filter(|place| valid >> place & 1 == 1).collect();
+    let features: Vec<_> = places.iter().map(|place| schema.features()[*place]).collect();
+    let life = |worn: &Worn, weight: f64| -> anyhow::Result<Life> {
+        let rows = worn.rows.iter().map(|row| picked(row, &places)).collect::<anyhow::Result<_>>()?;
+        Ok(Life { rows, left_h: worn.left_h.clone(), weight })
+    };
+    let kept = |number: usize| number % 3 == 1;
+    let used = |all: &'_ [Worn], most: usize, weight: f64| -> anyhow::Result<Vec<Life>> {
+        let mine = all.iter().enumerate().filter(|(number, _)| !kept(*number)).take(most);
+        mine.map(|(_, worn)| life(worn, weight)).collect()
+    };
+    let (old, new) = (used(&pumps, usize::MAX, 1.0)?, used(&fans, usize::MAX, 1.0)?);
+    let ten = used(&fans, NEW_MACHINES, old.len() as f64 / NEW_MACHINES as f64)?;
+    let fit = |lives: &[Life]| Head::fit(lives, &features, CAP_H);
+    let before = fit(&old)?;
+    let retrained = fit(&[&old[..], &ten].concat())?;
+    let all = fit(&[&old[..], &new].concat())?;
+
+    let judged = |head: &Head, kind: Kind| {
+        let scored = on_all_cores(0..args.machines, |number| {
+            if kept(number as usize) { scored(head, kind, number, seed, args.window).map(Some) } else { Ok(None) }
+        })?;
+        Ok::<_, anyhow::Error>(Judged::of(scored.into_iter().flatten()))
+    };
+    let [old_before, old_after, old_all] = [&before, &retrained, &all].map(|head| judged(head, Kind::Pump));
+    let [new_before, new_after, new_all] = [&before, &retrained, &all].map(|head| judged(head, Kind::Fan));
+    let (old_before, old_after, old_all) = (old_before?, old_after?, old_all?);
+    let (new_before, new_after, new_all) = (new_before?, new_after?, new_all?);
+    let name = format!("{} pumps, {} fans", args.machines, args.machines);
+    let row = |metric: &str, value: f64, baseline: f64, heads: &[&Head]| {
+        Row::new("shift", &name, seed, metric, value, Some(baseline)).by(heads)
+    };
+    let constant = new_all.constant();
+    Ok(vec![
+        row("rmse on new, before", new_before.rmse, new_all.rmse, &[&before]),
+        row("rmse on old, before", old_before.rmse, old_all.rmse, &[&before]),
+        row("rmse on new, retrained", new_after.rmse, new_all.rmse, &[&retrained]),
+        row("rmse on old, retrained", old_after.rmse, old_all.rmse, &[&retrained]),
+        row("rmse on new, all, against constant", new_all.rmse, constant, &[&all]),
+        row(
+            "ratio on new (goal 1.3)",
+            new_after.rmse / new_all.rmse,
+            new_before.rmse / new_all.rmse,
+            &[&retrained, &all],
+        ),
+        row(
+            "ratio on old (goal 1.05)",
+            old_after.rmse / old_all.rmse,
+            old_before.rmse / old_all.rmse,
+            &[&retrained, &all],
+        ),
+        row("new machines with drift flagged", new_before.drifted, old_before.drifted, &[&before]),
+        row("the same after retraining", new_after.drifted, old_after.drifted, &[&retrained]),
+    ])
+}
+
+/// Two kinds of machines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Pump,
+    Fan,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Pump => "pump",
+            Self::Fan => "fan",
+        }
+    }
+
+    fn spec(self, seed: u64) -> MachineSpec {
+        let vary = |purpose: u64, spread: f64| 1.0 + spread * (2.0 * unit(mix(seed, purpose, 1)) - 1.0);
+        let mut spec = MachineSpec::named(self.word());
+        if self == Self::Fan {
+            spec.nominal_rpm = 980.0;
+            spec.unbalance_g = 0.03;
+            spec.bearing.resonance_hz = 2_200.0;
+            spec.bearing.impact_g *= 0.8;
+            spec.noise_g *= 1.3;
+            spec.resonant_noise_g *= 1.3;
+        }
+        spec.unbalance_g *= vary(1, 0.3);
+        spec.misalignment_g *= vary(2, 0.3);
+        spec.noise_g *= vary(3, 0.2);
+        spec.bearing.resonance_hz *= vary(4, 0.1);
+        spec
+    }
+}
+
+/// One machine's life as the monitor saw it.
+struct Worn {
+    rows: Vec<Vec<f32>>,
+    left_h: Vec<f64>,
+    valid: u64,
+}
+
+/// Runs a machine until it fails; `see` gets every output with the hours that are left.
+fn live(
+    bench: &mut Bench,
+    kind: Kind,
+    number: u64,
+    seed: u64,
+    see: &mut dyn FnMut(&Output<'_>, f64),
+) -> anyhow::Result<()> {
+    let own = mix(seed, number, kind as u64 + 10);
+    let life = 150 + mix(own, 5, 5) % 151;
+    let spec = kind.spec(own);
+    for window in 0..life {
+        let left_h = (life - 1 - window) as f64 * PERIOD_S / 3_600.0;
+        // Slow at first and fast at the end.
+        let severity = 0.9 * (window as f64 / life as f64).powi(3);
+        let mut now = spec.clone();
+        now.load_changes = vec![LoadChange { at_s: 0.0, rpm: spec.nominal_rpm, load: 0.7, ramp_s: 0.0 }];
+        let fault =
+            FaultChange { kind: FaultKind::OuterRace, start_s: 0.0, growth_s: 0.0, severity, growth: Growth::Linear };
+        now.faults = vec![fault];
+        bench.window(window, now, mix(own, window, 3), &mut |output| see(&output, left_h))?;
+    }
+    Ok(())
+}
+
+fn bench(kind: Kind, window: u32) -> anyhow::Result<Bench> {
+    Bench::new(kind.word(), &kind.spec(0), Watch { window, period_s: PERIOD_S, commissioning: 24 })
+}
+
+fn worn(kind: Kind, number: u64, seed: u64, window: u32) -> anyhow::Result<Worn> {
+    let mut worn = Worn { rows: Vec::new(), left_h: Vec::new(), valid: u64::MAX };
+    live(&mut bench(kind, window)?, kind, number, seed, &mut |output, left_h| {
+        if let What::Features(row) = &output.what
+            && row.kind == GroupKind::Vibration
+            && matches!(row.state, OperatingState::Steady(_))
+        {
+            worn.valid &= row.vector.valid;
+            worn.rows.push(row.vector.values.to_vec());
+            worn.left_h.push(left_h);
+        }
+    })?;
+    Ok(worn)
+}
+
+/// What a head said of one machine: its word and the truth per window, and whether drift was flagged.
+struct Scored {
+    words: Vec<(f64, f64)>,
+    drifted: bool,
+}
+
+fn scored(head: &Head, kind: Kind, number: u64, seed: u64, window: u32) -> anyhow::Result<Scored> {
+    let mut bench = bench(kind, window)?;
+    bench
+        .monitor
+        .install(Role::Leader, head.artifact.clone(), head.digest, Generation(1), &mut |_| {})
+        .map_err(|error| anyhow::anyhow!("{error}"))?;
+    let mut scored = Scored { words: Vec::new(), drifted: false };
+    live(&mut bench, kind, number, seed, &mut |output, left_h| match &output.what {
+        What::Score(score) if score.model == head.digest => {
+            scored.words.extend(score.rul.map(|rul| (f64::from(rul.hours.0), left_h.min(CAP_H))));
+        }
+        What::Event(Event::Drift { model, .. }) => scored.drifted |= *model == head.digest,
+        What::Score(_) | What::Event(_) | What::Features(_) | What::Alarm(_) => {}
+        What::Spectrum(_) | What::State(_) | What::Trip(_) => {}
+    })?;
+    anyhow::ensure!(!scored.words.is_empty(), "{} {number} was not scored", kind.word());
+    Ok(scored)
+}
+
+/// All machines of a kind under one head.
+struct Judged {
+    rmse: f64,
+    drifted: f64,
+    truth: Vec<f64>,
+}
+
+impl Judged {
+    fn of(scored: impl Iterator<Item = Scored>) -> Self {
+        let all: Vec<Scored> = scored.collect();
+        let words: Vec<(f64, f64)> = all.iter().flat_map(|scored| scored.words.iter().copied()).collect();
+        let square: f64 = words.iter().map(|(said, truth)| (said - truth).powi(2)).sum();
+        Self {
+            rmse: (square / words.len().max(1) as f64).sqrt(),
+            drifted: all.iter().filter(|scored| scored.drifted).count() as f64 / all.len().max(1) as f64,
+            truth: words.iter().map(|(_, truth)| *truth).collect(),
+        }
+    }
+
+    /// The error of the mean of the truth itself, which no honest constant can undercut.
+    fn constant(&self) -> f64 {
+        let count = self.truth.len().max(1) as f64;
+        let mean = self.truth.iter().sum::<f64>() / count;
+        (self.truth.iter().map(|truth| (truth - mean).powi(2)).sum::<f64>() / count).sqrt()
+    }
+}
+
+const NEW_MACHINES: usize = 10;
+const CAP_H: f64 = 50.0;
+const PERIOD_S: f64 = 1_200.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::EvaluateSuite;
+
+    #[test]
+    fn another_kind_of_machine_is_learned_from_ten_without_forgetting_the_first() {
+        let args = EvaluateArgs { suite: EvaluateSuite::Shift, ..EvaluateArgs::default() };
+        let rows = one(&args, 1).expect("a run");
+        let of = |metric: &str| {
+            let row = rows.iter().find(|row| row.metric == metric).expect("a row");
+            (row.value, row.baseline.expect("a baseline"))
+        };
+        assert!(rows.iter().all(|row| !row.artifacts.is_empty() && row.kernel > 0), "{rows:?}");
+        let (error, constant) = of("rmse on new, all, against constant");
+        assert!(error < 0.9 * constant, "{error} against {constant}");
+        assert!(of("ratio on new (goal 1.3)").0 <= 1.3, "{rows:?}");
+        assert!(of("ratio on old (goal 1.05)").0 <= 1.05, "{rows:?}");
+    }
+}
