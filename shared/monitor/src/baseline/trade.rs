@@ -64,8 +64,11 @@ fn found(machines: u64, swing: f32, size: impl Fn(usize) -> f32 + Copy) -> f64 {
     found as f64 / machines as f64
 }
 
+/// What a fault adds to the logarithm of a feature.
+type Size = fn(usize) -> f32;
+
 /// Small faults: what each does to the logarithm of a feature. Features vary by about a tenth.
-const SMALL: [(&str, fn(usize) -> f32); 4] = [
+const SMALL: [(&str, Size); 4] = [
     ("one feature by a half", |i| if i == 4 { 0.4 } else { 0.0 }),
     ("three features by a quarter", |i| if i % 9 == 4 { 0.22 } else { 0.0 }),
     ("every third by an eighth", |i| if i % 3 == 1 { 0.12 } else { 0.0 }),
