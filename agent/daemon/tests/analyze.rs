@@ -262,7 +262,7 @@ fn the_speed_is_told_from_the_samples_or_doubted_and_a_wrong_declaration_is_cont
 }
 
 #[test]
-fn a_slow_sensor_and_exchanged_axes_are_named_with_their_reasons_and_sound_ones_are_not() {
+fn a_sensor_slower_than_declared_is_named_with_its_reason() {
     let folder = tempfile::tempdir().expect("a folder");
     let sound = struck(OUTER_HZ, 3);
     let held: Vec<f32> = (0..sound.len()).map(|i| sound[i / 2]).collect();
@@ -277,20 +277,4 @@ fn a_slow_sensor_and_exchanged_axes_are_named_with_their_reasons_and_sound_ones_
     assert_eq!(record["sensor_reasons"][0]["name"], "wrong_rate");
     assert!(record["notes"].to_string().contains("each value comes 2.0 times"), "{}", record["notes"]);
     assert_eq!(record["diagnosis"][0]["cause"], "sensor");
-    let csv = |means: [f32; 3]| {
-        let rows = sound.iter().map(|x| format!("{},{},{}\n", 0.7 * x + means[0], x + means[1], 0.4 * x + means[2]));
-        std::iter::once("horizontal,vertical,axial\n".to_owned()).chain(rows).collect::<String>()
-    };
-    for (means, expected) in [
-        ([0.02, 1.01, -0.03], ["ok", "ok", "ok"]),
-        ([0.0, 0.0, 0.0], ["ok", "ok", "ok"]),
-        ([0.99, 0.02, -0.03], ["swapped_axis", "swapped_axis", "ok"]),
-        ([0.01, -0.02, -1.0], ["ok", "swapped_axis", "swapped_axis"]),
-    ] {
-        let file = write(folder.path(), "axes.csv", csv(means).as_bytes());
-        let answer = json(&[&file, "--rate", "12000", "--unit", "g", "--json"]);
-        let records = answer["records"].as_array().expect("records");
-        let found: Vec<Vec<String>> = records.iter().map(names).collect();
-        assert_eq!(found, expected.map(|name| vec![name.to_owned()]), "{means:?}");
-    }
 }

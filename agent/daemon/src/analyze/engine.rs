@@ -161,6 +161,9 @@ impl<'a> Engine<'a> {
             envelope_peaks: Vec::new(),
         };
         said.zone = zone(&said.features, self.setup.standing);
+        if windows.iter().all(|window| window.quality.intersects(UNREADABLE)) {
+            return Ok(said);
+        }
         let spacing_hz = self.setup.rate.0 / self.plan.len() as f32;
         let lines = self.acceleration.amplitudes();
         let acceleration = Amplitudes { lines: &lines, spacing_hz };

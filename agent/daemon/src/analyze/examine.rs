@@ -1,7 +1,6 @@
 //! What the channels of a record say: which are examined, what is filled in, and what a reader should know beside the figures.
 
 use anyhow::Context as _;
-use kilter_signal::axis::{self, Declared};
 use kilter_signal::bearing::Orders;
 use kilter_signal::bearing_sign::BearingSign;
 use kilter_signal::demodulate::Demodulation;
@@ -10,7 +9,6 @@ use kilter_signal::extract::Vibration;
 use kilter_signal::fft;
 use kilter_signal::health;
 use kilter_signal::impute;
-use kilter_signal::table::at;
 use kilter_signal::zone::Zone;
 use kilter_types::{ChannelId, Hertz, Quality, Rpm, Unit};
 
@@ -99,7 +97,6 @@ pub(crate) fn channels(record: &Record, ask: &Analyze, standing: Standing) -> an
         all.push(examined);
     }
     all.iter_mut().for_each(|examined: &mut Examined| examined.notes.extend(times.iter().cloned()));
-    find_swapped_axes(&mut all);
     anyhow::ensure!(
         !all.is_empty(),
         "find channel {}; there are {}",
@@ -107,23 +104,6 @@ pub(crate) fn channels(record: &Record, ask: &Analyze, standing: Standing) -> an
         recording.channels.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", ")
     );
     Ok(all)
-}
-
-/// Channels whose names declare their axes, and whose means say that gravity lies along another one.
-fn find_swapped_axes(channels: &mut [Examined]) {
-    let declared =
-        |examined: &Examined| Some((Declared::read(&examined.channel)?, examined.whole.features.get(at::MEAN)?));
-    let axes: Vec<_> = channels.iter().map(declared).collect();
-    for (place, examined) in channels.iter_mut().enumerate() {
-        let others = axes.iter().enumerate().filter(|(other, _)| *other != place).filter_map(|(_, axis)| *axis);
-        if axes[place].is_some_and(|axis| axis::is_swapped(axis, others)) {
-            examined.whole.quality = examined.whole.quality | Quality::SWAPPED_AXIS;
-            examined.notes.push(format!(
-                "gravity does not lie along {}, as its name says, but along another channel: cables or sensor are turned",
-                examined.channel
-            ));
-        }
-    }
 }
 
 /// Values per second of a column that rises in even steps from end to end, as seconds do and no vibration does.
