@@ -2,7 +2,7 @@
 //!
 //! A broken sensor must not become a healthy or a faulty machine, so these flags travel with the window's features. Each has a
 //! name ([`Quality::names`]) and a reason ([`reasons`]). What one channel's samples cannot tell stands elsewhere: another axis than
-//! declared in [`crate::axis`], a rate that contradicts the blocks' times in the monitor, one that contradicts the shaft in
+//! was learned in [`crate::axis`], a rate that contradicts the blocks' times in the monitor, one that contradicts the shaft in
 //! [`crate::speed`].
 
 use kilter_types::Quality;
@@ -130,7 +130,7 @@ const REASONS: [(Quality, &str); 8] = [
     (Quality::DROPOUT, "the signal falls to exact zeros and comes back"),
     (Quality::NOISE_FLOOR, "there is less noise than any live sensor has"),
     (Quality::WRONG_RATE, "the samples do not come at the declared rate"),
-    (Quality::SWAPPED_AXIS, "gravity lies along another axis than the declared or learned one"),
+    (Quality::SWAPPED_AXIS, "gravity lies along another axis than was learned"),
     (Quality::IMPUTED, "a few missing samples were filled in straight"),
 ];
 
