@@ -6,8 +6,7 @@
 
 use std::time::Instant;
 
-#[path = "../src/rolling.rs"]
-mod rolling;
+use kilter_history::rolling;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -37,7 +36,7 @@ fn measure(file: &str, rounds: usize, threads: usize) -> std::io::Result<()> {
     let mut times = Vec::new();
     for _ in 0..rounds.max(1) {
         let begin = Instant::now();
-        let rolled = rolling::rolling(&values, &series, WIDTH, WINDOWS, threads);
+        let rolled = rolling(&values, &series, WIDTH, WINDOWS, threads);
         times.push(begin.elapsed().as_secs_f64());
         let last = rows * WIDTH - 1;
         println!(
