@@ -106,7 +106,7 @@ fn simulated_machines_of_every_fault_and_speed_are_never_given_a_wrong_speed_wit
             for severity in [0.3, 0.9] {
                 let mut spec = MachineSpec::named("m");
                 spec.nominal_rpm = rpm;
-                spec.gear = (fault == Some(FaultKind::Gear)).then(|| GearSpec { teeth: 23, mesh_g: 0.2 });
+                spec.gear = (fault == Some(FaultKind::Gear)).then_some(GearSpec { teeth: 23, mesh_g: 0.2 });
                 spec.faults = fault
                     .map(|kind| FaultChange { kind, start_s: 0.0, growth_s: 0.0, growth: Growth::Linear, severity })
                     .into_iter()
