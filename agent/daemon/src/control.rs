@@ -283,8 +283,9 @@ impl Control {
             return error!(%asset, model = %manifest.digest, %error, "model not written");
         }
         let (digest, generation, expires) = (manifest.digest, manifest.generation, manifest.expires);
+        let own = manifest.key.asset.is_some();
         let signed = self.store.signed(digest, &self.key);
-        let install = Install { role: manifest.role, bytes, digest, generation, expires, signed };
+        let install = Install { role: manifest.role, bytes, digest, generation, expires, own, signed };
         let (reply, answer) = oneshot::channel();
         if !self.order(wanted.machine, Order::Install(install, reply)) {
             return;
@@ -309,8 +310,9 @@ impl Control {
             return error!(%asset, model = %manifest.digest, %error, "model not written");
         }
         let Manifest { digest, generation, expires, role, .. } = *manifest;
+        let own = manifest.key.asset.is_some();
         let signed = self.store.signed(digest, &self.key);
-        let install = Install { role, bytes, digest, generation, expires, signed };
+        let install = Install { role, bytes, digest, generation, expires, own, signed };
         // Its answer is no news: what counts comes as a word later.
         let (reply, _) = oneshot::channel();
         if self.order(wanted.machine, Order::Install(install, reply)) {

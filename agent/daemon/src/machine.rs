@@ -52,6 +52,8 @@ pub(crate) struct Install {
     pub(crate) digest: Digest,
     pub(crate) generation: Generation,
     pub(crate) expires: Micros,
+    /// Made for this very machine: heard without the baseline's consent ([`Monitor::trust`]).
+    pub(crate) own: bool,
     /// The manifest as it was signed and its signature, for a node that checks them itself; `None` of a kept model.
     pub(crate) signed: Option<(Vec<u8>, Vec<u8>)>,
 }
@@ -302,6 +304,9 @@ impl Machine {
                 };
                 match &result {
                     Ok(()) => {
+                        if model.own {
+                            monitor.trust(role);
+                        }
                         info!(asset = %self.asset, %digest, ?role, generation = generation.0, "model runs");
                         self.show_model(&model);
                     }
@@ -423,7 +428,12 @@ fn build(
         }
         // Nothing has switched: the model ran before the restart too.
         match monitor.install(model.role, model.bytes.clone(), model.digest, model.generation, &mut |_| {}) {
-            Ok(()) => running.push(model.clone()),
+            Ok(()) => {
+                if model.own {
+                    monitor.trust(model.role);
+                }
+                running.push(model.clone());
+            }
             Err(error) => warn!(digest = %model.digest, role = ?model.role, %error, "kept model refused"),
         }
     }

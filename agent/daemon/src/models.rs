@@ -56,6 +56,9 @@ struct Kept {
     digest: String,
     generation: Generation,
     expires_us: i64,
+    /// Made for this very machine, not for its class.
+    #[serde(default)]
+    own: bool,
 }
 
 /// A model that a machine shall run.
@@ -194,8 +197,8 @@ impl Store {
                 let bytes = fs::read(self.slot_path(asset, role, slot)).unwrap_or_default();
                 let digest = Digest::of(&bytes);
                 if digest.to_string() == kept.digest {
-                    let (generation, expires) = (kept.generation, Micros(kept.expires_us));
-                    found.push(Install { role, bytes, digest, generation, expires, signed: None });
+                    let (generation, expires, own) = (kept.generation, Micros(kept.expires_us), kept.own);
+                    found.push(Install { role, bytes, digest, generation, expires, own, signed: None });
                 } else {
                     tracing::warn!(%asset, ?role, slot, "a model slot is damaged");
                 }
@@ -238,6 +241,7 @@ impl Store {
             digest: manifest.digest.to_string(),
             generation: manifest.generation,
             expires_us: manifest.expires.0,
+            own: manifest.key.asset.is_some(),
         });
         pair.active = Some(slot);
         pair.generation = pair.generation.max(manifest.generation);
