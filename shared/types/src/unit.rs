@@ -132,3 +132,43 @@ impl fmt::Display for UnitError {
 }
 
 impl core::error::Error for UnitError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn declared_units_become_the_houses_own() {
+        for (unit, given, expected) in [
+            (Unit::MetrePerSecondSquared, 9.806_65, 1.0),
+            (Unit::MetrePerSecondSquared, -19.613_3, -2.0),
+            (Unit::DegreeFahrenheit, 212.0, 100.0),
+            (Unit::DegreeFahrenheit, 32.0, 0.0),
+            (Unit::DegreeFahrenheit, -40.0, -40.0),
+            (Unit::G, 0.25, 0.25),
+            (Unit::DegreeCelsius, 71.5, 71.5),
+            (Unit::MillimetrePerSecond, 2.8, 2.8),
+            (Unit::Bar, 3.5, 3.5),
+            (Unit::Rpm, 1500.0, 1500.0),
+        ] {
+            let house = unit.to_house(given);
+            // f32: seven digits.
+            assert!((house - expected).abs() <= 1e-6 * expected.abs().max(1.0), "{given} {unit:?} became {house}");
+        }
+        assert_eq!(Rpm(1500.0).hertz(), Hertz(25.0));
+    }
+
+    #[test]
+    fn a_unit_is_parsed_by_each_of_its_spellings_and_never_guessed() {
+        for text in ["g", "mm/s", "degC", "degF", "rpm", "Hz", "bar", "A", "V", "L/min", "1"] {
+            assert!(Unit::parse(text).is_ok(), "{text}");
+        }
+        for text in ["m/s2", "m/s^2", "m/s²"] {
+            assert_eq!(Unit::parse(text), Ok(Unit::MetrePerSecondSquared));
+        }
+        assert_eq!((Unit::parse("°F"), Unit::parse("°C")), (Ok(Unit::DegreeFahrenheit), Ok(Unit::DegreeCelsius)));
+        for text in ["", "G", "m/s", "K", "celsius", "RPM", "psi", " g"] {
+            assert_eq!(Unit::parse(text), Err(UnitError), "{text}");
+        }
+    }
+}
