@@ -2,6 +2,7 @@
 
 mod decision;
 mod golden;
+mod holes;
 mod model;
 mod real;
 mod restart;

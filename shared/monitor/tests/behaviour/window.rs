@@ -8,7 +8,7 @@ use crate::support::*;
 
 const RATE: Hertz = Hertz(1000.0);
 
-fn sampled(window: u32, hop: u32) -> MachineConfig {
+pub(crate) fn sampled(window: u32, hop: u32) -> MachineConfig {
     let mut config = MachineConfig::new(name("rig"));
     let kind = ChannelKind::Vibration { rate: RATE };
     config.channels.push(ChannelConfig { name: name("x"), unit: Unit::G, kind }).expect("room");
@@ -31,7 +31,7 @@ fn readings(channels: u8, window: u32, hop: u32) -> MachineConfig {
     config
 }
 
-fn sample(position: u64) -> f32 {
+pub(crate) fn sample(position: u64) -> f32 {
     let x = (position.wrapping_mul(2_654_435_761) >> 7) & 0xffff;
     x as f32 / 65_536.0 - 0.5 + 0.2 * libm_sin(position as f32 * 0.3)
 }
