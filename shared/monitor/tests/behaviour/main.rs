@@ -9,4 +9,5 @@ mod restart;
 mod sensor;
 mod story;
 mod support;
+mod units;
 mod window;
