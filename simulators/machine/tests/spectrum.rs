@@ -54,18 +54,30 @@ fn an_outer_race_without_slip_has_the_line_spectrum_of_a_ringing_resonance() {
     let settled = &signal[(2.0 * RATE_HZ) as usize..];
     for multiple in [1.0, 10.0, 30.0, 40.0, 45.0, 46.0, 60.0] {
         let f = 75.0 * multiple;
-        // |H(f)| of exp(-sigma t) sin(omega t); the repetition at 75 Hz makes lines of 2 * 75 * |H|.
-        let natural = std::f64::consts::TAU * bearing.resonance_hz;
-        let (sigma, omega_square) =
-            (bearing.damping * natural, natural * natural * (1.0 - bearing.damping * bearing.damping));
-        let w = std::f64::consts::TAU * f;
-        let real = sigma * sigma + omega_square - w * w;
-        let response = omega_square.sqrt() / real.hypot(2.0 * sigma * w);
-        let expected = 2.0 * 75.0 * bearing.impact_g * response;
+        let expected = ringing_line(&bearing, 75.0, bearing.impact_g, f);
         // Sampling folds what lies above 12.8 kHz back; the closed form is the continuous one: 6 % of the line plus 1 mg.
         close(line(settled, f), expected, 0.06 * expected + 1e-3, "resonance line");
         close(line(settled, f + 12.5), 0.0, 1e-3, "between the lines");
     }
+}
+
+#[test]
+fn a_cage_rings_once_per_turn_of_the_cage_with_its_own_softness() {
+    // A ratio of 1/4 makes the cage turn 3/8 times per revolution, 9.375 Hz: thirty whole cycles in 3.2 s.
+    let spec = faulty(regular(), FaultKind::Cage);
+    let bearing = spec.bearing.clone();
+    let signal = record(spec, Axis::Vertical, 5.2);
+    let settled = &signal[(2.0 * RATE_HZ) as usize..];
+    for multiple in [1.0, 8.0, 40.0, 200.0, 320.0, 360.0, 363.0, 400.0, 480.0] {
+        let f = 9.375 * multiple;
+        let expected = ringing_line(&bearing, 9.375, 0.7 * bearing.impact_g, f);
+        // What sampling folds back falls between these lines, so the closed form holds to a hundredth.
+        close(line(settled, f), expected, 0.01 * expected, "cage line");
+        close(line(settled, f + 9.375 / 2.0), 0.0, 0.001 * expected, "between the lines");
+    }
+    // The inner race's 125 Hz is no multiple of the cage's (the outer race's is its eighth): nothing beats there.
+    let envelope: Vec<f32> = settled.iter().map(|x| x * x).collect();
+    assert!(line(&envelope, 125.0) < 0.01 * line(&envelope, 9.375));
 }
 
 #[test]
@@ -172,6 +184,18 @@ fn record(spec: MachineSpec, axis: Axis, seconds: f64) -> Vec<f32> {
     let mut signal = vec![0.0; (seconds * spec.rate_hz) as usize];
     Machine::new(spec, 42).expect("a valid spec").vibration(axis, &mut signal);
     signal
+}
+
+/// The line at `f` of a resonance that is hit `rate_hz` times a second: impacts of `impact_g` exp(-sigma t) sin(omega t).
+fn ringing_line(bearing: &BearingSpec, rate_hz: f64, impact_g: f64, f: f64) -> f64 {
+    let natural = std::f64::consts::TAU * bearing.resonance_hz;
+    let (sigma, omega_square) =
+        (bearing.damping * natural, natural * natural * (1.0 - bearing.damping * bearing.damping));
+    let w = std::f64::consts::TAU * f;
+    let real = sigma * sigma + omega_square - w * w;
+    // |H(f)|; the repetition makes lines of twice the rate times it.
+    let response = omega_square.sqrt() / real.hypot(2.0 * sigma * w);
+    2.0 * rate_hz * impact_g * response
 }
 
 /// Peak amplitude of the line at `f` by the Fourier sum over the whole record.
