@@ -278,7 +278,8 @@ pub struct Protection {
     pub feature: FeatureId,
     /// Trips above this …
     pub above: f32,
-    /// … in so many windows in a row, 1 to 32.
+    /// … in so many windows in a row, 1 to 32. Windows that say nothing of the machine (no value, a stuck sensor, one that drops out)
+    /// are passed over; when as many of those come in a row, the row begins anew.
     pub windows: u8,
 }
 

@@ -86,7 +86,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         let mut say = |what: What<'_>| {
             sink(Output { point: &group.point, group: input.group, index: row.index, at: row.end, what });
         };
-        let trip = shared.protector.push(&row.vector, schema, &config.protection, &mut self.memory.runs);
+        let trip = shared.protector.push(row, schema, &config.protection, &mut self.memory.runs);
         if let Some(trip) = trip {
             say(What::Trip(trip));
         }

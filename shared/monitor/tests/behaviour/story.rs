@@ -1,10 +1,10 @@
 //! What a monitor makes of simulated machines: quiet when healthy, an alarm with its cause when a fault grows.
 
 use crate::support::*;
-use kilter_machine::{FaultChange, FaultKind, Growth, LoadChange, Machine, MachineSpec};
+use kilter_machine::{Axis, FaultChange, FaultKind, Growth, LoadChange, Machine, MachineSpec};
 use kilter_monitor::{ChannelKind, GroupConfig, MachineConfig};
 use kilter_types::{
-    AlarmSource, AlarmState, Cause, Event, FeatureId, FeatureRow, GroupKind, Input, MachineEvent, Micros,
+    AlarmSource, AlarmState, Cause, Event, FeatureId, FeatureRow, GroupKind, Hertz, Input, MachineEvent, Micros,
     OperatingState, Rpm, Severity,
 };
 
@@ -258,4 +258,68 @@ fn a_machine_that_starts_and_stops_again_and_again_raises_no_alarm() {
     states.dedup();
     let cycle = ["off", "transient", "steady", "transient"];
     assert_eq!(states, [&cycle[..], &cycle, &cycle, &["off"]].concat());
+}
+
+/// A protected pump whose sensor a test spoils, window by window.
+struct Protected {
+    machine: Machine,
+    monitor: Heaped,
+    said: Vec<Said>,
+    window: u64,
+}
+
+impl Protected {
+    fn new(seed: u64) -> Self {
+        let spec = MachineSpec::named("m");
+        let mut config = quick(&spec);
+        let velocity = FeatureId(37);
+        config.protection.push(kilter_monitor::Protection { feature: velocity, above: 6.0, windows: 3 }).expect("room");
+        let machine = Machine::new(spec, seed).expect("a good spec");
+        Self { machine, monitor: build(config), said: Vec::new(), window: 0 }
+    }
+
+    /// So many windows, each changed; how many trips there were by now.
+    fn feed(&mut self, windows: u64, spoil: impl Fn(u64, &mut [f32])) -> usize {
+        for _ in 0..windows {
+            let mut samples = [0.0; WINDOW as usize];
+            self.machine.vibration(Axis::Vertical, &mut samples);
+            spoil(self.window, &mut samples);
+            let t0 = Micros(T0 + self.window as i64 * 320_000);
+            let block = Input::Block { t0, rate: Hertz(12_800.0), samples: &samples };
+            let sink = &mut |output: kilter_monitor::Output<'_>| self.said.push(Said::of(&output));
+            self.monitor.push(VIBRATION, self.window * u64::from(WINDOW), block, sink).expect("a block fits");
+            self.window += 1;
+        }
+        self.said.iter().filter(|s| matches!(s.what, Words::Trip(_))).count()
+    }
+
+    fn causes(&self) -> Vec<Cause> {
+        raised(&self.said).iter().map(|(_, alarm)| alarm.cause).collect()
+    }
+}
+
+#[test]
+fn a_stuck_or_missing_sensor_trips_nothing_and_a_real_fault_afterwards_does_a2() {
+    for seed in 0..2 {
+        let mut rig = Protected::new(seed);
+        assert_eq!(rig.feed(10, |_, _| {}), 0);
+        // It hangs at a high value for half of each window: as numbers, a violent machine.
+        assert_eq!(rig.feed(15, |_, samples| samples[WINDOW as usize / 2..].fill(5.0)), 0);
+        let values = rows(&rig.said).pop().expect("a row").vector;
+        assert!(values.get(36) > Some(6.0), "only the flag stands between the sensor and a stop: {:?}", values.get(36));
+        assert_eq!(rig.feed(15, |_, samples| samples.fill(f32::NAN)), 0);
+        assert_eq!(rig.feed(15, |_, samples| samples.fill(5.0)), 0);
+        assert_eq!(rig.causes(), [Cause::Sensor], "one alarm of the sensor's own, and nothing else");
+        assert_eq!(rig.feed(30, |_, _| {}), 0);
+        // Now the machine, under a sensor that blinks.
+        rig.machine.set_fault(fault(FaultKind::Unbalance, 0.0, 0.0, 1.0)).expect("a good fault");
+        let blink = |window: u64, samples: &mut [f32]| {
+            if window % 2 == 0 {
+                samples.fill(f32::NAN);
+            }
+        };
+        assert_eq!(rig.feed(7, blink), 1, "three windows of seven had values, and all of them were beyond the limit");
+        let protection = alarms(&rig.said).into_iter().filter(|(_, a)| a.source == AlarmSource::Protection).count();
+        assert_eq!((protection, rig.monitor.summary().tripped), (1, true));
+    }
 }
