@@ -314,7 +314,7 @@ fn a_stuck_or_missing_sensor_trips_nothing_and_a_real_fault_afterwards_does_a2()
         // Now the machine, under a sensor that blinks.
         rig.machine.set_fault(fault(FaultKind::Unbalance, 0.0, 0.0, 1.0)).expect("a good fault");
         let blink = |window: u64, samples: &mut [f32]| {
-            if window % 2 == 0 {
+            if window.is_multiple_of(2) {
                 samples.fill(f32::NAN);
             }
         };
