@@ -3,6 +3,7 @@
 use kilter_machine::{Axis, Machine, MachineSpec};
 use kilter_monitor::Output;
 use kilter_types::{Cause, Event, Hertz, Input, MachineEvent, Micros, Quality, Rpm};
+use proptest::prelude::*;
 
 use crate::support::*;
 
@@ -125,4 +126,54 @@ fn a_sensor_that_is_read_twice_as_fast_as_it_measures_is_named_and_gives_no_valu
     let held = rig.feed(10, |samples| (0..WINDOW / 2).for_each(|i| samples[2 * i + 1] = samples[2 * i]));
     assert!(held.iter().all(|row| row.quality == Quality::WRONG_RATE && row.vector.valid == 0));
     assert_eq!(raised(&rig.said).iter().map(|(_, alarm)| alarm.cause).collect::<Vec<_>>(), [Cause::Sensor]);
+}
+
+/// Ways to spoil a window, and the reason that it must be refused with; the first two are accepted.
+const SPOILED: [(Quality, fn(&mut [f32])); 9] = [
+    (Quality::GOOD, |_| {}),
+    (Quality::IMPUTED, |samples| samples[500] = f32::NAN),
+    (Quality::NON_FINITE, |samples| samples[100..300].fill(f32::NAN)),
+    (Quality::NON_FINITE, |samples| samples.iter_mut().step_by(50).for_each(|x| *x = f32::INFINITY)),
+    (Quality::STUCK, |samples| samples.fill(0.25)),
+    (Quality::DROPOUT, |samples| samples[400..500].fill(0.0)),
+    (Quality::SATURATED, |samples| samples.iter_mut().for_each(|x| *x = x.clamp(-0.0125, 0.0125))),
+    (Quality::NOISE_FLOOR, |samples| samples.iter_mut().for_each(|x| *x *= 1e-6)),
+    (Quality::WRONG_RATE, |samples| (0..WINDOW / 2).for_each(|i| samples[2 * i + 1] = samples[2 * i])),
+];
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(6))]
+
+    #[test]
+    fn every_window_is_accepted_or_refused_with_its_reason_and_the_counts_add_up(
+        ways in proptest::collection::vec(prop_oneof![2 => Just(0usize), 3 => 0usize..9], 20..60),
+        seed in 0u64..100,
+    ) {
+        let mut rig = Rig::new(seed, WINDOW as u32);
+        let (mut accepted, mut refused) = (0, std::collections::BTreeMap::<&str, usize>::new());
+        for way in &ways {
+            let (quality, spoil) = SPOILED[*way];
+            let index = rig.window;
+            let rows = rig.feed(1, spoil);
+            prop_assert_eq!(rows.iter().map(|row| (row.index, row.quality)).collect::<Vec<_>>(), [(index, quality)]);
+            if rows[0].quality.intersects(Quality(!Quality::IMPUTED.0)) {
+                let reasons: Vec<&str> = kilter_signal::health::reasons(rows[0].quality).map(|(name, _)| name).collect();
+                prop_assert_eq!(reasons.len(), 1, "one cause, one reason");
+                *refused.entry(reasons[0]).or_default() += 1;
+                prop_assert!(scores(&rig.said).iter().all(|(scored, _)| *scored != index), "a refused window is judged");
+            } else {
+                prop_assert!(rows[0].vector.valid != 0);
+                accepted += 1;
+            }
+        }
+        let planted = |quality: Quality| ways.iter().filter(|way| SPOILED[**way].0 == quality).count();
+        for (quality, _) in &SPOILED[2..] {
+            let reason = quality.names().next().expect("a flag has a name");
+            prop_assert_eq!(refused.get(reason).copied().unwrap_or(0), planted(*quality), "{}", reason);
+        }
+        prop_assert_eq!(accepted, planted(Quality::GOOD) + planted(Quality::IMPUTED));
+        // All that was received, by the monitor's own count.
+        prop_assert_eq!(rig.monitor.summary().windows, (accepted + refused.values().sum::<usize>()) as u64);
+        prop_assert_eq!(rig.monitor.summary().windows, ways.len() as u64);
+    }
 }
