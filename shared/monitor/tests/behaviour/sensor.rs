@@ -128,8 +128,11 @@ fn a_sensor_that_is_read_twice_as_fast_as_it_measures_is_named_and_gives_no_valu
     assert_eq!(raised(&rig.said).iter().map(|(_, alarm)| alarm.cause).collect::<Vec<_>>(), [Cause::Sensor]);
 }
 
-/// Ways to spoil a window, and the reason that it must be refused with; the first two are accepted.
-const SPOILED: [(Quality, fn(&mut [f32])); 9] = [
+/// What a window must be flagged with, and how it is spoiled.
+type Way = (Quality, fn(&mut [f32]));
+
+/// The first two are accepted.
+const SPOILED: [Way; 9] = [
     (Quality::GOOD, |_| {}),
     (Quality::IMPUTED, |samples| samples[500] = f32::NAN),
     (Quality::NON_FINITE, |samples| samples[100..300].fill(f32::NAN)),
