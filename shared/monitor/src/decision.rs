@@ -113,7 +113,21 @@ impl Decision {
         };
         let sign = Sign { severity: Severity::Danger, quiet: [false; 3] };
         let signs = Signs { rule: Some((sign, standing.cause, evidence)), ..Signs::default() };
-        settle(&mut self.trip_alarm, Some(standing), Latch::Hold, &signs, bench);
+        match &mut self.trip_alarm {
+            // Another protection trips while the first still stands: the record shows this one too.
+            Some(old) => {
+                old.cause = standing.cause;
+                tell(old, AlarmState::Changed, &signs, bench);
+            }
+            None => settle(&mut self.trip_alarm, Some(standing), Latch::Hold, &signs, bench),
+        }
+    }
+
+    /// The baseline starts again and what it said is over; a trip stands, because only a reset releases the machine.
+    pub(crate) fn restart(&mut self, bench: &mut Bench<'_>) {
+        let trip_alarm = self.trip_alarm.take();
+        self.reset(bench);
+        self.trip_alarm = trip_alarm;
     }
 
     /// Somebody acknowledged with a reset: what is latched clears, what goes on fires again by itself.

@@ -321,7 +321,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
     pub(crate) fn recommission(&mut self, bench: &mut Bench<'_>) {
         self.baseline.restart();
         self.memory.ready = false;
-        self.memory.decision.reset(bench);
+        self.memory.decision.restart(bench);
     }
 
     pub(crate) fn reset(&mut self, bench: &mut Bench<'_>) {

@@ -153,6 +153,31 @@ fn a_trip_needs_no_state_and_latches_until_it_is_reset_a2() {
 }
 
 #[test]
+fn every_protection_that_trips_is_told_and_recorded_also_while_another_one_stands() {
+    let mut spec = MachineSpec::named("m");
+    spec.faults.push(fault(FaultKind::Unbalance, 5.0, 1.0, 1.0));
+    let mut config = quick(&spec);
+    for (above, windows) in [(6.0, 3), (6.1, 3), (6.2, 10)] {
+        let protection = kilter_monitor::Protection { feature: FeatureId(37), above, windows };
+        config.protection.push(protection).expect("room");
+    }
+    let mut monitor = build(config);
+    let mut said = Vec::new();
+    Feeder::new(spec, 4).run(12.0, &mut monitor, &mut said);
+    let told: Vec<(u64, f32)> = said
+        .iter()
+        .filter_map(|s| if let Words::Trip(trip) = &s.what { Some((s.index, trip.limit)) } else { None })
+        .collect();
+    let recorded: Vec<(u64, f32)> = alarms(&said)
+        .iter()
+        .filter(|(_, a)| a.source == AlarmSource::Protection)
+        .map(|(index, a)| (*index, a.evidence[0].limit))
+        .collect();
+    assert_eq!(told, recorded);
+    assert_eq!(told.iter().map(|(_, limit)| *limit).collect::<Vec<_>>(), [6.0, 6.1, 6.2]);
+}
+
+#[test]
 fn a_dead_sensor_is_an_alarm_of_its_own_and_no_machine_fault() {
     use kilter_types::{Hertz, Input, Micros, Quality};
     let spec = MachineSpec::named("m");
