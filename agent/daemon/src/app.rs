@@ -32,6 +32,7 @@ use crate::models::{Candidate, Store};
 use crate::node::{self, Carrier, Word};
 use crate::number::{Numbering, Place, Stamp};
 use crate::recorder::{self, Message, Recorder};
+use crate::reset::Desk;
 use crate::spooler::Spooler;
 
 /// Everything that runs.
@@ -44,6 +45,7 @@ pub(crate) struct App {
     recorder: JoinHandle<()>,
     /// The recorder ends when the last sender is gone.
     inbox: SyncSender<Message>,
+    desk: Desk,
     uplink: Option<Uplink>,
     uplink_stop: watch::Sender<bool>,
     time: watch::Receiver<Option<kilter_uplink::TimeSample>>,
@@ -124,6 +126,10 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
         orders.push(order);
         machines.push(thread);
     }
+
+    let assets = candidates.iter().map(|candidate| candidate.asset.clone());
+    let desk = Desk::open(data, assets.zip(orders.iter().cloned()), Arc::clone(&outlet.actions))
+        .with_context(|| format!("drop old resets in {}", data.display()))?;
 
     let (durable, durable_seen) = watch::channel(found.durable);
     let (notes, notes_seen) = mpsc::channel(NOTES);
@@ -207,13 +213,13 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
         }
     };
     let page = Page { board, uplink: status_seen, clock: clock.clone(), device: device.0, version };
-    Ok(App { clock, page, listen, stop, machines, recorder, inbox, uplink, uplink_stop, time: time_seen })
+    Ok(App { clock, page, listen, stop, machines, recorder, inbox, desk, uplink, uplink_stop, time: time_seen })
 }
 
 impl App {
     /// Runs until SIGTERM or SIGINT, then ends in order: machines, recorder, uplink.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let Self { clock, page, listen, stop, machines, recorder, inbox, uplink, uplink_stop, mut time } = self;
+        let Self { clock, page, listen, stop, machines, recorder, inbox, desk, uplink, uplink_stop, mut time } = self;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         if let Some(address) = listen {
@@ -224,6 +230,7 @@ impl App {
             info!(address = %listener.local_addr().unwrap_or(address), "local page");
             tokio::spawn(async move { axum::serve(listener, http::router(page)).await });
         }
+        tokio::spawn(desk.run());
         let solver = clock.clone();
         tokio::spawn(async move {
             while time.changed().await.is_ok() {

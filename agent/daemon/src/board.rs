@@ -30,6 +30,8 @@ pub(crate) struct Machine {
     pub(crate) asset: Name,
     pub(crate) class: Name,
     pub(crate) summary: Summary,
+    /// Whoever watches it has said since the start how it is.
+    pub(crate) known: bool,
     /// A conversation with the source is open.
     pub(crate) connected: bool,
     /// The recording has ended.
@@ -76,6 +78,7 @@ impl Board {
             asset,
             class,
             summary: Summary::default(),
+            known: false,
             connected: false,
             ended: false,
             error: None,

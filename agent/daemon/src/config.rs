@@ -407,6 +407,8 @@ mod tests {
             ("rate_hz = 25600.0", "", "rate_hz is needed"),
             ("kind = \"speed\"", "kind = \"speed\"\nrate_hz = 1.0", "rate_hz does not belong"),
             ("window = 8192", "window = 8191", "window and hop"),
+            ("window = 8192", "window = 2560", "it would never trip"),
+            ("feature = \"velocity_rms\"", "feature = \"r0.mean\"", "it would never trip"),
             ("channels = [\"de-x\"]", "channels = [\"de-q\"]", "channel de-q"),
             ("asset = \"pump-1\"", "asset = \"Pump 1\"", "a-z, 0-9"),
         ];

@@ -144,6 +144,9 @@ impl Machine {
             monitor = build(&config, &models, &mut running)?;
         }
         let standing = Standing::resume(checkpoint.open, &alarms, restored);
+        if monitor.summary().tripped || standing.is_tripped() {
+            warn!(%asset, "still tripped from before the restart: `kilter-agent reset` releases it");
+        }
         let source = source(&positions)?;
         let due = clock.monotonic();
         let machine = Self {
@@ -212,9 +215,10 @@ impl Machine {
             *timeline = found;
         }
         let (timeline, now) = (*timeline, *newest);
-        let (mut said, mut raised, mut over) = (0, None, Vec::new());
+        let (mut said, mut raised, mut tripped, mut over) = (0, None, false, Vec::new());
         let mut sink = |output: Output<'_>| {
             said += 1;
+            tripped |= matches!(output.what, What::Trip(_));
             if let What::Alarm(alarm) = &output.what {
                 standing.note(output.point, alarm);
                 if alarm.state == AlarmState::Raised {
@@ -266,11 +270,11 @@ impl Machine {
             Item::Idle => {}
         }
         for (point, alarm, at) in over {
-            info!(asset = %self.asset, %point, id = alarm.id, "an alarm from before the restart is over");
-            let (group, index) = (alarm.input.group, alarm.input.index);
-            let output = Output { point: &point, group, index, at, what: What::Alarm(&alarm) };
-            let Self { outlet, newest, timeline, place, asset, clogged, .. } = self;
-            hand_over(&output, *place, asset, *timeline, *newest, false, outlet, clogged);
+            self.end(&point, &alarm, at);
+        }
+        if tripped {
+            // A restart must find it latched, also where the sensor does not send these samples again.
+            self.checkpoint();
         }
         if said > 0 {
             let took_us = self.clock.monotonic().0.saturating_sub(came.0);
@@ -280,6 +284,14 @@ impl Machine {
         if let Some((cause, at)) = raised {
             self.clips.want(cause, at);
         }
+    }
+
+    /// Says that an alarm from before the restart is over, of which the monitor knows nothing.
+    fn end(&mut self, point: &Name, alarm: &Alarm, at: Micros) {
+        info!(asset = %self.asset, %point, id = alarm.id, "an alarm from before the restart is over");
+        let output = Output { point, group: alarm.input.group, index: alarm.input.index, at, what: What::Alarm(alarm) };
+        let Self { outlet, newest, timeline, place, asset, clogged, .. } = self;
+        hand_over(&output, *place, asset, *timeline, *newest, false, outlet, clogged);
     }
 
     fn obey(&mut self, order: Order) {
@@ -323,7 +335,14 @@ impl Machine {
                 }
             }
             Order::Command(_, CommandKind::Recommission { .. }) => monitor.recommission(now, &mut sink),
-            Order::Command(_, CommandKind::Reset { .. }) => monitor.reset(now, &mut sink),
+            Order::Command(_, CommandKind::Reset { .. }) => {
+                monitor.reset(now, &mut sink);
+                for (point, alarm) in standing.release() {
+                    self.end(&point, &alarm, now);
+                }
+                // The output follows at once.
+                self.board_due = Monotonic(0);
+            }
             Order::Command(_, CommandKind::Flush) => {}
             Order::Command(id, CommandKind::Clip { .. }) => drop(self.clips.want(ClipCause::Command(id), now)),
             Order::Event(event) => monitor.event(&event, now, &mut sink),
@@ -370,10 +389,12 @@ impl Machine {
         }
         if now >= self.board_due {
             self.board_due = Monotonic(now.0 + BOARD_US);
-            let summary = self.monitor.summary();
+            let mut summary = self.monitor.summary();
+            summary.tripped |= self.standing.is_tripped();
             let positions = self.channels.iter().cloned().zip(self.positions.iter().copied()).collect();
             self.outlet.board.machine(self.place, |machine| {
                 machine.summary = summary;
+                machine.known = true;
                 machine.positions = positions;
             });
             self.outlet.actions.output();
@@ -458,8 +479,11 @@ fn hand_over(
             outlet.board.machine(machine, |machine| machine.alarms += 1);
         }
         What::Trip(trip) => {
+            outlet.board.machine(machine, |machine| {
+                machine.trips += 1;
+                machine.summary.tripped = true;
+            });
             outlet.actions.trip(asset, output.point, output.at, trip);
-            outlet.board.machine(machine, |machine| machine.trips += 1);
         }
         What::Features(row) => outlet.board.row(machine, output.point, row),
         What::Score(_) | What::Event(_) | What::Spectrum(_) | What::State(_) => {}

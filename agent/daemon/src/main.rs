@@ -23,6 +23,7 @@ mod models;
 mod node;
 mod number;
 mod recorder;
+mod reset;
 mod said;
 mod spooler;
 mod standing;
@@ -63,6 +64,8 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Reset latched alarms and the trip of one machine of the running agent.
+    Reset(reset::Reset),
     /// Say what one recording shows, without agent or server.
     Analyze(analyze::Analyze),
     /// Look at a journal without changing it.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Some(Command::Run { config, data, json }) => run(&config, data, json),
+        Some(Command::Reset(ask)) => reset::run(&ask),
         Some(Command::Analyze(ask)) => analyze::run(&ask),
         Some(Command::Journal { look }) => inspect::journal(&look),
         None => Ok(()),

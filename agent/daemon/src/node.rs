@@ -82,6 +82,8 @@ impl Carrier {
         let last: Vec<(u64, u8, u64)> = serde_json::from_slice(kept).unwrap_or_default();
         let known = |(epoch, class, seq)| Class::from_u8(class).map(|class| (Epoch(epoch), class, seq));
         let now = parts.clock.monotonic();
+        // What a node holds latched it holds itself.
+        parts.outlet.board.machine(parts.place, |machine| machine.known = true);
         let offer = parts.offered.take().map(|install| Offer { install, due: now, confirmed: true });
         Self {
             nodes: Nodes::resume(last.into_iter().filter_map(known)),

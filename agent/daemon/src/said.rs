@@ -21,7 +21,8 @@ pub(crate) struct Said {
 }
 
 impl Said {
-    /// An output of the monitor; `None` for a trip, which is an action and no record.
+    /// An output of the monitor; `None` for a trip, which is an action: its record is the alarm with source `Protection` that comes
+    /// with it and that only a reset clears.
     pub(crate) fn of(
         machine: usize,
         output: &Output<'_>,

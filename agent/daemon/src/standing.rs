@@ -4,9 +4,10 @@
 //! monitor continues or clears what it had raised. Not so when it has to start anew, or when an alarm came after the last checkpoint
 //! and the sensor does not send those samples again: the monitor knows nothing of it, and it would stand beside the next one for
 //! ever. So what is open is kept in the checkpoint, the journal says what came after it, and an alarm whose window the monitor has passed
-//! without raising it again is cleared here, in its name.
+//! without raising it again is cleared here, in its name. A trip is not: it stands until somebody resets it, also when no monitor knows it
+//! any more.
 
-use kilter_types::{Alarm, AlarmState, Name, RowRef};
+use kilter_types::{Alarm, AlarmSource, AlarmState, Name, RowRef};
 use serde::{Deserialize, Serialize};
 
 /// The open alarms of one machine.
@@ -39,20 +40,39 @@ impl Standing {
 
     /// The monitor has come to this window: what it should have raised again before it, and did not, is to be cleared.
     pub(crate) fn passed(&mut self, row: RowRef) -> Vec<(Name, Alarm)> {
-        let late = |(_, alarm): &mut (Name, Alarm)| alarm.input.group == row.group && alarm.input.index < row.index;
-        let mut gone: Vec<_> = self.orphans.extract_if(.., late).collect();
-        for (_, alarm) in &mut gone {
-            (alarm.state, alarm.input) = (AlarmState::Cleared, row);
-            alarm.evidence.clear();
-            alarm.contributions.clear();
-        }
-        gone
+        let late = |(_, alarm): &mut (Name, Alarm)| {
+            !is_trip(alarm) && alarm.input.group == row.group && alarm.input.index < row.index
+        };
+        let gone = self.orphans.extract_if(.., late);
+        gone.map(|(point, alarm)| (point, Alarm { input: row, ..over(alarm) })).collect()
     }
 
-    /// Nothing is open that the monitor does not know.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.orphans.is_empty()
+    /// Somebody resets the machine: the trips that the monitor does not know are to be cleared too.
+    pub(crate) fn release(&mut self) -> Vec<(Name, Alarm)> {
+        let gone = self.orphans.extract_if(.., |(_, alarm)| is_trip(alarm));
+        gone.map(|(point, alarm)| (point, over(alarm))).collect()
     }
+
+    /// Has it tripped without the monitor's knowing?
+    pub(crate) fn is_tripped(&self) -> bool {
+        self.orphans.iter().any(|(_, alarm)| is_trip(alarm))
+    }
+
+    /// Nothing is open that a window could clear.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.orphans.iter().all(|(_, alarm)| is_trip(alarm))
+    }
+}
+
+fn is_trip(alarm: &Alarm) -> bool {
+    alarm.source == AlarmSource::Protection
+}
+
+fn over(mut alarm: Alarm) -> Alarm {
+    alarm.state = AlarmState::Cleared;
+    alarm.evidence.clear();
+    alarm.contributions.clear();
+    alarm
 }
 
 /// Takes an alarm's latest state into a list of open ones.
@@ -79,9 +99,7 @@ mod tests {
 
     use kilter_monitor::{ChannelConfig, ChannelKind, ConfigError, GroupConfig, MachineConfig};
     use kilter_source::{Item, Source, SourceError, Stop};
-    use kilter_types::{
-        AlarmSource, Cause, ChannelId, Digest, GroupKind, Hertz, Input, Micros, Payload, Severity, Timeline, Unit,
-    };
+    use kilter_types::{Cause, ChannelId, Digest, GroupKind, Hertz, Input, Micros, Payload, Severity, Timeline, Unit};
 
     use crate::action::Actions;
     use crate::board::Board;
@@ -159,6 +177,25 @@ mod tests {
         let mut again = Standing::resume(standing, &[], true);
         assert_eq!(cleared(&mut again, 10), [3]);
         assert_eq!(cleared(&mut again, 11), NOTHING);
+    }
+
+    #[test]
+    fn a_trip_that_no_monitor_knows_stands_until_somebody_resets_it() {
+        let (point, raised) = alarm(5, 9, AlarmState::Raised);
+        let trip = Alarm { source: AlarmSource::Protection, ..raised };
+        // It came after the last checkpoint, and its samples do not come again.
+        let mut standing =
+            Standing::resume(Standing::default(), &[(point.clone(), trip), alarm(6, 9, AlarmState::Raised)], true);
+        assert_eq!(cleared(&mut standing, 100), [6]);
+        assert!(standing.is_settled() && standing.is_tripped());
+        // Nor does the next restart forget it.
+        let mut again = Standing::resume(standing, &[], true);
+        assert_eq!(cleared(&mut again, 200), NOTHING);
+        assert!(again.is_tripped());
+        let released = again.release();
+        assert_eq!(released.len(), 1);
+        assert_eq!((&released[0].0, released[0].1.id, released[0].1.state), (&point, 5, AlarmState::Cleared));
+        assert!(!again.is_tripped() && again.release().is_empty());
     }
 
     /// A sensor that goes on from where the checkpoint was for four windows, and then has its agent end.

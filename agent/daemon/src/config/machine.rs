@@ -7,7 +7,7 @@ use kilter_monitor::{
 };
 use kilter_recording::CsvDeclaration;
 use kilter_signal::bearing::Orders;
-use kilter_signal::table;
+use kilter_signal::table::{self, Schema};
 use kilter_source::{ChannelSpec, FileConfig};
 use kilter_types::{Cause, Celsius, ChannelId, FeatureId, GroupKind, Hertz, Micros, Name, Rpm, Unit};
 use serde::Deserialize;
@@ -289,6 +289,13 @@ impl Machine {
         }
         for protection in &self.protection {
             let feature = feature(&protection.feature)?;
+            if !self.group.iter().any(|group| group.gives(feature, self)) {
+                return Err(format!(
+                    "protection {}: it would never trip, because no group gives this feature{}",
+                    protection.feature,
+                    if protection.feature == VELOCITY { TOO_SHORT } else { "" }
+                ));
+            }
             let made = Protection { feature, above: protection.above, windows: protection.windows };
             config.protection.push(made).map_err(|_| "more than 4 protections".to_owned())?;
         }
@@ -390,6 +397,20 @@ impl Bearing {
     }
 }
 
+impl Group {
+    /// Can the windows of this group hold the feature?
+    fn gives(&self, feature: FeatureId, machine: &Machine) -> bool {
+        let schema = Schema::of(self.kind, self.channels.len());
+        // As the extraction has it: a period of the band's lowest frequency is shorter than the window.
+        let rate = machine.channel.iter().find(|channel| self.channels.first() == Some(&channel.name));
+        let lowest_hz = if machine.nominal_rpm.is_some_and(|rpm| rpm < 600.0) { 2.0 } else { 10.0 };
+        let long =
+            rate.and_then(|channel| channel.rate_hz).is_none_or(|rate| self.window as f32 / rate * lowest_hz > 1.0);
+        let known = schema.features().iter().any(|known| known.id == feature);
+        known && (long || table::find(VELOCITY) != Some(feature))
+    }
+}
+
 impl Default for PatienceConfig {
     fn default() -> Self {
         let patience = Patience::default();
@@ -404,6 +425,9 @@ impl Default for PatienceConfig {
         }
     }
 }
+
+const VELOCITY: &str = "velocity_rms";
+const TOO_SHORT: &str = " (velocity needs windows longer than 0.1 s, below 600 rpm longer than 0.5 s)";
 
 fn feature(name: &str) -> Result<FeatureId, String> {
     table::find(name).ok_or_else(|| format!("feature {name:?} is unknown"))
