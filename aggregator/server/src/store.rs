@@ -79,8 +79,11 @@ impl Store {
         now: Micros,
     ) -> anyhow::Result<Self> {
         let dir = data.join("journal");
+        // A new journal begins with the lake's marks in one entry: many devices may need more room than a segment usually has.
+        let first = Entry::Opened { journal_id: JournalId(u64::MAX), at: now, marks: marks.clone() };
+        let segment_bytes = config.segment_bytes.max(first.encode().len() as u64 + SEGMENT_SLACK_BYTES);
         let journal_config = Config {
-            segment_bytes: config.segment_bytes,
+            segment_bytes,
             max_bytes: config.max_bytes,
             fsync: FsyncPolicy::Group { interval_us: 2_000 },
             reserve_bytes: config.segment_bytes.min(8 << 20),
@@ -327,6 +330,9 @@ fn decode_snapshot(bytes: &[u8], journal_id: JournalId) -> Option<State> {
 }
 
 const SNAPSHOT_VERSION: u8 = 1;
+
+/// What a segment takes for itself and for an entry around it.
+const SEGMENT_SLACK_BYTES: u64 = 4096;
 
 /// Entries waiting for the thread; senders wait beyond it.
 const QUEUE: usize = 4096;

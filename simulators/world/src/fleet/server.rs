@@ -68,15 +68,20 @@ impl Server {
     ) -> Result<Option<Self>, Broken> {
         let failed =
             |error: kilter_journal::JournalError| Broken { invariant: "J2", detail: format!("server: {error}") };
-        let (mut journal, recovery) = match Journal::open(disk.clone(), Path::new(DIR), config.clone(), fresh_id) {
+        let at = VirtualClock::true_wall(world.now_us());
+        let marks = first_marks(kept, world);
+        // As in the aggregator: a new journal begins with the lake's marks in one entry.
+        let first = Entry::Opened { journal_id: JournalId(u64::MAX), at, marks: marks.clone() };
+        let segment_bytes = config.segment_bytes.max(first.encode().len() as u64 + SEGMENT_SLACK_BYTES);
+        let config = Config { segment_bytes, ..config.clone() };
+        let (mut journal, recovery) = match Journal::open(disk.clone(), Path::new(DIR), config, fresh_id) {
             Ok(opened) => opened,
             Err(error) if error.is_full() => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
         let journal_id = JournalId(journal.id());
         if recovery.created {
-            let at = VirtualClock::true_wall(world.now_us());
-            let entry = Entry::Opened { journal_id, at, marks: first_marks(kept, world) };
+            let entry = Entry::Opened { journal_id, at, marks };
             append(&mut journal, &entry, 0).and_then(|_| journal.sync()).map_err(failed)?;
         }
         let snapshot = kept.snapshot.as_ref().filter(|(id, _, _)| *id == journal_id);
@@ -335,5 +340,8 @@ pub(crate) fn config(max_bytes: u64) -> Config {
         drop_policy: Drop::Never,
     }
 }
+
+/// What a segment takes for itself and for an entry around it.
+const SEGMENT_SLACK_BYTES: u64 = 4096;
 
 pub(crate) const DIR: &str = "/aggregator/journal";
