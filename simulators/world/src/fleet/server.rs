@@ -82,7 +82,12 @@ impl Server {
         let journal_id = JournalId(journal.id());
         if recovery.created {
             let entry = Entry::Opened { journal_id, at, marks };
-            append(&mut journal, &entry, 0).and_then(|_| journal.sync()).map_err(failed)?;
+            match append(&mut journal, &entry, 0).and_then(|_| journal.sync()) {
+                Ok(_) => {}
+                // Still empty at the next start, so its beginning is written then.
+                Err(error) if error.is_full() => return Ok(None),
+                Err(error) => return Err(failed(error)),
+            }
         }
         let snapshot = kept.snapshot.as_ref().filter(|(id, _, _)| *id == journal_id);
         let restored = snapshot.and_then(|(_, offset, bytes)| Some((*offset, Fold::restore(bytes).ok()?)));
