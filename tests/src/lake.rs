@@ -1,13 +1,13 @@
 //! The lake as another reader sees it: the Python `deltalake` package on the files themselves.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, ensure};
 use serde_json::Value;
 
-use crate::House;
+use crate::{House, target, workspace};
 
 /// Rows and distinct windows of the features table per asset and point.
 pub fn counts(house: &House) -> anyhow::Result<BTreeMap<(String, String), (u64, u64)>> {
@@ -66,7 +66,7 @@ fn canonical_float(number: f64) -> Option<String> {
 
 fn ask(house: &House, script: &str, table: &str, arguments: &[&str]) -> anyhow::Result<Value> {
     let output = Command::new(python())
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("python").join(script))
+        .arg(workspace().join("tests/python").join(script))
         .arg(house.data_dir().join("lake").join(table))
         .args(arguments)
         .output()
@@ -77,7 +77,5 @@ fn ask(house: &House, script: &str, table: &str, arguments: &[&str]) -> anyhow::
 
 /// The Python that `cargo xt setup` prepared.
 fn python() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target = target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join("target"));
-    target.join("python").join("bin").join("python")
+    target().join("python").join("bin").join("python")
 }

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 
+use crate::target;
+
 /// Where the programs are.
 #[derive(Clone, Debug)]
 pub struct Bins {
@@ -24,10 +26,7 @@ impl Bins {
         if let Some(dir) = std::env::var_os("KILTER_BIN") {
             return Self::in_dir(dir);
         }
-        let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from).unwrap_or_else(|| {
-            Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace's root").join("target")
-        });
-        Self::in_dir(target.join("house"))
+        Self::in_dir(target().join("house"))
     }
 
     /// A program by name; says how to build it when it is not there.

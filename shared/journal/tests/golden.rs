@@ -16,7 +16,7 @@ fn config() -> Config {
 }
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/v1")
+    PathBuf::from("tests/golden/v1")
 }
 
 /// Plain and urgent entries, an eviction with its skip and loss, a ledger.

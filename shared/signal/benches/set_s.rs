@@ -132,12 +132,12 @@ impl Peer {
     }
 
     fn call(&self) -> String {
-        script(&self.python, concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer/set_s.py"), &self.file, &self.orders)
+        script(&self.python, "benches/peer/set_s.py", &self.file, &self.orders)
     }
 
     fn run_features(&self) {
         if let Some(python) = std::env::var_os("KILTER_FEATURES_PYTHON") {
-            let path = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/peer/features.py");
+            let path = "benches/peer/features.py";
             print!("{}", script(&python, path, &self.file, &[]));
         }
     }

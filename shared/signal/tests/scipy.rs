@@ -86,7 +86,7 @@ fn every_feature_agrees_with_scipy_within_one_in_ten_thousand() {
 
 fn ask(python: &OsStr, question: Vec<u8>) -> String {
     let mut child = Command::new(python)
-        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/peer/set_s.py"))
+        .arg("tests/peer/set_s.py")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()

@@ -8,7 +8,7 @@ mod sample;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use kilter_types::{Digest, Manifest, Record};
 use kilter_wire::bundle::Bundle;
@@ -22,7 +22,7 @@ use kilter_wire::{
 };
 
 fn folder(version: u8) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/golden/v{version}"))
+    PathBuf::from(format!("tests/golden/v{version}"))
 }
 
 /// The golden bytes of this name in version 1; written first if they are missing and that is asked for.

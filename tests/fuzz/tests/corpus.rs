@@ -1,6 +1,6 @@
 //! The stored corpus, and seeded mutations of it, through every target: what was once found stays found, without an engine.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use kilter_fuzz::TARGETS;
 
@@ -55,7 +55,7 @@ fn below(random: &mut u64, limit: usize) -> usize {
 }
 
 fn stored(name: &str) -> Vec<Vec<u8>> {
-    let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+    let dir = Path::new("corpus").join(name);
     let mut paths: Vec<PathBuf> =
         std::fs::read_dir(&dir).map(|dir| dir.filter_map(|file| Some(file.ok()?.path())).collect()).unwrap_or_default();
     paths.sort();

@@ -7,7 +7,7 @@ use kilter_infer::{Artifact, ArtifactError, CertifyError, Scratch, format::HEADE
 use proptest::prelude::*;
 
 fn goldens() -> Vec<(PathBuf, Vec<u8>)> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folder = Path::new("tests/golden");
     all().into_iter().map(|(name, bytes)| (folder.join(format!("{name}_v1.kltm")), bytes)).collect()
 }
 

@@ -73,7 +73,7 @@ fn a_fixed_signal_gives_the_golden_bits() {
         writeln!(text, "{line}").expect("text grows");
     }
     let golden = |version: &str| {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(version).join("rows.txt");
+        let path = Path::new("tests/golden").join(version).join("rows.txt");
         std::fs::read_to_string(&path)
             .unwrap_or_else(|e| panic!("read {}: {e}; the bits are now:\n{text}", path.display()))
     };
