@@ -8,6 +8,7 @@
 //! by count, by bytes and by the aggregator's credit; **D4** the journal is released only up to what is committed.
 
 mod backoff;
+mod budget;
 mod fetch;
 mod held;
 mod link;
@@ -21,6 +22,7 @@ mod spool;
 mod time;
 
 pub use backoff::Backoff;
+pub use budget::Spent;
 pub use fetch::{Fetcher, Progress};
 pub use path::{Carrier, Path};
 pub use server::{Server, ServerError};

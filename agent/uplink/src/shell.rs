@@ -75,6 +75,7 @@ pub async fn run<S: Spool, C: Clock>(
     session.handle_record_available(*ports.durable.borrow_and_update());
     loop {
         let now = clock.monotonic();
+        session.handle_day(day(&clock, now));
         if ending.is_none() {
             if path.poll(Carrier::Mqtt, link.as_ref().map(Link::carrier), now) {
                 link = Some(Link::open(Carrier::Mqtt, &server, now, std::mem::replace(&mut tried, true)));
@@ -238,8 +239,11 @@ fn pump<S: Spool>(
     if link.blocked.take().is_some_and(|(urgency, frame)| !link.send(urgency, frame)) {
         return;
     }
-    if outgoing.take().is_some_and(|frame| !link.send(Urgency::Talk, frame.into())) {
-        return;
+    if let Some(frame) = outgoing.take() {
+        session.handle_sent(frame.len());
+        if !link.send(Urgency::Talk, frame.into()) {
+            return;
+        }
     }
     loop {
         match session.poll_transmit(spool, now) {
@@ -254,6 +258,11 @@ fn pump<S: Spool>(
     }
 }
 
+/// Days since 1970 (UTC), or since the node booted where there is no wall clock.
+fn day(clock: &impl Clock, now: Monotonic) -> i64 {
+    clock.wall().map_or((now.0 / DAY_US) as i64, |wall| wall.0.div_euclid(DAY_US as i64))
+}
+
 fn release<S: Spool>(session: &mut Session, spool: &mut S, ports: &Ports) {
     match session.poll_release(spool) {
         Ok(Some(upto)) => drop(ports.released.send_replace(upto)),
@@ -266,6 +275,7 @@ fn cannot_read(error: &SpoolError) {
     warn!(error = error as &dyn std::error::Error, "the journal can't be read for delivery");
 }
 
+const DAY_US: u64 = 86_400_000_000;
 /// How long a stop waits for acks.
 const LINGER_US: u64 = 2_000_000;
 const IDLE_US: u64 = 5_000_000;

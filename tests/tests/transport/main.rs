@@ -3,8 +3,10 @@
 //! Uplink, MQTT listener, QUIC endpoint, admission and fold are the production ones; the journal at either end is memory.
 #![expect(clippy::disallowed_methods, reason = "real sockets need real time")]
 
+mod early;
 mod proxy;
 mod site;
+mod version;
 
 use std::time::Duration;
 

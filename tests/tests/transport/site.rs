@@ -56,10 +56,17 @@ struct State {
     fold: Mutex<Fold>,
     rows: AtomicU64,
     arrived: Mutex<HashMap<String, u64>>,
+    /// Frames by the wire version that they name.
+    versions: Mutex<HashMap<u8, u64>>,
 }
 
 impl Site {
     pub(crate) async fn start(weather: Weather, seed: u64) -> Self {
+        Self::start_with(weather, seed, kilter_wire::VERSION).await
+    }
+
+    /// With an aggregator that reads wire versions up to this one, as an older build does.
+    pub(crate) async fn start_with(weather: Weather, seed: u64, reads: u8) -> Self {
         let (tls, ca) = certificates();
         let state = Arc::new(State::default());
         let (inbound, messages) = mpsc::channel(64);
@@ -73,7 +80,7 @@ impl Site {
         let endpoint = quic.bind(socket, &tls).expect("TLS 1.3");
         let udp_address = endpoint.local_addr().expect("bound");
         tokio::spawn(quic::serve(endpoint, quic.clone(), inbound, std::future::pending()));
-        tokio::spawn(answer(messages, Either { quic, other: Arc::new(hub) }, Arc::clone(&state)));
+        tokio::spawn(answer(messages, Either { quic, other: Arc::new(hub) }, Arc::clone(&state), reads));
 
         // One number for both, as in production.
         let (front, udp_front) = loop {
@@ -155,6 +162,11 @@ impl Site {
         self.state.arrived.lock().expect("unpoisoned").get(carrier).copied().unwrap_or_default()
     }
 
+    /// Frames that came in this wire version.
+    pub(crate) fn arrived_in(&self, version: u8) -> u64 {
+        self.state.versions.lock().expect("unpoisoned").get(&version).copied().unwrap_or_default()
+    }
+
     pub(crate) async fn wait(&self, what: &str, mut there: impl FnMut(&Self) -> bool) {
         let begun = Instant::now();
         while !there(self) {
@@ -170,7 +182,7 @@ impl Site {
 }
 
 /// The aggregator without its disk: what comes is folded and acknowledged, accepted and committed at once.
-async fn answer(mut messages: mpsc::Receiver<Inbound>, link: Either, state: Arc<State>) {
+async fn answer(mut messages: mpsc::Receiver<Inbound>, link: Either, state: Arc<State>, reads: u8) {
     let mut admission = Admission::new(1 << 20);
     state.fold.lock().expect("unpoisoned").apply(
         0,
@@ -178,6 +190,9 @@ async fn answer(mut messages: mpsc::Receiver<Inbound>, link: Either, state: Arc<
         &mut |_| {},
     );
     while let Some(Inbound { device, topic, payload, ack }) = messages.recv().await {
+        let version = payload.get(1).copied().unwrap_or_default();
+        *state.versions.lock().expect("unpoisoned").entry(version).or_default() += 1;
+        assert!(version <= reads, "a frame of version {version} for an aggregator that reads {reads}");
         let carrier = if &*topic == "quic" { "quic" } else { "mqtt" };
         *state.arrived.lock().expect("unpoisoned").entry(carrier.to_owned()).or_default() += 1;
         let send = |down: &Down<'_>| {
@@ -189,7 +204,9 @@ async fn answer(mut messages: mpsc::Receiver<Inbound>, link: Either, state: Arc<
         match admission.admit(&device, &payload, Micros(1)) {
             Admit::Hello(hello) => {
                 link.heard(&device, &topic);
-                send(&Down::Welcome(Welcome { wire_version: 2, software: hello.software }));
+                if reads >= WELCOME_SINCE {
+                    send(&Down::Welcome(Welcome { wire_version: reads.into(), software: hello.software }));
+                }
                 send(&Down::Ack(marks(&state, &device, &admission)));
             }
             Admit::Batch(batch) => {
@@ -264,7 +281,7 @@ fn record(seq: u64) -> Vec<u8> {
     encode_record(&record, &mut room).expect("it fits").to_vec()
 }
 
-fn certificates() -> (Arc<rustls::ServerConfig>, String) {
+pub(crate) fn certificates() -> (Arc<rustls::ServerConfig>, String) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -281,8 +298,10 @@ fn device() -> DeviceId {
     DeviceId::new("edge-1").expect("a good id")
 }
 
-fn name(text: &str) -> Name {
+pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("a good name")
 }
 
+/// The wire version that brought the welcome.
+const WELCOME_SINCE: u8 = 2;
 const PATIENCE: Duration = Duration::from_secs(40);

@@ -181,15 +181,7 @@ async fn read_frame(stream: &mut RecvStream) -> Result<Option<Bytes>, QuicError>
 }
 
 fn config(ca: &str) -> Result<ClientConfig, QuicError> {
-    let mut roots = rustls::RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
-        roots.add(certificate.map_err(|_| QuicError::Authority)?)?;
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls =
-        rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
-    let mut tls = tls.with_root_certificates(roots).with_no_client_auth();
-    tls.alpn_protocols = vec![ALPN.to_vec()];
+    let tls = tls(ca)?;
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
@@ -202,6 +194,21 @@ fn config(ca: &str) -> Result<ClientConfig, QuicError> {
     let mut config = ClientConfig::new(Arc::new(tls));
     config.transport_config(Arc::new(transport));
     Ok(config)
+}
+
+/// TLS 1.3 with the bundle's authority and no other. No data before the handshake is done: it could be replayed.
+fn tls(ca: &str) -> Result<rustls::ClientConfig, QuicError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
+        roots.add(certificate.map_err(|_| QuicError::Authority)?)?;
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls =
+        rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
+    let mut tls = tls.with_root_certificates(roots).with_no_client_auth();
+    tls.alpn_protocols = vec![ALPN.to_vec()];
+    tls.enable_early_data = false;
+    Ok(tls)
 }
 
 /// Why there is no QUIC.
@@ -239,3 +246,13 @@ const IDLE_MS: u32 = 6_000;
 const WINDOW_BYTES: u32 = 512 * 1024;
 const GREETING_BYTES: usize = 1024;
 const QUEUE: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_sent_before_the_handshake_is_done() {
+        assert!(!tls("").expect("TLS without an authority").enable_early_data);
+    }
+}

@@ -20,13 +20,13 @@ use tokio::task::JoinHandle;
 
 pub(crate) const TENANT: &str = "acme";
 
-/// Devices `pump-*` with the password `secret-<name>`.
+/// Devices `pump-*` and `edge-1` with the password `secret-<name>`.
 struct Pumps;
 
 impl Authorise for Pumps {
     fn connect(&self, client_id: &str, username: Option<&str>, password: Option<&[u8]>) -> Result<Principal, Refusal> {
         let name = username.ok_or(Refusal::BadCredential)?;
-        if !name.starts_with("pump-") || password != Some(format!("secret-{name}").as_bytes()) {
+        if !(name.starts_with("pump-") || name == "edge-1") || password != Some(format!("secret-{name}").as_bytes()) {
             return Err(Refusal::BadCredential);
         }
         if !client_id.is_empty() && client_id != name {

@@ -4,3 +4,4 @@ mod broker;
 mod device;
 mod hostile;
 mod listener;
+mod version;
