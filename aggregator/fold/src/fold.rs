@@ -104,6 +104,14 @@ impl Fold {
         }
     }
 
+    /// Takes over what a part of the journal that is gone had brought: the marks that were published with its rows, in the place of
+    /// its own.
+    pub fn take_over(&mut self, journal_id: JournalId, marks: &[MarkState]) {
+        self.journal_id = Some(journal_id);
+        self.marks = Marks::default();
+        marks.iter().for_each(|state| self.marks.set(state));
+    }
+
     /// Restores a state that [`Fold::snapshot`] wrote.
     pub fn restore(bytes: &[u8]) -> Result<Self, SnapshotError> {
         match bytes.split_first() {

@@ -9,10 +9,12 @@
 
 mod entry;
 mod fold;
+mod kept;
 mod marks;
 mod time;
 
 pub use entry::{Entry, EntryError, MarkState};
 pub use fold::{Fold, Output, Row, SnapshotError};
+pub use kept::KeptFold;
 pub use marks::{MAX_EPOCHS, MAX_RANGES, Marks, Taken};
 pub use time::Solved;

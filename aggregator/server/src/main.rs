@@ -11,6 +11,8 @@ mod fleet;
 mod http;
 mod keys;
 mod lab;
+mod print;
+mod replay;
 mod sessions;
 mod store;
 
@@ -23,7 +25,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use kilter_types::{DeviceId, Name};
 use kilter_wire::bundle::{BUNDLE_VERSION, Bundle};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -99,7 +101,8 @@ enum Command {
         #[arg(long, value_name = "US", allow_negative_numbers = true)]
         as_of: Option<i64>,
     },
-    /// Says whether a range is complete, or lists its gaps with their causes.
+    /// Says whether a range is complete, or lists its gaps with their causes. Ends with 0 when it is, 3 when it is not, 1 when that
+    /// could not be told.
     Completeness {
         /// tenant/site/asset/point
         #[arg(long)]
@@ -107,6 +110,9 @@ enum Command {
         /// From and to, in microseconds since 1970, as FROM..TO.
         #[arg(long)]
         range: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Prints the documented default config.
     Config,
@@ -121,6 +127,7 @@ fn main() -> ExitCode {
     let ended = runtime.context("failed to start the runtime").and_then(|runtime| runtime.block_on(run(arguments)));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<print::NotComplete>() => ExitCode::from(print::NOT_COMPLETE),
         Err(error) => {
             eprintln!("kilter-aggregator: {error:#}");
             ExitCode::FAILURE
@@ -158,7 +165,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             if json {
                 println!("{}", json!({ "fleet": fleet, "models": models }));
             } else {
-                print_fleet(&fleet, &models);
+                print::fleet(&fleet, &models);
             }
             Ok(())
         }
@@ -178,10 +185,15 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             println!("{}", client::ask(http, "POST", "/api/query", Some(&ask)).await?);
             Ok(())
         }
-        Command::Completeness { point, range } => {
+        Command::Completeness { point, range, json } => {
             let (from, to) = range.split_once("..").context("failed to read --range: it is FROM..TO")?;
             let path = format!("/api/completeness?point={point}&from={from}&to={to}");
-            println!("{:#}", client::ask(http, "GET", &path, None).await?);
+            let told = client::ask(http, "GET", &path, None).await?;
+            match json {
+                true => println!("{told}"),
+                false => print::account(&told),
+            }
+            anyhow::ensure!(told["complete"] == true, print::NotComplete);
             Ok(())
         }
         Command::Config => {
@@ -227,40 +239,6 @@ async fn enrol(config: &Config, device: DeviceId, out: &std::path::Path, server:
 async fn open_catalogue(config: &Config) -> anyhow::Result<catalogue::Catalogue> {
     std::fs::create_dir_all(&config.data).with_context(|| format!("failed to create {}", config.data.display()))?;
     catalogue::Catalogue::open(&config.data.join("catalogue.sqlite")).await
-}
-
-fn print_fleet(fleet: &Value, models: &Value) {
-    let text = |value: &Value| value.as_str().unwrap_or("-").to_owned();
-    println!("{:<24} {:<9} {:<16} {:>7}  {:<12} MODELS", "MACHINE", "STATE", "CAUSE", "SCORE", "NODE");
-    for row in fleet["machines"].as_array().into_iter().flatten() {
-        let score = row["score"].as_f64().map_or_else(|| "-".into(), |score| format!("{score:.2}"));
-        let running: Vec<_> = row["models"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(|model| format!("{} {}", text(&model["role"]), &text(&model["digest"])[..8]))
-            .collect();
-        println!(
-            "{:<24} {:<9} {:<16} {:>7}  {:<12} {}",
-            text(&row["asset"]),
-            text(&row["state"]),
-            text(&row["cause"]),
-            score,
-            text(&row["device"]),
-            running.join(", ")
-        );
-    }
-    println!("\n{:<12} {:<10} {:<12} {:<10} REASON", "ROLLOUT", "CLASS", "STAGE", "LEADER");
-    for rollout in models["rollouts"].as_array().into_iter().flatten() {
-        println!(
-            "{:<12} {:<10} {:<12} {:<10} {}",
-            rollout["generation"].to_string(),
-            text(&rollout["asset_class"]),
-            text(&rollout["stage"]),
-            rollout["pair"]["leader"].to_string().chars().take(8).collect::<String>(),
-            text(&rollout["reason"])
-        );
-    }
 }
 
 async fn stop_on_signal(stop: CancellationToken) {

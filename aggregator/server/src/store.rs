@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use anyhow::Context;
-use kilter_fold::{Entry, Fold, MarkState, Output};
+use kilter_fold::{Entry, Fold, MarkState};
 use kilter_journal::{Config, Drop, FsyncPolicy, Journal, JournalError, Key, Offset, RealFilesystem};
 use kilter_live::{Change, Live};
 use kilter_types::{Class, JournalId, Micros};
 use kilter_wire::Batch;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{error, info, warn};
+
+use crate::replay::{SNAPSHOT, apply, encode_snapshot, fold_up};
 
 /// The way to the journal's thread; cheap to clone.
 #[derive(Clone)]
@@ -100,8 +102,8 @@ impl Store {
             append(&mut journal, &entry, 0)?;
             journal.sync().context("failed to sync the journal")?;
         }
-        let snapshot_path = data.join("live.snapshot");
-        let state = fold_up(&journal, &snapshot_path, journal_id)?;
+        let snapshot_path = data.join(SNAPSHOT);
+        let state = fold_up(&journal, data, journal_id)?;
         let (work, queue) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
             bytes: AtomicU64::new(journal.bytes()),
@@ -291,45 +293,6 @@ fn append(journal: &mut Journal, entry: &Entry, seq: u64) -> Result<Offset, Jour
     let key = Key { class: entry.kind(), epoch: journal.id(), seq };
     journal.append(key, &entry.encode(), urgent)
 }
-
-fn apply(state: &mut State, offset: u64, entry: Entry, told: &mut dyn FnMut(Change)) {
-    let State { fold, live, .. } = state;
-    fold.apply(offset, entry, &mut |output: Output| told(live.apply(&output)));
-}
-
-/// The state at the journal's end: from the snapshot if it belongs to this journal, else from the journal's beginning.
-fn fold_up(journal: &Journal, snapshot: &Path, journal_id: JournalId) -> anyhow::Result<State> {
-    let restored = std::fs::read(snapshot).ok().and_then(|bytes| decode_snapshot(&bytes, journal_id));
-    let mut state =
-        restored.unwrap_or_else(|| State { fold: Fold::new(), live: Live::new(), offset: journal.first_offset().0 });
-    let mut reader = journal.reader(Offset(state.offset));
-    let mut entries = 0u64;
-    while let Some(stored) = reader.next().context("failed to read the journal")? {
-        match Entry::decode(&stored.bytes) {
-            Ok(entry) => apply(&mut state, stored.offset.0, entry, &mut drop),
-            Err(error) => warn!(offset = stored.offset.0, %error, "journal entry skipped"),
-        }
-        entries += 1;
-    }
-    state.offset = journal.next_offset().0;
-    info!(entries, "journal folded");
-    Ok(state)
-}
-
-fn encode_snapshot(state: &State, journal_id: JournalId) -> Vec<u8> {
-    let parts = (SNAPSHOT_VERSION, journal_id, state.offset, state.fold.snapshot(), state.live.snapshot());
-    postcard::to_allocvec(&parts).expect("bytes and numbers are always writable")
-}
-
-fn decode_snapshot(bytes: &[u8], journal_id: JournalId) -> Option<State> {
-    let (version, id, offset, fold, live): (u8, JournalId, u64, Vec<u8>, Vec<u8>) = postcard::from_bytes(bytes).ok()?;
-    if version != SNAPSHOT_VERSION || id != journal_id {
-        return None;
-    }
-    Some(State { fold: Fold::restore(&fold).ok()?, live: Live::restore(&live).ok()?, offset })
-}
-
-const SNAPSHOT_VERSION: u8 = 1;
 
 /// What a segment takes for itself and for an entry around it.
 const SEGMENT_SLACK_BYTES: u64 = 4096;

@@ -1,0 +1,65 @@
+//! What commands print for people.
+
+use serde_json::Value;
+
+/// The account says that something is missing; told already.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("not complete")]
+pub(crate) struct NotComplete;
+
+/// What `completeness` ends with then: 1 means that it could not be told.
+pub(crate) const NOT_COMPLETE: u8 = 3;
+
+/// Machines, nodes, models and rollouts.
+pub(crate) fn fleet(fleet: &Value, models: &Value) {
+    println!("{:<24} {:<9} {:<16} {:>7}  {:<12} MODELS", "MACHINE", "STATE", "CAUSE", "SCORE", "NODE");
+    for row in fleet["machines"].as_array().into_iter().flatten() {
+        let score = row["score"].as_f64().map_or_else(|| "-".into(), |score| format!("{score:.2}"));
+        let running: Vec<_> = row["models"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|model| format!("{} {}", text(&model["role"]), &text(&model["digest"])[..8]))
+            .collect();
+        println!(
+            "{:<24} {:<9} {:<16} {:>7}  {:<12} {}",
+            text(&row["asset"]),
+            text(&row["state"]),
+            text(&row["cause"]),
+            score,
+            text(&row["device"]),
+            running.join(", ")
+        );
+    }
+    println!("\n{:<12} {:<10} {:<12} {:<10} REASON", "ROLLOUT", "CLASS", "STAGE", "LEADER");
+    for rollout in models["rollouts"].as_array().into_iter().flatten() {
+        println!(
+            "{:<12} {:<10} {:<12} {:<10} {}",
+            rollout["generation"].to_string(),
+            text(&rollout["asset_class"]),
+            text(&rollout["stage"]),
+            rollout["pair"]["leader"].to_string().chars().take(8).collect::<String>(),
+            text(&rollout["reason"])
+        );
+    }
+}
+
+/// One line for the range, one for each hole.
+pub(crate) fn account(told: &Value) {
+    let complete = if told["complete"] == true { "complete" } else { "not complete" };
+    println!("{}: {complete}, {} rows", text(&told["point"]), told["rows"]);
+    for hole in told["holes"].as_array().into_iter().flatten() {
+        println!(
+            "  {} {} {}..={}: {}",
+            text(&hole["device"]),
+            text(&hole["class"]),
+            hole["first"],
+            hole["last"],
+            text(&hole["cause"])
+        );
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or("-").to_owned()
+}

@@ -1,0 +1,242 @@
+//! From files to state: the snapshot if there is one of this journal, and what the journal holds beyond it.
+//!
+//! Segments that lab and snapshot have passed are gone. When the snapshot is lost as well, the journal alone no longer tells which of
+//! their records were taken: sent again they would count as new. The lab keeps that beside its commits, so dedup goes on from there and
+//! is what it was. What the page had shown of the released part is not made again; it is in the lake.
+
+use std::path::Path;
+
+use anyhow::Context;
+use kilter_fold::{Entry, Fold, KeptFold, MarkState, Output};
+use kilter_journal::{Journal, Offset};
+use kilter_live::{Change, Live};
+use kilter_types::JournalId;
+use tracing::{info, warn};
+
+use crate::committed::Committed;
+use crate::store::State;
+
+/// Where the snapshot lies under the data folder.
+pub(crate) const SNAPSHOT: &str = "live.snapshot";
+
+/// The state at the journal's end.
+pub(crate) fn fold_up(journal: &Journal, data: &Path, journal_id: JournalId) -> anyhow::Result<State> {
+    let restored = std::fs::read(data.join(SNAPSHOT)).ok().and_then(|bytes| decode_snapshot(&bytes, journal_id));
+    let mut taken = if restored.is_none() { Taken::read(data, journal_id) } else { None };
+    let mut state =
+        restored.unwrap_or_else(|| State { fold: Fold::new(), live: Live::new(), offset: journal.first_offset().0 });
+    let mut reader = journal.reader(Offset(state.offset));
+    let mut entries = 0u64;
+    while let Some(stored) = reader.next().context("failed to read the journal")? {
+        if let Some(taken) = taken.take_if(|taken| taken.offset <= stored.offset.0) {
+            taken.hand_over(&mut state.fold, journal_id);
+        }
+        match Entry::decode(&stored.bytes) {
+            Ok(entry) => {
+                // The journal is whole: it tells everything itself.
+                if matches!(entry, Entry::Opened { .. }) {
+                    taken = None;
+                }
+                apply(&mut state, stored.offset.0, entry, &mut drop);
+            }
+            Err(error) => warn!(offset = stored.offset.0, %error, "journal entry skipped"),
+        }
+        entries += 1;
+    }
+    if let Some(taken) = taken {
+        taken.hand_over(&mut state.fold, journal_id);
+    }
+    if state.fold.journal_id().is_none() {
+        warn!(
+            "the journal's begin is released, and snapshot and the lab's files are lost: records sent again may show twice"
+        );
+    }
+    state.offset = journal.next_offset().0;
+    info!(entries, "journal folded");
+    Ok(state)
+}
+
+/// Folds one entry; `told` hears what changed.
+pub(crate) fn apply(state: &mut State, offset: u64, entry: Entry, told: &mut dyn FnMut(Change)) {
+    let State { fold, live, .. } = state;
+    fold.apply(offset, entry, &mut |output: Output| told(live.apply(&output)));
+}
+
+/// The state as bytes.
+pub(crate) fn encode_snapshot(state: &State, journal_id: JournalId) -> Vec<u8> {
+    let parts = (SNAPSHOT_VERSION, journal_id, state.offset, state.fold.snapshot(), state.live.snapshot());
+    postcard::to_allocvec(&parts).expect("bytes and numbers are always writable")
+}
+
+fn decode_snapshot(bytes: &[u8], journal_id: JournalId) -> Option<State> {
+    let (version, id, offset, fold, live): (u8, JournalId, u64, Vec<u8>, Vec<u8>) = postcard::from_bytes(bytes).ok()?;
+    if version != SNAPSHOT_VERSION || id != journal_id {
+        return None;
+    }
+    Some(State { fold: Fold::restore(&fold).ok()?, live: Live::restore(&live).ok()?, offset })
+}
+
+/// What the lab knows of the records below an offset.
+struct Taken {
+    offset: u64,
+    by: By,
+}
+
+enum By {
+    /// Its own fold: the same entries give the same state.
+    Fold(Fold),
+    /// What it published; when each device's clock was compared is not in it.
+    Marks(Vec<MarkState>),
+}
+
+impl Taken {
+    fn read(data: &Path, journal_id: JournalId) -> Option<Self> {
+        let kept = std::fs::read(data.join("lab").join("fold")).ok().and_then(|bytes| KeptFold::decode(&bytes));
+        if let Some(kept) = kept.filter(|kept| kept.journal_id == journal_id) {
+            return Some(Self { offset: kept.offset, by: By::Fold(kept.fold) });
+        }
+        let published = Committed::read(data).filter(|published| published.journal_id == journal_id.0)?;
+        Some(Self { offset: published.offset, by: By::Marks(published.marks) })
+    }
+
+    fn hand_over(self, fold: &mut Fold, journal_id: JournalId) {
+        match self.by {
+            By::Fold(kept) => *fold = kept,
+            By::Marks(marks) => fold.take_over(journal_id, &marks),
+        }
+    }
+}
+
+const SNAPSHOT_VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use kilter_journal::{Config, Drop, FsyncPolicy, Key, RealFilesystem};
+    use kilter_types::{Class, DeviceId, Epoch, Event, Micros, Monotonic, Name, Payload, Point, Record, Timeline};
+    use kilter_wire::{Batch, BatchRecord, encode_record};
+    use serde_json::json;
+
+    use super::*;
+
+    const JOURNAL: JournalId = JournalId(9);
+
+    fn events(seqs: std::ops::Range<u64>) -> Entry {
+        let (mut room, mut used) = (vec![0; 64 * 1024], 0);
+        for seq in seqs {
+            let record = Record {
+                point: Point::parse("acme/north/press/drive-end").expect("a good address"),
+                epoch: Epoch(5),
+                seq,
+                monotonic: Monotonic(1_000 * seq),
+                timeline: Timeline::Device,
+                wall: None,
+                uncertainty: Micros(0),
+                payload: Payload::Event(Event::Maintenance { what: Name::new("oil").expect("a good name") }),
+            };
+            let mut bytes = [0; 512];
+            let bytes = encode_record(&record, &mut bytes).expect("a small record");
+            assert!(Batch::push(&mut room, &mut used, BatchRecord { class: Class::Event as u8, seq, bytes }));
+        }
+        room.truncate(used);
+        let device = DeviceId::new("press").expect("a good name");
+        Entry::Batch { device, received: Micros(9), epoch: Epoch(5), records: room }
+    }
+
+    fn exchange(at: u64) -> Entry {
+        let device = DeviceId::new("press").expect("a good name");
+        let (received, monotonic) = (Micros(1_000_000 + at as i64), Monotonic(at));
+        Entry::Exchange { device, epoch: Epoch(5), received, monotonic, round_trip_us: 400 }
+    }
+
+    /// A journal of which the lab has committed two thirds; what lay below is released. The fold of all of it, and the lab's.
+    fn released(data: &Path) -> (Journal, Fold, Vec<u8>, serde_json::Value) {
+        let config = Config {
+            segment_bytes: 2 << 10,
+            max_bytes: 1 << 20,
+            fsync: FsyncPolicy::Always,
+            reserve_bytes: 0,
+            drop_policy: Drop::Never,
+        };
+        let (mut journal, _) = Journal::open(RealFilesystem, &data.join("journal"), config, JOURNAL.0).expect("opens");
+        let mut entries = vec![Entry::Opened { journal_id: JOURNAL, at: Micros(1), marks: Vec::new() }];
+        for i in 0..60 {
+            // Each part overlaps with the one before, and every fifth is missing when it is due.
+            entries.push(events(i * 10 + 3..i * 10 + 15));
+            if i % 5 == 0 {
+                entries.extend([exchange(i * 1_000), events(i * 10..i * 10 + 3)]);
+            }
+        }
+        let (mut whole, mut lab) = (Fold::new(), None);
+        for (i, entry) in entries.iter().enumerate() {
+            let key = Key { class: entry.kind(), epoch: JOURNAL.0, seq: i as u64 };
+            if i == entries.len() * 2 / 3 {
+                let offset = journal.next_offset().0;
+                let published = json!({ "journal_id": JOURNAL.0, "offset": offset, "marks": whole.marks() });
+                lab = Some((offset, KeptFold::encode(JOURNAL, offset, &whole.snapshot()), published));
+            }
+            let offset = journal.append(key, &entry.encode(), false).expect("room");
+            whole.apply(offset.0, entry.clone(), &mut drop);
+        }
+        journal.sync().expect("a healthy disk");
+        let (offset, fold, published) = lab.expect("the lab was there");
+        journal.release(Offset(offset)).expect("released");
+        assert!(journal.first_offset().0 > 0, "segments are gone");
+        (journal, whole, fold, published)
+    }
+
+    fn rows_of_all_sent_again(mut state: State) -> usize {
+        let mut rows = 0;
+        let State { fold, .. } = &mut state;
+        fold.apply(u64::MAX, events(0..605), &mut |_| rows += 1);
+        rows
+    }
+
+    #[test]
+    fn s4_33_with_segments_released_and_the_snapshot_lost_dedup_goes_on_from_what_the_lab_keeps() {
+        let data = tempfile::tempdir().expect("a folder");
+        let data = data.path();
+        let (journal, whole, fold, published) = released(data);
+        let lab = data.join("lab");
+        std::fs::create_dir(&lab).expect("created");
+        let up = || fold_up(&journal, data, JOURNAL).expect("folded");
+        assert!(rows_of_all_sent_again(up()) > 300, "without the lab's files nobody knows what was released");
+        std::fs::write(lab.join("committed.json"), published.to_string()).expect("written");
+        let from_marks = up();
+        assert_eq!(from_marks.fold.marks(), whole.marks(), "from what was published: the same marks");
+        assert_eq!(rows_of_all_sent_again(from_marks), 0);
+        std::fs::write(lab.join("fold"), &fold).expect("written");
+        let from_fold = up();
+        assert_eq!(from_fold.fold, whole, "from the lab's fold: the same state, clocks and all");
+        let shown: u64 = from_fold.live.rows().values().sum();
+        assert!(shown > 200, "what the journal still holds is shown: {shown}");
+        assert_eq!(rows_of_all_sent_again(from_fold), 0);
+        // Another journal's fold is nobody's, and a damaged one is left alone.
+        let other = KeptFold::encode(JournalId(8), 0, &Fold::new().snapshot());
+        std::fs::write(lab.join("fold"), other).expect("written");
+        assert_eq!(up().fold.marks(), whole.marks());
+        std::fs::write(lab.join("fold"), &fold[1..]).expect("written");
+        assert_eq!(up().fold.marks(), whole.marks());
+    }
+
+    #[test]
+    fn s4_33_a_journal_that_is_whole_is_folded_from_its_begin_whatever_the_lab_keeps() {
+        let data = tempfile::tempdir().expect("a folder");
+        let data = data.path();
+        let config = Config { drop_policy: Drop::Never, ..Config::spool(1 << 20, Vec::new()) };
+        let (mut journal, _) = Journal::open(RealFilesystem, &data.join("journal"), config, JOURNAL.0).expect("opens");
+        let entries =
+            [Entry::Opened { journal_id: JOURNAL, at: Micros(1), marks: Vec::new() }, events(0..4), events(2..9)];
+        let mut whole = Fold::new();
+        for (i, entry) in entries.into_iter().enumerate() {
+            let key = Key { class: entry.kind(), epoch: JOURNAL.0, seq: i as u64 };
+            let offset = journal.append(key, &entry.encode(), false).expect("room");
+            whole.apply(offset.0, entry, &mut drop);
+        }
+        journal.sync().expect("a healthy disk");
+        std::fs::create_dir(data.join("lab")).expect("created");
+        let ahead = KeptFold::encode(JOURNAL, 1, &Fold::new().snapshot());
+        std::fs::write(data.join("lab/fold"), ahead).expect("written");
+        let state = fold_up(&journal, data, JOURNAL).expect("folded");
+        assert_eq!((state.fold, state.live.rows().values().sum::<u64>()), (whole, 9));
+    }
+}
