@@ -9,7 +9,7 @@
 //! **Learning goes on**, slower and slower down to a time constant of [`SLOWEST`] windows, from windows that score below the
 //! threshold and raise no suspicion: location, spread, and the calibration that the threshold follows from. The guard against
 //! learning a fault: the location never leaves the place where commissioning left it by more than two spreads, a spread never by
-//! more than a factor of [`SPREAD_REACH`], the threshold of [`THRESHOLD_REACH`].
+//! more than a factor of 1.5, the threshold of 2.
 //!
 //! **Score.** `z` is the distance in spreads, clipped to ±8; `e` its exponentially weighted mean (weight 0.4), scaled to unit
 //! variance. The anomaly is the squared distance of `e` by T² along the directions and Q beside them, per feature (about 1
@@ -21,11 +21,13 @@
 //!
 //! **Threshold.** At first the greatest of: the Wilson-Hilferty quantile at five sigma (one window in 3.5 million) of a scaled
 //! chi-square with the calibration windows' mean and variance; a multiple of the worst smoothed score lately, 2 while commissioning
-//! and 1.5 afterwards; 3. Once the scores' tails are known, what one healthy window in a hundred thousand exceeds ([`tail`]): with
-//! five of eight windows for an alarm that is less than a tenth of an alarm per month of a window every five minutes. Guard: such a
-//! threshold stays within 0.95 and 1.3 of what it was when the tail was first known well, and only windows below
-//! [`LEARNED_BELOW`] of it are learned.
+//! and 1.5 afterwards; 3. Once the scores' tails are known, what a healthy window exceeds as
+//! seldom as the budget of false alarms asks for ([`crate::budget`], [`tail`]). Guard: such a threshold stays within 0.95 and 1.3 of
+//! what it was when the tail was first known well, and only windows below [`LEARNED_BELOW`] of it are learned.
 
+mod commissioning;
+mod follow;
+mod keep;
 mod pattern;
 mod rank;
 mod scale;
@@ -42,13 +44,10 @@ use serde::{Deserialize, Serialize};
 use self::{
     pattern::{Pattern, directions},
     rank::rank,
-    scale::{counted, scale, spread, wilson_hilferty},
+    scale::scale,
     tail::Tail,
 };
-use crate::{
-    config::MAX_REGIMES,
-    snapshot::{Reader, RestoreError, Writer},
-};
+use crate::config::MAX_REGIMES;
 
 /// Values that a baseline of so many features and regimes needs.
 pub(crate) fn floats(features: usize, regimes: u8) -> usize {
@@ -67,6 +66,7 @@ pub(crate) struct Baseline<F> {
     features: usize,
     most: usize,
     windows: u32,
+    rate: f32,
     regimes: heapless::Vec<Known, MAX_REGIMES>,
     smoothing: Smoothing,
     buffer: F,
@@ -142,12 +142,13 @@ pub(crate) struct Distance {
 }
 
 impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
-    pub(crate) fn new(kind: GroupKind, features: usize, regimes: u8, windows: u32, buffer: F) -> Self {
+    pub(crate) fn new(kind: GroupKind, features: usize, regimes: u8, windows: u32, rate: f32, buffer: F) -> Self {
         Self {
             kind,
             features,
             most: usize::from(regimes),
             windows,
+            rate,
             regimes: heapless::Vec::new(),
             smoothing: Smoothing::default(),
             buffer,
@@ -250,131 +251,6 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         (oldest, true)
     }
 
-    fn learn(&mut self, place: usize, known: &mut Known, window: &Window<'_>) {
-        let (kind, count) = (self.kind, known.count as usize);
-        let counts = window.valid & counted(kind, self.features);
-        let Figures { location, spread: square, origin, directions, .. } = self.figures(place);
-        if count == 0 {
-            (known.from, known.valid, known.pattern) = (window.start, u64::MAX, Pattern::default());
-            directions.fill(0.0);
-        }
-        known.valid &= counts;
-        let mut distances = [0.0f32; MAX_FEATURES];
-        for i in 0..location.len() {
-            let mut x = scale(kind, i, window.values[i]);
-            // The first three lie where location, square and origin will be.
-            match count {
-                0 => location[i] = x,
-                1 => square[i] = x,
-                2 => {
-                    origin[i] = x;
-                    let (median, deviation) = median_of_three(location[i], square[i], x);
-                    location[i] = median;
-                    square[i] = 2.0 * (deviation * TO_SPREAD) * (deviation * TO_SPREAD);
-                }
-                _ => {
-                    let reach = WINSOR * spread(kind, i, location[i], square[i] / count as f32);
-                    if count >= TRUST_SPREAD_FROM {
-                        x = x.clamp(location[i] - reach, location[i] + reach);
-                        let taken = known.valid >> i & 1 == 1;
-                        distances[i] = if taken { (x - location[i]) / reach * WINSOR } else { 0.0 };
-                    }
-                    let step = x - location[i];
-                    location[i] += step / (count + 1) as f32;
-                    square[i] += step * (x - location[i]);
-                }
-            }
-        }
-        if count >= TRUST_SPREAD_FROM {
-            known.pattern.learn(&mut distances[..location.len()], directions);
-        }
-        known.count += 1;
-        known.to = window.end;
-        if known.count >= self.windows * 2 / 3 {
-            let (count, features) = (known.count as f32, self.features);
-            let Figures { location, spread: square, origin, first_spread, directions } = self.figures(place);
-            for i in 0..location.len() {
-                square[i] = spread(kind, i, location[i], square[i] / (count - 1.0));
-                (origin[i], first_spread[i]) = (location[i], square[i]);
-            }
-            known.pattern.finish(features, directions);
-            *known = Known { phase: Phase::Calibrating, count: 0, mean: 0.0, square: 0.0, worst: 0.0, ..*known };
-            self.smoothing.steps = 0;
-            self.buffer.as_mut()[..2 * features].fill(0.0);
-        }
-    }
-
-    /// The plain score follows a scaled chi-square; the smoothed one also shows what wanders slowly.
-    fn calibrate(&mut self, place: usize, known: &mut Known, window: &Window<'_>, smoothed: f32) {
-        let plain = self.plain(place, known, window);
-        known.count += 1;
-        let step = plain - known.mean;
-        known.mean += step / known.count as f32;
-        known.square += step * (plain - known.mean);
-        known.worst = known.worst.max(smoothed);
-        known.to = window.end;
-        if known.count >= self.windows - self.windows * 2 / 3 {
-            // From here on the variance itself, which goes on being learned.
-            known.square /= (known.count - 1).max(1) as f32;
-            let quantile = wilson_hilferty(known.mean, known.square);
-            known.threshold = quantile.max(WORST_AT_FIRST * known.worst).max(LEAST_THRESHOLD);
-            known.commissioned = known.threshold;
-            known.phase = Phase::Ready;
-            known.count = self.windows;
-        }
-    }
-
-    /// Learning goes on, from what is taken for healthy and within the guard.
-    fn follow(&mut self, place: usize, known: &mut Known, window: &Window<'_>, scores: [f32; 2]) {
-        let kind = self.kind;
-        known.count = known.count.saturating_add(1);
-        let weight = 1.0 / (known.count as f32).min(SLOWEST);
-        let plain = self.plain(place, known, window);
-        let Figures { location, spread: width, origin, first_spread, .. } = self.figures(place);
-        for i in 0..location.len() {
-            if known.valid & window.valid >> i & 1 == 1 {
-                let far = WINSOR * width[i];
-                let step = (scale(kind, i, window.values[i]) - location[i]).clamp(-far, far);
-                let reach = LOCATION_REACH * first_spread[i];
-                location[i] = (location[i] + step * weight).clamp(origin[i] - reach, origin[i] + reach);
-                let square = width[i] * width[i];
-                let wanted = spread(kind, i, location[i], square + weight * (step * step - square));
-                width[i] = wanted.clamp(first_spread[i] * SPREAD_LEAST, first_spread[i] * SPREAD_REACH);
-            }
-        }
-        let step = plain - known.mean;
-        known.mean += weight * step;
-        known.square += weight * (step * step - known.square);
-        if (known.count as f32) < SLOWEST {
-            self.turn(place, known, window, weight);
-        }
-        known.worst = (known.worst * (1.0 - 1.0 / SLOWEST)).max(scores[0]);
-        known.tails.iter_mut().zip(scores).for_each(|(tail, score)| tail.learn(score, RATE, SLOWEST));
-        let wanted = if known.tails[0].is_known() {
-            known.tails[0].exceeded_by(RATE)
-        } else {
-            wilson_hilferty(known.mean, known.square).max(WORST_LATER * known.worst)
-        };
-        let first = known.commissioned;
-        let least = if known.tails[0].is_known() { LEAST_KNOWN } else { LEAST_THRESHOLD.max(first * THRESHOLD_LEAST) };
-        known.threshold = wanted.max(least).min(first * THRESHOLD_REACH);
-    }
-
-    /// The directions in which the smoothed distances move, which wander more than single windows do, are found while the baseline
-    /// is young.
-    fn turn(&mut self, place: usize, known: &mut Known, window: &Window<'_>, weight: f32) {
-        let usable = known.valid & window.valid;
-        let unit = libm::sqrtf(self.scale_to_unit());
-        let mut smoothed = [0.0f32; MAX_FEATURES];
-        for (i, smoothed) in smoothed.iter_mut().enumerate().take(self.features) {
-            *smoothed = if usable >> i & 1 == 1 { unit * self.buffer.as_ref()[i] } else { 0.0 };
-        }
-        let features = self.features;
-        let Figures { directions, .. } = self.figures(place);
-        known.pattern.go_on(&mut smoothed[..features], directions, weight);
-    }
-
-    /// From the variance of a smoothed distance to that of a single one, were windows independent.
     fn scale_to_unit(&self) -> f32 {
         let fade = libm::powf(1.0 - WEIGHT, 2.0 * self.smoothing.steps.min(64) as f32);
         (2.0 - WEIGHT) / (WEIGHT * (1.0 - fade))
@@ -410,7 +286,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         let mut slow_terms = [0.0f32; MAX_FEATURES];
         let (directions, steps) = (self.directions(place), self.smoothing.steps);
         let slow = slow::score(&known.pattern, &slow[..self.features], directions, steps, count, &mut slow_terms);
-        let to_quick = known.threshold / known.tails[1].exceeded_by(RATE).max(LEAST_KNOWN);
+        let to_quick = known.threshold / known.tails[1].exceeded_by(self.rate).max(LEAST_KNOWN);
         if known.tails[1].is_known() && slow * to_quick > quick {
             terms = slow_terms.map(|term| term * to_quick);
         }
@@ -458,34 +334,6 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         let start = self.place_of(place);
         &self.buffer.as_ref()[start + 4 * self.features..start + rows(self.features) * self.features]
     }
-
-    /// The regime's baseline as an opaque record: bin, threshold, then location and spread per feature.
-    pub(crate) fn record(&self, bin: u8) -> Option<heapless::Vec<u8, 1024>> {
-        let place = self.regimes.iter().position(|known| known.bin == bin && known.phase == Phase::Ready)?;
-        let known = &self.regimes[place];
-        let at = self.place_of(place);
-        let mut bytes = heapless::Vec::new();
-        bytes.push(bin).ok()?;
-        let figures = &self.buffer.as_ref()[at..at + 2 * self.features];
-        for value in core::iter::once(&known.threshold).chain(figures) {
-            bytes.extend_from_slice(&value.to_le_bytes()).ok()?;
-        }
-        Some(bytes)
-    }
-
-    pub(crate) fn save(&self, out: &mut Writer<'_>) {
-        out.value(&(&self.regimes, self.smoothing));
-        out.floats(&self.buffer.as_ref()[..self.place_of(self.regimes.len())]);
-    }
-
-    pub(crate) fn load(&mut self, bytes: &mut Reader<'_>) -> Result<(), RestoreError> {
-        (self.regimes, self.smoothing) = bytes.value()?;
-        if self.regimes.len() > self.most {
-            return Err(RestoreError::Damaged);
-        }
-        let used = self.place_of(self.regimes.len());
-        bytes.floats(&mut self.buffer.as_mut()[..used])
-    }
 }
 
 /// One regime's figures.
@@ -499,37 +347,14 @@ struct Figures<'f> {
     directions: &'f mut [f32],
 }
 
-/// The median, and the median of the distances from it: the smaller of the other two.
-fn median_of_three(a: f32, b: f32, c: f32) -> (f32, f32) {
-    let (low, high) = (a.min(b), a.max(b));
-    let median = c.clamp(low, high);
-    let (low, high) = (low.min(c), high.max(c));
-    (median, (median - low).min(high - median))
-}
-
 /// Weight of the newest window in the smoothed distance.
 const WEIGHT: f32 = 0.4;
 const CLIP: f32 = 8.0;
 const WINSOR: f32 = 4.0;
-const TRUST_SPREAD_FROM: usize = 8;
-/// From a median deviation to a spread of normal values.
-const TO_SPREAD: f32 = 1.482_6;
 const LEAST_THRESHOLD: f32 = 3.0;
-/// One healthy window of so many may exceed the threshold.
-const RATE: f32 = 1.0e-5;
 /// Once the tails are known, only what lies below this share of the threshold is learned: the guard against learning a fault.
 const LEARNED_BELOW: f32 = 0.8;
 /// The least threshold of a score whose tail is known.
 const LEAST_KNOWN: f32 = 1.5;
-const WORST_AT_FIRST: f32 = 2.0;
-const WORST_LATER: f32 = 1.5;
 /// How slowly a baseline follows in the end: time constant in windows.
 const SLOWEST: f32 = 2000.0;
-/// How far the location may wander, in spreads.
-const LOCATION_REACH: f32 = 2.0;
-/// How far a spread may wander, as a factor.
-const SPREAD_REACH: f32 = 1.5;
-const SPREAD_LEAST: f32 = 0.7;
-/// How far the threshold may wander, as a factor.
-const THRESHOLD_REACH: f32 = 2.0;
-const THRESHOLD_LEAST: f32 = 0.7;

@@ -14,13 +14,13 @@ pub(super) struct Tail {
     at: f32,
     /// How far those above lie above, on average.
     excess: f32,
-    /// The threshold once the tail had been followed for a while; 0 before.
-    settled: f32,
+    /// The two figures once the tail had been followed for a while; 0 before.
+    settled: [f32; 2],
 }
 
 impl Tail {
     /// Takes in a healthy window's score; memory of at most `slowest` windows.
-    pub(super) fn learn(&mut self, score: f32, rate: f32, slowest: f32) {
+    pub(super) fn learn(&mut self, score: f32, slowest: f32) {
         self.count = self.count.saturating_add(1);
         if self.count == 1 {
             (self.at, self.excess) = (score, 0.5 * score.max(LEAST_EXCESS));
@@ -34,8 +34,8 @@ impl Tail {
         self.excess = self.excess.max(LEAST_EXCESS);
         let step = if over > 0.0 { BEYOND_EACH - 1.0 } else { -1.0 };
         self.at = (self.at + weight * self.excess * step).max(0.0);
-        if self.count as f32 >= slowest && self.settled == 0.0 {
-            self.settled = self.exceeded_by(rate);
+        if self.count as f32 >= slowest && self.settled[1] == 0.0 {
+            self.settled = [self.at, self.excess];
         }
     }
 
@@ -46,8 +46,10 @@ impl Tail {
 
     /// What one healthy window exceeds with this probability.
     pub(super) fn exceeded_by(&self, rate: f32) -> f32 {
-        let beyond = self.at + self.excess * libm::logf((1.0 / BEYOND_EACH / rate).max(1.0));
-        if self.settled > 0.0 { beyond.clamp(DOWN * self.settled, UP * self.settled) } else { beyond }
+        let excesses = libm::logf((1.0 / BEYOND_EACH / rate).max(1.0));
+        let beyond = self.at + self.excess * excesses;
+        let settled = self.settled[0] + self.settled[1] * excesses;
+        if settled > 0.0 { beyond.clamp(DOWN * settled, UP * settled) } else { beyond }
     }
 }
 
@@ -85,11 +87,23 @@ mod tests {
     fn a_threshold_for_one_in_ten_thousand_is_exceeded_about_so_often() {
         for twos in [1, 4, 12] {
             let (mut even, mut tail) = (Even(7), Tail::default());
-            (0..6_000).for_each(|_| tail.learn(even.score(twos), 1e-4, 2_000.0));
+            (0..6_000).for_each(|_| tail.learn(even.score(twos), 2_000.0));
             let threshold = tail.exceeded_by(1e-4);
             let above = (0..400_000).filter(|_| even.score(twos) > threshold).count();
             // 40 are asked for; a tail that falls faster than an exponential one gives fewer.
             assert!((1..=120).contains(&above), "{twos}: {above} above {threshold}");
         }
+    }
+
+    #[test]
+    fn a_rarer_rate_gives_a_higher_threshold_also_after_the_tail_has_settled() {
+        let (mut even, mut tail) = (Even(7), Tail::default());
+        for _ in 0..6_000 {
+            tail.learn(even.score(4), 2_000.0);
+            let [seldom, rare] = [1e-3, 1e-5].map(|rate| tail.exceeded_by(rate));
+            assert!(seldom <= rare, "{seldom} and {rare}");
+        }
+        let (seldom, rare) = (tail.exceeded_by(1e-3), tail.exceeded_by(1e-5));
+        assert!(rare > 1.2 * seldom, "{seldom} and {rare}");
     }
 }

@@ -8,6 +8,8 @@ use super::{Baseline, Verdict, Window, floats};
 
 const FEATURES: usize = 26;
 const WINDOWS: u32 = 60;
+/// How often a healthy window may lie above the threshold.
+const RATE: f32 = 1e-5;
 
 /// Sums of twelve evenly spread numbers, so nearly normal, the same everywhere.
 struct Noise(u64);
@@ -70,7 +72,8 @@ impl Bench {
     }
 
     pub(super) fn with(windows: u32) -> Self {
-        let baseline = Baseline::new(GroupKind::Vibration, FEATURES, 2, windows, std::vec![0.0; floats(FEATURES, 2)]);
+        let baseline =
+            Baseline::new(GroupKind::Vibration, FEATURES, 2, windows, RATE, std::vec![0.0; floats(FEATURES, 2)]);
         let features = (0..FEATURES).map(|i| FeatureRef { id: FeatureId(i as u16), hash: 0 }).collect();
         Self { baseline, features }
     }
