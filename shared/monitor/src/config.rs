@@ -3,10 +3,15 @@
 //! A configuration is checked once, by [`crate::Monitor::new`]; afterwards every index and length in it holds. Defaults are those
 //! of [`MachineConfig::new`]: limits and protection off until they are given.
 
-use core::fmt;
+mod channel;
+mod error;
 
 use kilter_signal::{bearing::Orders, fft};
-use kilter_types::{Cause, Celsius, ChannelId, FeatureId, GroupKind, Hertz, MAX_FEATURES, Micros, Name, Rpm, Unit};
+use kilter_types::{Cause, Celsius, ChannelId, FeatureId, GroupKind, MAX_FEATURES, Name, Rpm};
+
+pub(crate) use channel::OUTSIDE;
+pub use channel::{Bounds, ChannelConfig, ChannelKind};
+pub use error::{ConfigError, Reason};
 
 /// The most channels of one machine.
 pub const MAX_CHANNELS: usize = 16;
@@ -34,6 +39,9 @@ pub struct MachineConfig {
     pub limits: Limits,
     /// How patient the decision is.
     pub patience: Patience,
+    /// False alarms that the baselines may raise per machine and month; the threshold follows from it, as far as the windows of a month
+    /// tell so rare a thing apart.
+    pub false_alarms_per_month: f32,
     /// Windows per regime from which a baseline is learned and its threshold calibrated; at least 12. Windows of temperature
     /// are long and say little new: a third of it.
     pub commissioning_windows: u32,
@@ -61,6 +69,7 @@ impl MachineConfig {
             nominal_rpm: None,
             limits: Limits::default(),
             patience: Patience::default(),
+            false_alarms_per_month: 0.1,
             commissioning_windows: 60,
             regimes: 4,
             spectrum_every: 0,
@@ -74,6 +83,11 @@ impl MachineConfig {
         for (i, channel) in self.channels.iter().enumerate() {
             channel.check().map_err(|reason| ConfigError::Channel { channel: i, reason })?;
         }
+        let turns = |channel: &&ChannelConfig| matches!(channel.kind, ChannelKind::Speed | ChannelKind::Tacho { .. });
+        let tacho = self.channels.iter().position(|channel| matches!(channel.kind, ChannelKind::Tacho { .. }));
+        if let Some(channel) = tacho.filter(|_| self.channels.iter().filter(turns).count() > 1) {
+            return Err(ConfigError::Channel { channel, reason: Reason::Pulses });
+        }
         for (i, group) in self.groups.iter().enumerate() {
             self.check_group(group).map_err(|reason| ConfigError::Group { group: i, reason })?;
         }
@@ -85,6 +99,7 @@ impl MachineConfig {
             || regimes == 0
             || regimes > MAX_REGIMES
             || !self.patience.holds()
+            || !(self.false_alarms_per_month > 0.0 && self.false_alarms_per_month.is_finite())
         {
             return Err(ConfigError::Figures);
         }
@@ -136,60 +151,6 @@ impl MachineConfig {
             GroupKind::Vibration | GroupKind::Temperature | GroupKind::Reading | GroupKind::Cycle => Ok(()),
         }
     }
-}
-
-/// One channel.
-#[derive(Clone, Debug, PartialEq)]
-pub struct ChannelConfig {
-    /// Its name at the sensor.
-    pub name: Name,
-    /// The unit in which values arrive; they are converted to g and °C.
-    pub unit: Unit,
-    /// What it delivers.
-    pub kind: ChannelKind,
-}
-
-impl ChannelConfig {
-    fn check(&self) -> Result<(), Reason> {
-        let unit_fits = match self.kind {
-            ChannelKind::Vibration { rate } => {
-                if !(rate.0 >= 1.0 && rate.0 <= 10.0e6) {
-                    return Err(Reason::Rate);
-                }
-                matches!(self.unit, Unit::G | Unit::MetrePerSecondSquared)
-            }
-            ChannelKind::Speed => matches!(self.unit, Unit::Rpm | Unit::Hertz),
-            ChannelKind::Ambient => matches!(self.unit, Unit::DegreeCelsius | Unit::DegreeFahrenheit),
-            ChannelKind::Reading { .. } | ChannelKind::Cycle { .. } | ChannelKind::Load => true,
-        };
-        if unit_fits { Ok(()) } else { Err(Reason::Unit) }
-    }
-}
-
-/// What a channel delivers.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum ChannelKind {
-    /// Evenly sampled acceleration.
-    Vibration {
-        /// The declared rate.
-        rate: Hertz,
-    },
-    /// Single values.
-    Reading {
-        /// How far apart they are nominally; a step of more than three of these is a hole in time.
-        period: Option<Micros>,
-    },
-    /// Rows of a machine that counts cycles.
-    Cycle {
-        /// Values per row.
-        width: u8,
-    },
-    /// The shaft's speed.
-    Speed,
-    /// The load in per cent of nominal.
-    Load,
-    /// The temperature around the machine.
-    Ambient,
 }
 
 /// A group of features of one measuring point: which channels, which window, which hop.
@@ -282,83 +243,6 @@ pub struct Protection {
     /// are passed over; when as many of those come in a row, the row begins anew.
     pub windows: u8,
 }
-
-/// Why a configuration was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConfigError {
-    /// A channel.
-    Channel {
-        /// Its place.
-        channel: usize,
-        /// What does not fit.
-        reason: Reason,
-    },
-    /// A group.
-    Group {
-        /// Its place.
-        group: usize,
-        /// What does not fit.
-        reason: Reason,
-    },
-    /// No group at all.
-    NoGroups,
-    /// More groups than this build of the monitor holds.
-    TooManyGroups,
-    /// Commissioning windows, regimes, patience, speed or a limit out of range.
-    Figures,
-    /// The caller could not lend so many values.
-    Memory {
-        /// Values of four bytes.
-        values: usize,
-    },
-}
-
-/// What does not fit in a channel or group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// The unit.
-    Unit,
-    /// The rate.
-    Rate,
-    /// Window or hop.
-    Window,
-    /// Kind or number of the channels.
-    Channels,
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Unit => "its unit does not fit its kind (vibration: g or m/s2, speed: rpm or Hz, ambient: degC or degF)",
-            Self::Rate => "its rate must lie between 1 Hz and 10 MHz",
-            Self::Window => {
-                "window and hop must be at least 1; a vibration window is a multiple of 4 with prime factors 2, 3, 5 from 16 to \
-                 65536, a reading window is at most 4096, a cycle window is 1"
-            }
-            Self::Channels => {
-                "its channels must exist, be of its kind and differ (vibration and cycle: one; temperature: one and perhaps a \
-                 reference; readings: up to eight)"
-            }
-        })
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Channel { channel, reason } => write!(f, "use channel {channel}: {reason}"),
-            Self::Group { group, reason } => write!(f, "use feature group {group}: {reason}"),
-            Self::NoGroups => f.write_str("monitor a machine without a feature group"),
-            Self::TooManyGroups => f.write_str("fit so many feature groups into this monitor"),
-            Self::Figures => {
-                f.write_str("use the monitor's figures: a limit, patience, regimes or commissioning is out of range")
-            }
-            Self::Memory { values } => write!(f, "get memory for {values} more values"),
-        }
-    }
-}
-
-impl core::error::Error for ConfigError {}
 
 /// The fewest windows that teach a spread and calibrate a threshold.
 pub(crate) const LEAST_COMMISSIONING: u32 = 12;

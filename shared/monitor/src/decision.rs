@@ -273,13 +273,18 @@ fn tell(standing: &Standing, state: AlarmState, signs: &Signs, bench: &mut Bench
     (bench.emit)(&alarm);
 }
 
-/// Flags that speak of the sensor, not of the machine.
-pub(crate) const SENSOR_FAULT: Quality = Quality(
+/// Flags under which a window says nothing of the machine.
+pub(crate) const UNUSABLE: Quality = Quality(BROKEN.0 | Quality::CLOCK_BACK.0);
+/// Flags that speak of a sensor, not of the machine. Bad pulses take the speed away, and what is judged without it is judged.
+const SENSOR_FAULT: Quality = Quality(BROKEN.0 | Quality::BAD_PULSES.0);
+/// Flags of samples that are none of the machine's.
+const BROKEN: Quality = Quality(
     Quality::NON_FINITE.0
         | Quality::STUCK.0
         | Quality::SATURATED.0
         | Quality::DROPOUT.0
         | Quality::NOISE_FLOOR.0
         | Quality::WRONG_RATE.0
-        | Quality::SWAPPED_AXIS.0,
+        | Quality::SWAPPED_AXIS.0
+        | Quality::OUT_OF_RANGE.0,
 );

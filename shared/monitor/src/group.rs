@@ -2,20 +2,20 @@
 
 use kilter_infer::Scratch;
 use kilter_signal::{
-    diagnose,
+    axis, diagnose,
     extract::{self, Spectra, VALUES, Vibration, VibrationSetup},
     fft::Plan,
-    health, reading,
+    health, order, reading,
     table::{Schema, at},
     temperature,
 };
 use kilter_types::{
-    Cause, ChannelId, FeatureRow, FeatureVector, GroupKind, Hertz, Micros, OperatingState, Quality, Rpm,
+    Axis, Cause, ChannelId, FeatureRow, FeatureVector, GroupKind, Hertz, Micros, OperatingState, Quality, Rpm,
 };
 
 use crate::{
     baseline::Baseline,
-    config::{ChannelKind, GroupConfig, LEAST_COMMISSIONING, MachineConfig},
+    config::{ChannelKind, GroupConfig, LEAST_COMMISSIONING, MachineConfig, OUTSIDE},
     judge::Judge,
     memory::Memory,
     model::Installed,
@@ -26,6 +26,7 @@ use crate::{
     regime::{Operating, Regime},
     samples::{Block, Closed, Samples},
     snapshot::{Reader, RestoreError, Writer},
+    tacho::{Shaft, Tacho},
     window::Rows,
 };
 
@@ -50,6 +51,9 @@ pub(crate) struct Shared<'a, M: Memory> {
     pub(crate) config: &'a MachineConfig,
     pub(crate) operating: &'a mut Operating,
     pub(crate) plans: &'a [Plan<M::Floats>],
+    /// With a tacho: room for a window at even angles.
+    pub(crate) tracked: Option<&'a mut [f32]>,
+    pub(crate) tacho: Option<&'a Tacho<M::Times>>,
     pub(crate) kernel: &'a mut Scratch,
     pub(crate) models: &'a [Option<Installed<M::Model>>; 2],
     pub(crate) protector: &'a mut Protector,
@@ -104,7 +108,8 @@ impl<M: Memory, const S: usize> Group<M, S> {
             GroupKind::Temperature => (config.commissioning_windows / 3).max(LEAST_COMMISSIONING),
             GroupKind::Vibration | GroupKind::Reading | GroupKind::Cycle => config.commissioning_windows,
         };
-        let baseline = Baseline::new(group.kind, features, config.regimes, windows, buffer);
+        let rate = crate::budget::rate(config, group);
+        let baseline = Baseline::new(group.kind, features, config.regimes, windows, rate, buffer);
         Some(Self { open, judge: Judge::new(place, baseline), schema, place, plan })
     }
 
@@ -136,8 +141,11 @@ impl<M: Memory, const S: usize> Group<M, S> {
         let mut values = [0.0; VALUES];
         let width = self.schema.features().len();
         let valid = reading::cycle(&row[..row.len().min(width)], &mut values);
-        if valid != kilter_signal::table::mask(width) {
+        if row.len() < width || row.iter().any(|x| x.is_nan()) {
             quality = quality | Quality::NON_FINITE;
+        }
+        if row.contains(&OUTSIDE) {
+            quality = quality | Quality::OUT_OF_RANGE;
         }
         let regime = shared.regime(start, end);
         let row = feature_row(
@@ -214,7 +222,16 @@ impl<M: Memory, const S: usize> Group<M, S> {
 
 impl<M: Memory> Shared<'_, M> {
     pub(crate) fn regime(&mut self, start: Micros, end: Micros) -> Regime {
-        let regime = self.operating.regime(start, end, self.config.nominal_rpm, self.tally.speed_awaited);
+        let shaft = self.tacho.map(|tacho| tacho.shaft(start, end));
+        if let Some(Shaft::Stopping(most)) = shaft {
+            self.operating.slows(end, most);
+        }
+        let mut regime = self.operating.regime(start, end, self.config.nominal_rpm, self.tally.speed_awaited);
+        match shaft {
+            Some(Shaft::Turning(rpm)) => regime.rpm = Some(rpm),
+            Some(Shaft::Unknown) => regime = Regime { load: regime.load, ..Regime::default() },
+            Some(Shaft::Stopping(_)) | None => {}
+        }
         self.tally.state = regime.state;
         regime
     }
@@ -234,14 +251,26 @@ fn vibration<M: Memory, const S: usize>(
     scratch: &mut [f32],
     shared: &mut Shared<'_, M>,
 ) {
-    let mut quality = closed.quality | health::assess(closed.samples, &health::HealthLimits::default());
+    let mut quality = closed.quality;
+    if !quality.intersects(Quality::OUT_OF_RANGE) {
+        quality = quality | health::assess(closed.samples, &health::HealthLimits::default());
+    }
     let regime = shared.regime(closed.start, closed.end);
+    if let Some(tacho) = shared.tacho {
+        quality = quality | tacho.quality(closed.start, closed.end);
+    }
     let mut features = Vibration::default();
     let mut spectra = None;
+    let mut even = shared.tracked.take();
     if !quality.intersects(UNREADABLE) {
         spectra = extracted::<M>(closed.samples, rate, &regime, plan, shared, scratch, &mut features);
+        if let (Some(spectra), Some(even)) = (&mut spectra, &mut even) {
+            by_angle::<M>(closed, rate, &regime, plan, shared, even, (spectra, &mut features));
+        }
     }
-    if features.get(at::MEAN).is_some_and(|mean_g| judge.has_turned(mean_g)) {
+    let declared = axis_of(shared.config, judge.place());
+    let contradicts = |mean_g| declared.is_some_and(|axis| axis::contradicts(axis, mean_g));
+    if features.get(at::MEAN).is_some_and(|mean_g| judge.has_turned(mean_g) || contradicts(mean_g)) {
         quality = quality | Quality::SWAPPED_AXIS;
     }
     let times = (closed.start, closed.end);
@@ -263,6 +292,7 @@ fn vibration<M: Memory, const S: usize>(
         diagnosis.findings().iter().find(|finding| finding.cause != Cause::Cage || resolved).cloned()
     });
     judge.conclude(&row, &regime, finding, spectra.as_ref(), schema, shared);
+    shared.tracked = even;
 }
 
 fn slow<M: Memory, const S: usize>(
@@ -287,9 +317,19 @@ fn slow<M: Memory, const S: usize>(
     let times = (closed.start, closed.end);
     let bits = shared.config.significant_bits;
     let row = feature_row(judge, schema, kind, closed.index, times, closed.quality, &regime, &values, valid, bits);
-    let diagnosis = (kind == GroupKind::Temperature)
-        .then(|| diagnose::temperature(&values, valid, &judge.limits(shared.config)).findings().first().cloned());
+    let diagnosis = (kind == GroupKind::Temperature).then(|| {
+        let excess = judge.expect(&row, &regime, shared.config);
+        let by_model = excess.map(|excess| diagnose::thermal(excess.residual_k, excess.limit_k)).unwrap_or_default();
+        let named = diagnose::temperature(&values, valid, &judge.limits(shared.config)).merge(by_model);
+        named.findings().first().cloned()
+    });
     judge.conclude(&row, &regime, diagnosis, None, schema, shared);
+}
+
+/// The axis that a group of vibration measures, as declared.
+fn axis_of(config: &MachineConfig, group: u8) -> Option<Axis> {
+    let channel = config.groups.get(usize::from(group))?.channels.first()?;
+    config.channels.get(usize::from(channel.0))?.axis
 }
 
 /// Can the window tell the cage's lines from those of the shaft? They are a tenth of the shaft's speed apart.
@@ -352,7 +392,33 @@ fn extracted<'s, M: Memory>(
     extract::vibration(samples, &setup, shared.plans.get(plan)?, scratch, out).ok()
 }
 
+/// Reads spectrum and shaft lines at even angles of the shaft, where the tacho tells them: what a changing speed smears is narrow again.
+/// Frequencies are those at the window's own speed. The values of the row stay those of the samples as they came.
+fn by_angle<'s, M: Memory>(
+    closed: &Closed<'_>,
+    rate: Hertz,
+    regime: &Regime,
+    plan: usize,
+    shared: &Shared<'_, M>,
+    room: &'s mut [f32],
+    (spectra, features): (&mut Spectra<'s>, &mut Vibration),
+) -> Option<()> {
+    let (marks, rpm) = (shared.tacho?.marks(), regime.rpm?);
+    let (even, scratch) = room.split_at_mut_checked(closed.samples.len())?;
+    let mark_s = |i: usize| marks.get(i).map_or(0.0, |mark| (*mark - closed.start).as_secs_f64());
+    let found = order::track(closed.samples, rate, marks.len(), mark_s, even).ok()?;
+    // As if the shaft had turned at this one speed.
+    let per_rev = even.len() as f32 / found.revolutions as f32;
+    let setup = VibrationSetup::new(Hertz(per_rev * rpm.hertz().0)).ok()?.with_shaft(rpm);
+    let mut tracked = Vibration::default();
+    let found = extract::vibration(even, &setup, shared.plans.get(plan)?, scratch, &mut tracked).ok()?;
+    spectra.acceleration = found.acceleration;
+    features.lines.shaft = tracked.lines.shaft.or(features.lines.shaft);
+    Some(())
+}
+
 /// Turns of the cage that a window must hold before its lines are believed.
 const CAGE_TURNS: f32 = 8.0;
 /// Flags under which no value is computed: the times say nothing about the samples, or samples are missing.
-const UNREADABLE: Quality = Quality(Quality::NON_FINITE.0 | Quality::WRONG_RATE.0 | Quality::CLOCK_BACK.0);
+const UNREADABLE: Quality =
+    Quality(Quality::NON_FINITE.0 | Quality::WRONG_RATE.0 | Quality::CLOCK_BACK.0 | Quality::OUT_OF_RANGE.0);

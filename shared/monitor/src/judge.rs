@@ -8,7 +8,7 @@ use kilter_signal::{
     temperature,
 };
 use kilter_types::{
-    AlarmState, Cause, Digest, Event, Evidence, FeatureRow, GroupKind, KernelId, OperatingState, Quality, Role, RowRef,
+    AlarmState, Cause, Digest, Event, Evidence, FeatureRow, GroupKind, KernelId, OperatingState, Quality, Role, RowRef, Rpm,
     Score, Severity, State,
 };
 use serde::{Deserialize, Serialize};
@@ -16,17 +16,18 @@ use serde::{Deserialize, Serialize};
 use crate::{
     baseline::{Baseline, Verdict, Window},
     config::MachineConfig,
-    decision::{Bench, Decision, SENSOR_FAULT, Signs},
+    decision::{Bench, Decision, Signs},
     group::Shared,
     hysteresis::Sign,
     memory::Memory,
-    model::{Installed, OUTSIDE_SHARE, Row, Sequence, Word},
+    model::{Installed, OUTSIDE_SHARE, Row, Sequence, Word, hours_of, is_usable},
     output::{Output, What},
     protection::Runs,
     regime::Regime,
     rule::rule,
     snapshot::{Reader, RestoreError, Writer},
     spectrum::spectrum,
+    thermal::{Excess, Housing, Thermal},
 };
 
 /// What a group has learned and what it is deciding.
@@ -58,6 +59,8 @@ struct Short {
     since_state: u32,
     /// Temperature: the level, slowly following.
     slow_level: Option<f32>,
+    /// Temperature: what the housing should have.
+    thermal: Thermal,
     /// The newest window's bin, and whether its baseline stands.
     ready: bool,
 }
@@ -105,6 +108,10 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         let measured = !row.quality.intersects(Quality::IMPUTED);
         let trusted = settled && measured && !self.memory.decision.is_suspicious(&signs);
         let verdict = self.compare(row, bin, trusted, schema);
+        // The model of the housing learns from warming and cooling too.
+        if row.kind == GroupKind::Temperature && measured && is_usable(row) && !self.memory.decision.is_suspicious(&signs) {
+            self.memory.thermal.learn(row.end);
+        }
         // Where no baseline knows the regime, nothing learned raises an alarm.
         let leads = verdict.distance.is_some() && words[LEADER].as_ref().is_some_and(|word| word.knows);
         let own = shared.models[LEADER].as_ref().is_some_and(|model| model.own);
@@ -140,7 +147,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         self.memory.decision.step(&signs, &mut bench);
         if let Some(bin) = bin {
             self.tell_regime(bin, &verdict, &mut say);
-            self.tell_drift(bin, &words, &verdict, trusted, shared.models, &mut say);
+            self.tell_drift((bin, hours_of(row)), &words, &verdict, trusted, shared.models, &mut say);
         }
         self.tell_spectra(spectra, raised, input, config, &mut say);
         self.tell_state(bin, &verdict, config, &mut say);
@@ -168,10 +175,11 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         }
     }
 
-    /// How each model fits the regime, and whether the leader's input has drifted.
+    /// How each model fits the regime, and whether it has drifted: the leader's input left what training saw while the machine was
+    /// normal, or its word on the remaining life breaks what it promised.
     fn tell_drift<B>(
         &mut self,
-        bin: u8,
+        (bin, now_h): (u8, f64),
         words: &[Option<Word>; 2],
         verdict: &Verdict,
         trusted: bool,
@@ -188,7 +196,8 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
             if verdict.commissioned.is_some() {
                 fit.commissioned(bin);
             }
-            let outside = !word.knows || word.outside >= OUTSIDE_SHARE && normal;
+            let broken = word.rul.is_some_and(|rul| fit.breaks_promise(now_h, rul));
+            let outside = !word.knows || word.outside >= OUTSIDE_SHARE && normal || broken;
             if let (Some(share), LEADER) = (fit.drift(outside), slot) {
                 say(What::Event(Event::Drift { model: model.digest, share }));
             }
@@ -257,14 +266,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         models: &[Option<Installed<B>>; 2],
         kernel: &mut kilter_infer::Scratch,
     ) -> [Option<Word>; 2] {
-        let row = Row {
-            index: row.index,
-            regime: *regime,
-            values: &row.vector.values,
-            valid: row.vector.valid,
-            broken: row.quality.intersects(Quality::GAP),
-            usable: is_usable(row),
-        };
+        let row = Row::of(row, *regime);
         let mut words = [None, None];
         for ((word, sequence), model) in words.iter_mut().zip(&mut self.sequences).zip(models) {
             if let Some(artifact) = model.as_ref().and_then(Installed::artifact) {
@@ -317,9 +319,20 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>, const S: usize> Judge<F, S> {
         (level - *slow).abs() < SETTLED_K
     }
 
+    /// How much warmer than its own model expects a housing is; `None` where nothing can be said.
+    pub(crate) fn expect(&mut self, row: &FeatureRow, regime: &Regime, config: &MachineConfig) -> Option<Excess> {
+        let level_c = row.vector.get(temperature::at::LEVEL).filter(|_| is_usable(row))?;
+        let difference_k = row.vector.get(temperature::at::DIFFERENCE)?;
+        let nominal = config.nominal_rpm.map_or(Rpm(1500.0), |rpm| rpm);
+        let speed = regime.rpm.map_or(1.0, |rpm| rpm.0 / nominal.0);
+        let load = regime.load.map_or(0.0, |percent| 0.01 * percent);
+        self.memory.thermal.push(&Housing { at: row.end, level_c, difference_k, speed, load })
+    }
+
     /// Forgets what was learned: after maintenance or on command.
     pub(crate) fn recommission(&mut self, bench: &mut Bench<'_>) {
         self.baseline.restart();
+        self.memory.thermal = Thermal::default();
         self.memory.ready = false;
         self.memory.decision.restart(bench);
     }
@@ -380,11 +393,6 @@ impl<F, const S: usize> Judge<F, S> {
 
 fn installed<B: AsRef<[u8]>>(model: &Option<Installed<B>>) -> Option<(&Digest, kilter_infer::Artifact<'_>)> {
     model.as_ref().and_then(|model| Some((&model.digest, model.artifact()?)))
-}
-
-/// Values that speak of the machine.
-fn is_usable(row: &FeatureRow) -> bool {
-    row.vector.valid != 0 && !row.quality.intersects(SENSOR_FAULT | Quality::CLOCK_BACK)
 }
 
 /// The scores of a window: the models', then the statistic's, which leads where no model does.

@@ -9,6 +9,7 @@
 extern crate std;
 
 mod baseline;
+mod budget;
 pub mod config;
 mod decision;
 mod group;
@@ -22,14 +23,17 @@ mod precision;
 mod protection;
 mod readings;
 mod regime;
+pub mod replay;
 mod rule;
 mod samples;
 mod snapshot;
 mod spectrum;
+mod tacho;
+mod thermal;
 mod window;
 
 pub use config::{
-    ChannelConfig, ChannelKind, ConfigError, FeatureLimit, GroupConfig, Limits, MachineConfig, Patience, Protection,
+    Bounds, ChannelConfig, ChannelKind, ConfigError, FeatureLimit, GroupConfig, Limits, MachineConfig, Patience, Protection,
 };
 pub use memory::{Carve, Memory, Needed, needed};
 pub use model::InstallError;

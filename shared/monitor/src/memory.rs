@@ -11,7 +11,7 @@ use kilter_types::{GroupKind, Micros};
 use crate::{
     baseline,
     config::{ConfigError, GroupConfig, MachineConfig},
-    group, window,
+    group, tacho, window,
 };
 
 /// Who lends the buffers, and what model artifacts are kept in.
@@ -48,7 +48,7 @@ impl Needed {
 /// What [`crate::Monitor::new`] will ask for, over all its requests.
 pub fn needed(config: &MachineConfig) -> Result<Needed, ConfigError> {
     config.check()?;
-    let mut total = Needed { floats: scratch_len(config), times: 0 };
+    let mut total = Needed { floats: scratch_len(config) + tracked_len(config), times: tacho::room(config) };
     let groups = &config.groups;
     for (i, group) in groups.iter().enumerate() {
         let shared = groups[..i].iter().any(|g| g.kind == GroupKind::Vibration && g.window == group.window);
@@ -69,6 +69,15 @@ pub(crate) fn scratch_len(config: &MachineConfig) -> usize {
         GroupKind::Temperature | GroupKind::Reading | GroupKind::Cycle => 0,
     };
     config.groups.iter().map(need).max().unwrap_or(0)
+}
+
+/// Room for a window at even angles of the shaft and for the work on it; none without a tacho.
+pub(crate) fn tracked_len(config: &MachineConfig) -> usize {
+    if tacho::pulses_per_rev(config).is_none() {
+        return 0;
+    }
+    let vibration = config.groups.iter().filter(|group| group.kind == GroupKind::Vibration);
+    vibration.map(|group| group.window as usize + extract::scratch_len(group.window as usize)).max().unwrap_or(0)
 }
 
 /// Lends parts of two arrays, from their beginnings on; artifacts stay where they lie.

@@ -8,10 +8,13 @@ use core::fmt;
 
 use kilter_infer::{Artifact, ArtifactError, CertifyError, Interruption, Layout, Ranking, Scratch, State};
 use kilter_signal::table::Schema;
-use kilter_types::{Digest, Generation, Hours, KernelId, MAX_FEATURES, OperatingState, Rul};
+use kilter_types::{
+    Digest, FeatureRow, Generation, GroupKind, Hours, KernelId, MAX_FEATURES, OperatingState, Quality, Rul,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    decision::UNUSABLE,
     regime::Regime,
     snapshot::{Reader, RestoreError, Writer},
 };
@@ -116,6 +119,16 @@ pub(crate) struct Fit {
     outside: u32,
     known: u8,
     drifting: bool,
+    promise: Promise,
+}
+
+/// What a head that tells the remaining life has promised: "at least until".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Promise {
+    /// The latest such end, as the mean over [`DRIFT_WINDOWS`] windows in a row; hours on the machine's own axis.
+    until_h: Option<f64>,
+    sum_h: f64,
+    count: u8,
 }
 
 /// One window as a model sees it.
@@ -128,6 +141,24 @@ pub(crate) struct Row<'a> {
     /// A gap lies before it, or the sensor is faulty in it.
     pub(crate) broken: bool,
     pub(crate) usable: bool,
+}
+
+impl<'a> Row<'a> {
+    pub(crate) fn of(row: &'a FeatureRow, regime: Regime) -> Self {
+        Self {
+            index: row.index,
+            regime,
+            values: &row.vector.values,
+            valid: row.vector.valid,
+            broken: row.quality.intersects(Quality::GAP),
+            usable: is_usable(row),
+        }
+    }
+}
+
+/// Values that speak of the machine.
+pub(crate) fn is_usable(row: &FeatureRow) -> bool {
+    row.vector.valid != 0 && !row.quality.intersects(UNUSABLE)
 }
 
 /// A model's word on one window.
@@ -251,6 +282,21 @@ impl Fit {
         (self.scored, self.unusual) = (0, 0);
     }
 
+    /// Does the machine end sooner by this word than an earlier one promised? Both ends are of the head's own interval, so a head that
+    /// fits the machine seldom says so; one that knew machines which wear slower takes back what it said, window after window.
+    pub(crate) fn breaks_promise(&mut self, now_h: f64, rul: Rul) -> bool {
+        let promise = &mut self.promise;
+        let broken = promise.until_h.is_some_and(|until_h| now_h + f64::from(rul.high.0) < until_h);
+        promise.sum_h += now_h + f64::from(rul.low.0);
+        promise.count += 1;
+        if u32::from(promise.count) == DRIFT_WINDOWS {
+            let mean_h = promise.sum_h / f64::from(DRIFT_WINDOWS);
+            let until_h = promise.until_h.map_or(mean_h, |until_h| until_h.max(mean_h));
+            *promise = Promise { until_h: Some(until_h), ..Promise::default() };
+        }
+        broken
+    }
+
     /// One steady window more; the share outside when an episode of drift begins.
     pub(crate) fn drift(&mut self, outside: bool) -> Option<f32> {
         self.outside = (self.outside << 1 | u32::from(outside)) & (u32::MAX >> (32 - DRIFT_WINDOWS));
@@ -262,6 +308,11 @@ impl Fit {
     }
 }
 
+/// Where a window lies on the axis that a remaining life is counted on: time, or cycles, of which each stands for an hour.
+pub(crate) fn hours_of(row: &FeatureRow) -> f64 {
+    if row.kind == GroupKind::Cycle { row.index as f64 } else { row.end.as_secs_f64() / 3_600.0 }
+}
+
 /// A model that calls more than this share of a regime's commissioning windows unusual does not know it.
 const MISJUDGED: f32 = 0.2;
 /// Windows over which drift is judged.
@@ -270,3 +321,27 @@ const DRIFT_BEGINS: f32 = 0.5;
 const DRIFT_ENDS: f32 = 0.25;
 /// From this share of a model's features outside their training range on, a window counts as outside.
 pub(crate) const OUTSIDE_SHARE: f32 = 0.25;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In how many windows of a life of 200 hours is a promise broken by a head that sees `stretch` times what is left, off by up to
+    /// eight hours, with an interval of ten?
+    fn broken(stretch: f32) -> usize {
+        let mut fit = Fit::default();
+        let says = |hour: u16| {
+            let hours = (stretch * f32::from(200 - hour) + 8.0 * libm::sinf(f32::from(hour))).min(125.0);
+            Rul { hours: Hours(hours), low: Hours((hours - 10.0).max(0.0)), high: Hours(hours + 10.0) }
+        };
+        (0..200).filter(|hour| fit.breaks_promise(f64::from(*hour), says(*hour))).count()
+    }
+
+    #[test]
+    fn a_head_that_takes_back_what_it_promised_is_noticed_and_one_that_fits_is_not() {
+        assert_eq!(broken(1.0), 0);
+        assert!(broken(1.5) > DRIFT_WINDOWS as usize, "{}", broken(1.5));
+        // Machines that wear slower than those it knew: it promised too little, and breaks nothing.
+        assert_eq!(broken(0.7), 0);
+    }
+}

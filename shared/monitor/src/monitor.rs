@@ -8,8 +8,8 @@ use core::fmt;
 use kilter_infer::{Layout, Scratch};
 use kilter_signal::fft::Plan;
 use kilter_types::{
-    Cause, ChannelId, Digest, Event, Generation, GroupKind, Input, MachineEvent, Micros, Name, Role, RowRef, Rpm,
-    Severity, Unit,
+    Cause, ChannelId, Digest, Event, Generation, GroupKind, Input, MAX_FEATURES, MachineEvent, Micros, Name, Role, RowRef,
+    Rpm, Severity, Unit,
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     decision::Bench,
     group::{Group, Shared, Tally, channel_place},
     judge::ROLES,
-    memory::{Memory, scratch_len},
+    memory::{Memory, scratch_len, tracked_len},
     model::{InstallError, Installed, places},
     output::{Output, Summary, What},
     protection::Protector,
@@ -25,6 +25,7 @@ use crate::{
     regime::Operating,
     samples::Block,
     snapshot::{MAGIC, Reader, RestoreError, SnapshotError, VERSION, Writer},
+    tacho::{self, Tacho, pulses_per_rev},
 };
 
 /// One machine. `G` groups at most; `S` values of memory per model and group (sequence length times features).
@@ -35,6 +36,9 @@ pub struct Monitor<M: Memory, const G: usize = MAX_GROUPS, const S: usize = 1024
     operating: Operating,
     plans: heapless::Vec<Plan<M::Floats>, G>,
     scratch: M::Floats,
+    /// With a tacho: room for a window at even angles and for the work on it.
+    tracked: Option<M::Floats>,
+    tacho: Option<Tacho<M::Times>>,
     kernel: Scratch,
     groups: heapless::Vec<Group<M, S>, G>,
     models: [Option<Installed<M::Model>>; 2],
@@ -48,6 +52,7 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
         config.check()?;
         let values = scratch_len(&config);
         let scratch = memory.floats(values).ok_or(ConfigError::Memory { values })?;
+        let (tracked, tacho) = lend_tacho(&config, memory)?;
         let mut plans = heapless::Vec::<Plan<M::Floats>, G>::new();
         let mut groups = heapless::Vec::new();
         for (place, group) in config.groups.iter().enumerate() {
@@ -65,13 +70,15 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             let made = Group::new(place as u8, plan, &config, memory).ok_or(ConfigError::Memory { values })?;
             groups.push(made).map_err(|_| ConfigError::TooManyGroups)?;
         }
-        let speed_awaited = config.channels.iter().any(|channel| channel.kind == ChannelKind::Speed);
+        let speed_awaited = tacho.is_some() || config.channels.iter().any(|channel| channel.kind == ChannelKind::Speed);
         let tally = Tally { speed_awaited, ..Tally::default() };
         Ok(Self {
             config,
             operating: Operating::default(),
             plans,
             scratch,
+            tracked,
+            tacho,
             kernel: Scratch::new(),
             groups,
             models: [None, None],
@@ -99,30 +106,38 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
         if position > MAX_POSITION {
             return Err(PushError::Position(position));
         }
-        let (unit, kind) = (declared.unit, declared.kind);
+        let (unit, kind, range) = (declared.unit, declared.kind, declared.range);
         match (input, kind) {
             (Input::Block { t0, rate, samples }, ChannelKind::Vibration { rate: declared }) => {
                 let block = Block { position, t0, rate, declared, samples };
                 self.for_groups(channel, sink, |group, _, scratch, shared| {
-                    group.block(&block, |x| unit.to_house(x), scratch, shared);
+                    group.block(&block, |x| unit.to_house(range.admit(x)), scratch, shared);
                 });
             }
             (Input::Reading { t, value }, ChannelKind::Speed) => {
+                let value = range.admit(value);
                 self.operating.speed(t, to_rpm(unit, value));
                 self.slow(channel, position, t, value, kind, sink);
             }
+            (Input::Reading { t, .. }, ChannelKind::Tacho { .. }) => {
+                if let Some(rpm) = self.tacho.as_mut().and_then(|tacho| tacho.push(position, t)) {
+                    self.operating.speed(t, rpm);
+                }
+            }
             (Input::Reading { t, value }, ChannelKind::Load) => {
+                let value = range.admit(value);
                 self.operating.load(t, value);
                 self.slow(channel, position, t, value, kind, sink);
             }
             (Input::Reading { t, value }, ChannelKind::Reading { .. } | ChannelKind::Ambient) => {
-                self.slow(channel, position, t, unit.to_house(value), kind, sink);
+                self.slow(channel, position, t, unit.to_house(range.admit(value)), kind, sink);
             }
             (Input::Cycle { t, row, .. }, ChannelKind::Cycle { width }) => {
                 if row.len() != usize::from(width) {
                     return Err(PushError::Width { declared: width, found: row.len() });
                 }
-                self.for_groups(channel, sink, |group, _, _, shared| group.cycle(position, t, row, shared));
+                let row: heapless::Vec<f32, MAX_FEATURES> = row.iter().take(MAX_FEATURES).map(|x| range.admit(*x)).collect();
+                self.for_groups(channel, sink, |group, _, _, shared| group.cycle(position, t, &row, shared));
             }
             (Input::Block { .. } | Input::Reading { .. } | Input::Cycle { .. } | Input::Event { .. }, _) => {
                 return Err(PushError::Kind(channel));
@@ -148,6 +163,9 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             MachineEvent::Interrupted => {
                 for group in &mut self.groups {
                     group.interrupt();
+                }
+                if let Some(tacho) = &mut self.tacho {
+                    tacho.begin();
                 }
             }
             MachineEvent::Maintenance => {
@@ -250,6 +268,9 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             return Err(RestoreError::OtherConfig);
         }
         (self.tally, self.protector, self.operating) = bytes.value()?;
+        if let Some(tacho) = &mut self.tacho {
+            tacho.load(&mut bytes)?;
+        }
         for group in &mut self.groups {
             group.load(&self.models, &mut bytes)?;
         }
@@ -338,8 +359,10 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
         sink: &mut dyn FnMut(Output<'_>),
         mut f: impl FnMut(&mut Group<M, S>, usize, &mut [f32], &mut Shared<'_, M>),
     ) {
-        let Self { config, operating, plans, scratch, kernel, groups, models, protector, tally } = self;
-        let mut shared = Shared { config, operating, plans, kernel, models, protector, tally, sink };
+        let Self { config, operating, plans, scratch, tracked, tacho, kernel, groups, models, protector, tally } = self;
+        let tracked = tracked.as_mut().map(M::Floats::as_mut);
+        let mut shared =
+            Shared { config, operating, plans, tracked, tacho: tacho.as_ref(), kernel, models, protector, tally, sink };
         for (group, declared) in groups.iter_mut().zip(&config.groups) {
             if let Some(place) = channel_place(declared, channel) {
                 f(group, place, scratch.as_mut(), &mut shared);
@@ -380,6 +403,9 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
         out.bytes(&VERSION.to_le_bytes());
         out.bytes(&self.fingerprint().to_le_bytes());
         out.value(&(&self.tally, &self.protector, &self.operating));
+        if let Some(tacho) = &self.tacho {
+            tacho.save(&mut out);
+        }
         for group in &self.groups {
             group.save(&self.models, &mut out);
         }
@@ -396,6 +422,9 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             }
         };
         add(u64::from(config.commissioning_windows) << 8 | u64::from(config.regimes));
+        if let Some(pulses) = pulses_per_rev(config) {
+            add(u64::from(pulses));
+        }
         for (group, declared) in self.groups.iter().zip(&config.groups) {
             add(group.schema.hash().0);
             add(u64::from(declared.window) << 32 | u64::from(declared.hop));
@@ -442,6 +471,19 @@ pub fn channel(config: &MachineConfig, name: &Name) -> Option<ChannelId> {
     config.channels.iter().position(named).and_then(|place| u8::try_from(place).ok()).map(ChannelId)
 }
 
+/// What a machine with a tacho needs besides.
+#[expect(clippy::type_complexity, reason = "two buffers that are there or not")]
+fn lend_tacho<M: Memory>(
+    config: &MachineConfig,
+    memory: &mut M,
+) -> Result<(Option<M::Floats>, Option<Tacho<M::Times>>), ConfigError> {
+    let Some(pulses) = pulses_per_rev(config) else { return Ok((None, None)) };
+    let (values, marks) = (tracked_len(config), tacho::room(config));
+    let tracked = memory.floats(values).ok_or(ConfigError::Memory { values })?;
+    let marks = memory.times(marks).ok_or(ConfigError::Memory { values: 2 * marks })?;
+    Ok((Some(tracked), Some(Tacho::new(config, pulses, marks))))
+}
+
 fn layout_kind<B: AsRef<[u8]>>(installed: &Installed<B>) -> GroupKind {
     installed.artifact().map_or(GroupKind::Vibration, |artifact| artifact.group())
 }
@@ -461,6 +503,7 @@ fn period(kind: Option<ChannelKind>) -> Option<Micros> {
             ChannelKind::Vibration { .. }
             | ChannelKind::Cycle { .. }
             | ChannelKind::Speed
+            | ChannelKind::Tacho { .. }
             | ChannelKind::Load
             | ChannelKind::Ambient,
         )

@@ -4,7 +4,7 @@
 //! limit is configured.
 //!
 //! **A row of windows.** A protection trips when its value is beyond the limit in so many windows in a row. A window whose value is
-//! missing, or whose samples are stuck or dropped out, says nothing of the machine: it is passed over, so that a sensor that blinks
+//! missing, or whose samples are stuck, dropped out or outside their range, says nothing of the machine: it is passed over, so that a sensor that blinks
 //! does not hold a trip back, and what a broken sensor shows stops nothing. When as many of them come in a row as the protection
 //! asks for, what was before them is forgotten: old windows and new ones are then no row. A saturated window counts, because a
 //! machine that shakes violently drives its sensor there. A window that was never delivered is not seen here at all.
@@ -74,7 +74,7 @@ impl Protector {
 }
 
 /// Flags under which a value that was computed is not the machine's.
-const WORTHLESS: Quality = Quality(Quality::STUCK.0 | Quality::DROPOUT.0);
+const WORTHLESS: Quality = Quality(Quality::STUCK.0 | Quality::DROPOUT.0 | Quality::OUT_OF_RANGE.0);
 
 #[cfg(test)]
 mod tests {

@@ -6,7 +6,7 @@
 use kilter_types::{GroupKind, Micros, Quality};
 
 use crate::{
-    config::{GroupConfig, MAX_GROUP_CHANNELS},
+    config::{GroupConfig, MAX_GROUP_CHANNELS, OUTSIDE},
     memory::Memory,
     snapshot::{Reader, RestoreError, Writer},
     window::{Grid, MAX_INDEX},
@@ -43,6 +43,7 @@ pub(crate) struct Reading {
     pub(crate) channel: usize,
     pub(crate) position: u64,
     pub(crate) t: Micros,
+    /// As its channel's range admits it.
     pub(crate) value: f32,
     pub(crate) period: Option<Micros>,
 }
@@ -167,7 +168,7 @@ impl<M: Memory> Readings<M> {
 
     fn store(&mut self, reading: &Reading) {
         let at = reading.channel * self.room + self.filled[reading.channel] as usize;
-        self.values.as_mut()[at] = if reading.value.is_finite() { reading.value } else { f32::NAN };
+        self.values.as_mut()[at] = reading.value;
         self.times.as_mut()[at] = reading.t;
         self.filled[reading.channel] += 1;
     }
@@ -223,8 +224,11 @@ impl<M: Memory> Readings<M> {
                 let before = times[..after].iter().position(|t| *t >= start).unwrap_or(after.saturating_sub(1));
                 (times, values) = (&times[before..after], &values[before..after]);
             }
-            if !values.iter().all(|v| v.is_finite()) {
+            if values.iter().any(|v| v.is_nan()) {
                 quality = quality | Quality::NON_FINITE;
+            }
+            if values.contains(&OUTSIDE) {
+                quality = quality | Quality::OUT_OF_RANGE;
             }
             // As many as the group has channels, which fit.
             let _ = channels.push(kilter_signal::reading::Readings { times, values });

@@ -32,6 +32,13 @@ impl Operating {
         }
     }
 
+    /// The shaft comes to a stop and turns no faster than this; nothing where something newer is known.
+    pub(crate) fn slows(&mut self, t: Micros, most: Rpm) {
+        if self.speed.points.last().is_none_or(|(last, _)| *last <= t) {
+            self.speed(t, most);
+        }
+    }
+
     pub(crate) fn load(&mut self, t: Micros, percent: f32) {
         if percent.is_finite() {
             self.load.push(t, percent);

@@ -1,11 +1,11 @@
 //! The open window of an evenly sampled channel: blocks in, whole windows out, by the rule of [`crate::window`].
 
-use kilter_signal::impute;
+use kilter_signal::{impute, lanes};
 use kilter_types::{Hertz, Micros, Quality};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    config::GroupConfig,
+    config::{GroupConfig, OUTSIDE},
     snapshot::{Reader, RestoreError, Writer},
     window::{Grid, MAX_INDEX},
 };
@@ -135,13 +135,17 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Samples<F> {
         }
         let index = self.grid.index;
         let samples = &mut self.buffer.as_mut()[..self.window];
-        let filled = impute::fill(samples);
-        close(Closed { index, start, end, quality: quality | filled.quality(), samples });
+        let outside = !lanes::all_finite(samples) && samples.contains(&OUTSIDE);
+        let filled = if outside { None } else { Some(impute::fill(samples)) };
+        quality = quality | filled.as_ref().map_or_else(|| unmeasured(samples), impute::Filled::quality);
+        close(Closed { index, start, end, quality, samples });
         self.grid.index += 1;
         let hop = usize::try_from(self.hop).unwrap_or(usize::MAX);
         if hop < self.window {
             // The next window judges the holes that it shares by itself, so a row depends on its own samples alone.
-            filled.undo(&mut self.buffer.as_mut()[..self.window]);
+            if let Some(filled) = filled {
+                filled.undo(&mut self.buffer.as_mut()[..self.window]);
+            }
             self.buffer.as_mut().copy_within(hop..self.window, 0);
             self.filled = self.window - hop;
             self.clock.start = block.time_of(self.grid.start(self.hop));
@@ -194,6 +198,12 @@ impl Block<'_> {
         let micros = apart as f64 * 1e6 / f64::from(self.declared.0);
         Micros(self.t0.0.saturating_add(libm::round(micros) as i64))
     }
+}
+
+/// The flags of a window with values outside its channel's range: nothing is filled in, nothing is computed.
+fn unmeasured(samples: &[f32]) -> Quality {
+    let missing = samples.iter().any(|x| x.is_nan());
+    Quality::OUT_OF_RANGE | if missing { Quality::NON_FINITE } else { Quality::GOOD }
 }
 
 /// How far a stated rate may be off.

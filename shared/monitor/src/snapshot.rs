@@ -152,4 +152,4 @@ impl<'a> Reader<'a> {
 }
 
 pub(crate) const MAGIC: [u8; 4] = *b"KLMS";
-pub(crate) const VERSION: u16 = 4;
+pub(crate) const VERSION: u16 = 5;

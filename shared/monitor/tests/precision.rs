@@ -73,7 +73,7 @@ fn config() -> MachineConfig {
     let name = |text| Name::new(text).expect("a good name");
     let mut config = MachineConfig::new(name("pump"));
     let kind = ChannelKind::Vibration { rate: Hertz(RATE_HZ) };
-    config.channels.push(ChannelConfig { name: name("z"), unit: Unit::G, kind }).expect("it fits");
+    config.channels.push(ChannelConfig::new(name("z"), Unit::G, kind)).expect("it fits");
     let channels = [ChannelId(0)].into_iter().collect();
     let window = WINDOW as u32;
     let group = GroupConfig { kind: GroupKind::Vibration, point: name("de"), channels, window, hop: window };

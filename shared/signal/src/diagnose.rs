@@ -11,7 +11,7 @@ use kilter_types::{Cause, Evidence};
 use crate::{
     extract::{VALUES, Vibration},
     line::{Form, HARMONICS, Harmonics, Line, Lines},
-    table::{TEMPERATURE, at, vibration_id},
+    table::{TEMPERATURE, THERMAL_RESIDUAL, at, vibration_id},
     temperature,
 };
 
@@ -131,6 +131,17 @@ pub fn temperature(values: &[f32; VALUES], valid: u64, limits: &Limits) -> Diagn
     }
     if score > 0.0 {
         diagnosis.insert(Finding { cause: Cause::Overheating, score, evidence });
+    }
+    diagnosis
+}
+
+/// What a housing that is so much warmer than its own model expects speaks for.
+pub fn thermal(residual_k: f32, limit_k: f32) -> Diagnosis {
+    let mut diagnosis = Diagnosis::default();
+    if residual_k > limit_k && limit_k > 0.0 {
+        let line = Evidence { feature: THERMAL_RESIDUAL, value: residual_k, limit: limit_k };
+        let evidence = [line].into_iter().collect();
+        diagnosis.insert(Finding { cause: Cause::Overheating, score: clarity(residual_k / limit_k), evidence });
     }
     diagnosis
 }

@@ -123,15 +123,17 @@ pub fn reasons(quality: Quality) -> impl Iterator<Item = (&'static str, &'static
         .filter_map(|(flag, reason)| Some((flag.names().next()?, reason)))
 }
 
-const REASONS: [(Quality, &str); 8] = [
+const REASONS: [(Quality, &str); 10] = [
     (Quality::NON_FINITE, "samples are missing, more than may be filled in"),
     (Quality::STUCK, "one value repeats for a quarter of the window or longer"),
     (Quality::SATURATED, "the signal is cut off at a limit of the sensor"),
     (Quality::DROPOUT, "the signal falls to exact zeros and comes back"),
     (Quality::NOISE_FLOOR, "there is less noise than any live sensor has"),
     (Quality::WRONG_RATE, "the samples do not come at the declared rate"),
-    (Quality::SWAPPED_AXIS, "gravity lies along another axis than was learned"),
+    (Quality::SWAPPED_AXIS, "gravity lies along another axis than was learned or declared"),
     (Quality::IMPUTED, "a few missing samples were filled in straight"),
+    (Quality::OUT_OF_RANGE, "a value lies outside the range that the channel declares"),
+    (Quality::BAD_PULSES, "the tacho's pulses are none that a shaft can give"),
 ];
 
 /// The fewest runs that show how often values come.
@@ -255,7 +257,7 @@ mod tests {
         let named: Vec<_> = reasons(all).map(|(name, _)| name).collect();
         assert_eq!(
             named,
-            ["non_finite", "stuck", "saturated", "dropout", "noise_floor", "wrong_rate", "swapped_axis", "imputed"]
+            ["non_finite", "stuck", "saturated", "dropout", "noise_floor", "wrong_rate", "swapped_axis", "imputed", "out_of_range", "bad_pulses"]
         );
         assert_eq!(reasons(Quality::GOOD).count(), 0);
     }

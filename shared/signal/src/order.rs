@@ -1,6 +1,6 @@
 //! Order tracking: a record of varying speed, resampled at even angles of the shaft by its tachometer.
 //!
-//! One tacho pulse falls on each whole revolution. Between pulses the angle is taken as a cubic (Hermite) through the pulse times
+//! One tacho mark falls on each whole revolution. Between pulses the angle is taken as a cubic (Hermite) through the pulse times
 //! with slopes from their neighbours, so a steady ramp is followed exactly to third order; samples are read at the times of
 //! even angles by a four-point cubic (Lagrange). A line that a ramp smears over the spectrum is one line again in orders.
 //! The record should be sampled at least eight times as fast as the highest order of interest turns.
@@ -63,6 +63,51 @@ pub fn resample(
     Ok(())
 }
 
+/// What [`track`] resampled: so many whole revolutions within so much time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Tracked {
+    /// Whole revolutions.
+    pub revolutions: u32,
+    /// How long they took.
+    pub secs: f64,
+}
+
+/// Fills `out` with the record at even angles over all whole revolutions that it holds, so that the shaft's orders fall on lines: order `o`
+/// is line `o * revolutions` of its spectrum.
+///
+/// `mark_s` gives the time of each of `marks` whole revolutions in seconds since the first sample; marks may lie before the record and
+/// behind it, and the cubic wants one of them on either side of what is resampled.
+pub fn track(
+    samples: &[f32],
+    rate: Hertz,
+    marks: usize,
+    mark_s: impl Fn(usize) -> f64,
+    out: &mut [f32],
+) -> Result<Tracked, OrderError> {
+    if !(rate.0 > 0.0 && rate.0.is_finite()) || out.is_empty() {
+        return Err(OrderError::Rate);
+    }
+    let rate_hz = f64::from(rate.0);
+    let inside = |mark: &usize| (2.0..=samples.len() as f64 - 3.0).contains(&(mark_s(*mark) * rate_hz));
+    let first = (1..marks.saturating_sub(1)).find(inside).ok_or(OrderError::Pulses)?;
+    let last = (first..marks - 1).rev().find(inside).ok_or(OrderError::Pulses)?;
+    if !(first..=last + 1).all(|mark| mark_s(mark) > mark_s(mark - 1)) {
+        return Err(OrderError::Pulses);
+    }
+    let revolutions = last - first;
+    if revolutions < LEAST_REVOLUTIONS {
+        return Err(OrderError::Revolutions { available: 0 });
+    }
+    let step = revolutions as f64 / out.len() as f64;
+    for (i, value) in out.iter_mut().enumerate() {
+        let angle = i as f64 * step;
+        let (turn, part) = (angle as usize, angle - libm::floor(angle));
+        let around = [0, 1, 2, 3].map(|k| mark_s(first + turn + k - 1));
+        *value = read(samples, between(around, part) * rate_hz);
+    }
+    Ok(Tracked { revolutions: revolutions as u32, secs: mark_s(last) - mark_s(first) })
+}
+
 /// How many values [`resample`] can give.
 pub fn available(samples: usize, rate: Hertz, pulses_s: &[f64], per_rev: usize) -> usize {
     let end_s = (samples as f64 - 3.0) / f64::from(rate.0);
@@ -76,7 +121,11 @@ pub fn available(samples: usize, rate: Hertz, pulses_s: &[f64], per_rev: usize) 
 /// The time at which the shaft is `part` of a revolution past pulse `turn`.
 fn time_of(pulses_s: &[f64], turn: usize, part: f64) -> f64 {
     let at = |i: usize| pulses_s[i.min(pulses_s.len() - 1)];
-    let (before, from, to, after) = (at(turn - 1), at(turn), at(turn + 1), at(turn + 2));
+    between([at(turn - 1), at(turn), at(turn + 1), at(turn + 2)], part)
+}
+
+/// The moment at which `part` of the way between the two inner marks is done.
+fn between([before, from, to, after]: [f64; 4], part: f64) -> f64 {
     let (slope_from, slope_to) = (0.5 * (to - before), 0.5 * (after - from));
     let (p, p2, p3) = (part, part * part, part * part * part);
     (2.0 * p3 - 3.0 * p2 + 1.0) * from
@@ -96,3 +145,6 @@ fn read(samples: &[f32], place: f64) -> f32 {
     let (w_c, w_d) = (-(x + 1.0) * x * (x - 2.0) / 2.0, (x + 1.0) * x * (x - 1.0) / 6.0);
     (w_a * a + w_b * b) + (w_c * c + w_d * d)
 }
+
+/// The fewest revolutions of which a spectrum in orders says something.
+const LEAST_REVOLUTIONS: usize = 3;

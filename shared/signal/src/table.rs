@@ -12,7 +12,7 @@ use core::fmt::Write;
 
 use kilter_types::{FeatureId, FeatureRef, FeatureVector, GroupKind, MAX_FEATURES, SchemaHash};
 
-pub use examined::{EXAMINED, GEAR_MESH, GEAR_SIDEBANDS, sign_id};
+pub use examined::{EXAMINED, GEAR_MESH, GEAR_SIDEBANDS, THERMAL_RESIDUAL, sign_id};
 pub use vibration::VIBRATION;
 
 /// One feature's definition.

@@ -13,6 +13,7 @@ mod feature;
 mod id;
 mod input;
 mod manifest;
+mod mounting;
 mod name;
 mod quality;
 mod record;
@@ -27,6 +28,7 @@ pub use feature::{
 pub use id::{Digest, Epoch, Generation, JournalId, KernelId};
 pub use input::{ChannelId, Input, MachineEvent};
 pub use manifest::{MAX_MANIFEST_FEATURES, Manifest, ModelKey};
+pub use mounting::{Axis, Mounting};
 pub use name::{DeviceId, MAX_NAME, Name, NameError, Point};
 pub use quality::Quality;
 pub use record::{

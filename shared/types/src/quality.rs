@@ -34,6 +34,10 @@ impl Quality {
     pub const CLOCK_BACK: Self = Self(1 << 9);
     /// Speed or load was changing.
     pub const TRANSIENT: Self = Self(1 << 10);
+    /// A value outside the range that its channel declares.
+    pub const OUT_OF_RANGE: Self = Self(1 << 11);
+    /// Pulses of the tacho that no shaft can give: the window's speed is not known.
+    pub const BAD_PULSES: Self = Self(1 << 12);
 
     /// Are all flags of `other` set?
     pub fn contains(self, other: Self) -> bool {
@@ -59,7 +63,7 @@ impl BitOr for Quality {
     }
 }
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "gap",
     "non_finite",
     "stuck",
@@ -71,6 +75,8 @@ const NAMES: [&str; 11] = [
     "imputed",
     "clock_back",
     "transient",
+    "out_of_range",
+    "bad_pulses",
 ];
 
 #[cfg(test)]

@@ -85,6 +85,8 @@ pub(crate) enum ReadingKind {
     Speed,
     /// Load; 1 is full load.
     Load,
+    /// One pulse per revolution of the shaft.
+    Tacho,
 }
 
 impl ReadingKind {
@@ -94,6 +96,7 @@ impl ReadingKind {
             Self::Ambient => ("ambient", Unit::DegreeCelsius),
             Self::Speed => ("speed", Unit::Rpm),
             Self::Load => ("load", Unit::One),
+            Self::Tacho => ("tacho", Unit::One),
         }
     }
 }
@@ -163,8 +166,15 @@ impl MachineFeed {
         let rate_hz = self.machine.spec().rate_hz;
         let position = self.blocks * self.block_samples;
         let t = self.at(self.done_s());
+        let from_s = self.done_s();
         self.blocks += 1;
         let end_s = self.done_s();
+        if let Some(index) = self.readings.iter().position(|kind| *kind == ReadingKind::Tacho) {
+            let channel = self.axes.len() + index;
+            for (position, t_s) in self.machine.pulses(1, from_s, end_s) {
+                sink(Piece { channel, position, end_s, t: self.at(t_s), data: Data::Reading(1.0) });
+            }
+        }
         let mut block = vec![0.0; self.block_samples as usize];
         for (channel, axis) in self.axes.iter().enumerate() {
             self.machine.vibration(*axis, &mut block);
@@ -178,6 +188,8 @@ impl MachineFeed {
                     ReadingKind::Ambient => self.machine.ambient(t_s),
                     ReadingKind::Speed => self.machine.speed(t_s),
                     ReadingKind::Load => self.machine.load(t_s),
+                    // Pulses come in their own time.
+                    ReadingKind::Tacho => continue,
                 };
                 let channel = self.axes.len() + index;
                 sink(Piece { channel, position: self.read, end_s, t: self.at(t_s), data: Data::Reading(value) });

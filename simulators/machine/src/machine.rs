@@ -79,6 +79,27 @@ impl Machine {
         self.schedule.revolutions(t_s)
     }
 
+    /// Pulses of a tachometer with so many evenly spaced ones to a revolution, in `from_s..to_s`: the number of each since the start and its
+    /// time. The one at the very start is number 0.
+    pub fn pulses(&self, per_rev: u16, from_s: f64, to_s: f64) -> Vec<(u64, f64)> {
+        let count = |t_s: f64| self.schedule.revolutions(t_s) * f64::from(per_rev.max(1));
+        // The wander of the phase may turn a standing shaft back a little: a pulse comes once.
+        let first = count(from_s).ceil().max(0.0) as u64;
+        (first..)
+            .map_while(|number| {
+                let wanted = number as f64;
+                (count(to_s) > wanted).then(|| {
+                    let (mut low_s, mut high_s) = (from_s, to_s);
+                    for _ in 0..HALVINGS {
+                        let middle_s = 0.5 * (low_s + high_s);
+                        if count(middle_s) < wanted { low_s = middle_s } else { high_s = middle_s }
+                    }
+                    (number, high_s)
+                })
+            })
+            .collect()
+    }
+
     /// Load; 1 is full load.
     pub fn load(&self, t_s: f64) -> f32 {
         self.schedule.load(t_s) as f32
@@ -94,3 +115,6 @@ impl Machine {
         &self.spec
     }
 }
+
+/// Of a tenth of a second: far below a microsecond.
+const HALVINGS: u32 = 40;

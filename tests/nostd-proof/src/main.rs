@@ -50,7 +50,7 @@ pub extern "C" fn _start() -> ! {
 fn node(memory: &mut Carve<'static>) -> Option<usize> {
     let mut config = MachineConfig::new(Name::new("pump").ok()?);
     let kind = ChannelKind::Vibration { rate: Hertz(3200.0) };
-    config.channels.push(ChannelConfig { name: Name::new("z").ok()?, unit: Unit::G, kind }).ok()?;
+    config.channels.push(ChannelConfig::new(Name::new("z").ok()?, Unit::G, kind)).ok()?;
     let channels = [ChannelId(0)].into_iter().collect();
     let point = Name::new("drive-end").ok()?;
     config.groups.push(GroupConfig { kind: GroupKind::Vibration, point, channels, window: 1024, hop: 1024 }).ok()?;

@@ -144,7 +144,7 @@ pub(crate) fn machine(
     let mut config = MachineConfig::new(name("recording")?);
     let mut ids = heapless::Vec::new();
     for (place, (channel, unit, kind)) in channels.iter().enumerate() {
-        let declared = ChannelConfig { name: name(channel)?, unit: *unit, kind: *kind };
+        let declared = ChannelConfig::new(name(channel)?, *unit, *kind);
         config.channels.push(declared).map_err(|_| SuiteError::Path("too many channels".to_owned()))?;
         ids.push(ChannelId(place as u8)).map_err(|_| SuiteError::Path("too many channels".to_owned()))?;
     }

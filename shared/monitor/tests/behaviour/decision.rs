@@ -12,7 +12,7 @@ const LAST: FeatureId = FeatureId(1024 + 5);
 fn config() -> MachineConfig {
     let mut config = MachineConfig::new(name("rig"));
     let kind = ChannelKind::Reading { period: None };
-    config.channels.push(ChannelConfig { name: name("r"), unit: Unit::Bar, kind }).expect("room");
+    config.channels.push(ChannelConfig::new(name("r"), Unit::Bar, kind)).expect("room");
     let channels = [ChannelId(0)].into_iter().collect();
     let group = GroupConfig { kind: GroupKind::Reading, point: name("p"), channels, window: 1, hop: 1 };
     config.groups.push(group).expect("room");

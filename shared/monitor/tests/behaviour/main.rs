@@ -9,5 +9,6 @@ mod restart;
 mod sensor;
 mod story;
 mod support;
+mod tacho;
 mod units;
 mod window;

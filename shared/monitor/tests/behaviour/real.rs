@@ -22,7 +22,7 @@ fn npy(path: &Path) -> Vec<f32> {
 fn config(rate_hz: f32, rpm: f32) -> MachineConfig {
     let mut config = MachineConfig::new(name("motor"));
     let kind = ChannelKind::Vibration { rate: Hertz(rate_hz) };
-    config.channels.push(ChannelConfig { name: name("de"), unit: Unit::G, kind }).expect("room");
+    config.channels.push(ChannelConfig::new(name("de"), Unit::G, kind)).expect("room");
     let channels = [ChannelId(0)].into_iter().collect();
     let window = rate_hz as u32;
     let group = GroupConfig { kind: GroupKind::Vibration, point: name("drive-end"), channels, window, hop: window / 2 };
@@ -79,7 +79,7 @@ fn skab(path: &Path) -> Vec<Said> {
     let mut config = MachineConfig::new(name("rig"));
     for i in 0..8 {
         let kind = ChannelKind::Reading { period: Some(Micros::from_secs(1)) };
-        let channel = ChannelConfig { name: name(&format!("r{i}")), unit: Unit::One, kind };
+        let channel = ChannelConfig::new(name(&format!("r{i}")), Unit::One, kind);
         config.channels.push(channel).expect("room");
     }
     let channels = (0..8).map(ChannelId).collect();

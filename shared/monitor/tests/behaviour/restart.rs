@@ -20,7 +20,7 @@ fn config() -> MachineConfig {
         ("c", ChannelKind::Cycle { width: 2 }),
     ] {
         let unit = if channel == "v" { Unit::G } else { Unit::One };
-        config.channels.push(ChannelConfig { name: name(channel), unit, kind }).expect("room");
+        config.channels.push(ChannelConfig::new(name(channel), unit, kind)).expect("room");
     }
     for (kind, channels, window, hop) in [
         (GroupKind::Vibration, vec![0], 64, 48),

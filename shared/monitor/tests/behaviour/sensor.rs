@@ -1,8 +1,8 @@
 //! The sensor's own faults in the monitor: a few missing samples are filled and marked, a slower sensor and a turned axis are named.
 
 use kilter_machine::{Axis, Machine, MachineSpec};
-use kilter_monitor::Output;
-use kilter_types::{Cause, Event, Hertz, Input, MachineEvent, Micros, Quality, Rpm};
+use kilter_monitor::{Bounds, ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Output};
+use kilter_types::{Axis as Direction, Cause, ChannelId, Event, GroupKind, Hertz, Input, MachineEvent, Micros, Quality, Rpm, Unit};
 use proptest::prelude::*;
 
 use crate::support::*;
@@ -19,10 +19,16 @@ struct Rig {
 
 impl Rig {
     fn new(seed: u64, hop: u32) -> Self {
+        Self::along(None, seed, hop)
+    }
+
+    fn along(axis: Option<Direction>, seed: u64, hop: u32) -> Self {
         let spec = MachineSpec::named("m");
         let mut config = pump(&spec, WINDOW as u32);
         config.groups[0].hop = hop;
         config.commissioning_windows = 12;
+        config.channels[0].range = Bounds { low: -16.0, high: 16.0 };
+        config.channels[0].axis = axis;
         let mut monitor = build(config);
         monitor.machine_event(Micros(0), MachineEvent::Speed(Rpm(spec.nominal_rpm as f32)), &mut |_| {});
         let machine = Machine::new(spec, seed).expect("a good spec");
@@ -128,11 +134,74 @@ fn a_sensor_that_is_read_twice_as_fast_as_it_measures_is_named_and_gives_no_valu
     assert_eq!(raised(&rig.said).iter().map(|(_, alarm)| alarm.cause).collect::<Vec<_>>(), [Cause::Sensor]);
 }
 
+#[test]
+fn a_value_outside_its_channels_range_enters_no_statistic_and_flags_every_window_that_holds_it() {
+    let mut config = MachineConfig::new(name("rig"));
+    let pressure = ChannelKind::Reading { period: Some(Micros::from_secs(1)) };
+    for (channel, unit, kind, high) in [
+        ("pressure", Unit::Bar, pressure, 16.0),
+        ("shaft", Unit::Rpm, ChannelKind::Speed, 3600.0),
+        ("cycle", Unit::One, ChannelKind::Cycle { width: 2 }, 100.0),
+    ] {
+        let mut channel = ChannelConfig::new(name(channel), unit, kind);
+        channel.range = Bounds { low: 0.0, high };
+        config.channels.push(channel).expect("room");
+    }
+    for (kind, channel, window) in [(GroupKind::Reading, 0, 10), (GroupKind::Cycle, 2, 1)] {
+        let channels = [ChannelId(channel)].into_iter().collect();
+        config.groups.push(GroupConfig { kind, point: name("p"), channels, window, hop: window.div_ceil(2) }).expect("room");
+    }
+    let (mut monitor, mut said) = (build(config), Vec::new());
+    let sink = &mut |output: Output<'_>| said.push(Said::of(&output));
+    for second in 0..40u64 {
+        let t = Micros::from_secs(second as i64);
+        // A broken wire reads as full scale, a broken tacho as whatever sixteen bits hold.
+        let (bar, rpm) = if second == 17 { (25.0, 65_535.0) } else { (4.0 + 0.01 * second as f32, 1500.0) };
+        monitor.push(ChannelId(1), second, Input::Reading { t, value: rpm }, sink).expect("a speed fits");
+        monitor.push(ChannelId(0), second, Input::Reading { t, value: bar }, sink).expect("a reading fits");
+        let row = [f32::from(second as u8), if second == 5 { 101.0 } else { 1.0 }];
+        monitor.push(ChannelId(2), second, Input::Cycle { n: second as u32, t: Some(t), row: &row }, sink).expect("a row");
+    }
+    let (readings, cycles): (Vec<_>, Vec<_>) = rows(&said).into_iter().partition(|row| row.kind == GroupKind::Reading);
+    assert_eq!((readings.len(), cycles.len()), (7, 40));
+    for row in readings {
+        // Windows of ten from every fifth position: the bad one lies in two of them.
+        let holds = (5 * row.index..5 * row.index + 10).contains(&17);
+        assert_eq!(row.quality, if holds { Quality::OUT_OF_RANGE } else { Quality::GOOD }, "window {}", row.index);
+        assert!(row.vector.get(3) < Some(4.5), "the greatest value is {:?}", row.vector.get(3));
+        assert_eq!((row.vector.valid, row.rpm), (0b11_1111, Rpm(1500.0)));
+    }
+    for row in cycles {
+        let expected = if row.index == 5 { (Quality::OUT_OF_RANGE, 0b01) } else { (Quality::GOOD, 0b11) };
+        assert_eq!((row.quality, row.vector.valid), expected, "cycle {}", row.index);
+    }
+}
+
+#[test]
+fn gravity_along_an_axis_declared_as_level_is_named_from_the_first_window() {
+    let upright = |samples: &mut [f32]| samples.iter_mut().for_each(|x| *x += 1.0);
+    for (axis, flag) in [
+        (Some(Direction::RadialHorizontal), Quality::SWAPPED_AXIS),
+        (Some(Direction::RadialVertical), Quality::GOOD),
+        (Some(Direction::Axial), Quality::GOOD),
+        (None, Quality::GOOD),
+    ] {
+        let mut rig = Rig::along(axis, 4, WINDOW as u32);
+        let rows = rig.feed(30, upright);
+        assert!(rows.iter().all(|row| row.quality == flag), "{axis:?}");
+        let causes: Vec<Cause> = raised(&rig.said).iter().map(|(_, alarm)| alarm.cause).collect();
+        assert_eq!(causes, if flag == Quality::GOOD { vec![] } else { vec![Cause::Sensor] }, "{axis:?}");
+        assert_eq!(rig.commissioned() > 0, flag == Quality::GOOD, "a sensor on the wrong axis teaches nothing");
+        // Level as declared.
+        assert!(Rig::along(axis, 4, WINDOW as u32).feed(30, |_| {}).iter().all(|row| row.quality == Quality::GOOD));
+    }
+}
+
 /// What a window must be flagged with, and how it is spoiled.
 type Way = (Quality, fn(&mut [f32]));
 
 /// The first two are accepted.
-const SPOILED: [Way; 9] = [
+const SPOILED: [Way; 11] = [
     (Quality::GOOD, |_| {}),
     (Quality::IMPUTED, |samples| samples[500] = f32::NAN),
     (Quality::NON_FINITE, |samples| samples[100..300].fill(f32::NAN)),
@@ -142,6 +211,8 @@ const SPOILED: [Way; 9] = [
     (Quality::SATURATED, |samples| samples.iter_mut().for_each(|x| *x = x.clamp(-0.0125, 0.0125))),
     (Quality::NOISE_FLOOR, |samples| samples.iter_mut().for_each(|x| *x *= 1e-6)),
     (Quality::WRONG_RATE, |samples| (0..WINDOW / 2).for_each(|i| samples[2 * i + 1] = samples[2 * i])),
+    (Quality::OUT_OF_RANGE, |samples| samples[7] = 40.0),
+    (Quality::OUT_OF_RANGE, |samples| samples[WINDOW - 100..].fill(-1e30)),
 ];
 
 proptest! {
@@ -149,7 +220,7 @@ proptest! {
 
     #[test]
     fn every_window_is_accepted_or_refused_with_its_reason_and_the_counts_add_up(
-        ways in proptest::collection::vec(prop_oneof![2 => Just(0usize), 3 => 0usize..9], 20..60),
+        ways in proptest::collection::vec(prop_oneof![2 => Just(0usize), 3 => 0usize..11], 20..60),
         seed in 0u64..100,
     ) {
         let mut rig = Rig::new(seed, WINDOW as u32);

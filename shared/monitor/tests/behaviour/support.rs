@@ -104,7 +104,7 @@ pub(crate) fn pump(spec: &MachineSpec, window: u32) -> MachineConfig {
         ("housing", Unit::DegreeCelsius, reading),
         ("ambient", Unit::DegreeCelsius, ChannelKind::Ambient),
     ] {
-        config.channels.push(ChannelConfig { name: name(channel), unit, kind }).expect("room for channels");
+        config.channels.push(ChannelConfig::new(name(channel), unit, kind)).expect("room for channels");
     }
     let groups =
         [(GroupKind::Vibration, vec![VIBRATION], window), (GroupKind::Temperature, vec![TEMPERATURE, AMBIENT], 10)];

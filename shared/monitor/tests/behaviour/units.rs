@@ -13,7 +13,7 @@ const RATE: Hertz = Hertz(12_800.0);
 fn machine(channels: &[(Unit, ChannelKind)], groups: &[(GroupKind, u8, u32, u32)]) -> MachineConfig {
     let mut config = MachineConfig::new(name("rig"));
     for (i, (unit, kind)) in channels.iter().enumerate() {
-        let channel = ChannelConfig { name: name(&format!("c{i}")), unit: *unit, kind: *kind };
+        let channel = ChannelConfig::new(name(&format!("c{i}")), *unit, *kind);
         config.channels.push(channel).expect("room");
     }
     for (kind, channel, window, hop) in groups {

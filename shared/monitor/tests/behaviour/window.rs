@@ -11,7 +11,7 @@ const RATE: Hertz = Hertz(1000.0);
 pub(crate) fn sampled(window: u32, hop: u32) -> MachineConfig {
     let mut config = MachineConfig::new(name("rig"));
     let kind = ChannelKind::Vibration { rate: RATE };
-    config.channels.push(ChannelConfig { name: name("x"), unit: Unit::G, kind }).expect("room");
+    config.channels.push(ChannelConfig::new(name("x"), Unit::G, kind)).expect("room");
     let channels = [ChannelId(0)].into_iter().collect();
     let group = GroupConfig { kind: GroupKind::Vibration, point: name("p"), channels, window, hop };
     config.groups.push(group).expect("room");
@@ -22,7 +22,7 @@ fn readings(channels: u8, window: u32, hop: u32) -> MachineConfig {
     let mut config = MachineConfig::new(name("rig"));
     let kind = ChannelKind::Reading { period: Some(Micros::from_secs(1)) };
     for i in 0..channels {
-        let channel = ChannelConfig { name: name(&format!("r{i}")), unit: Unit::One, kind };
+        let channel = ChannelConfig::new(name(&format!("r{i}")), Unit::One, kind);
         config.channels.push(channel).expect("room");
     }
     let channels = (0..channels).map(ChannelId).collect();
@@ -205,7 +205,7 @@ fn a_pause_and_a_clock_that_goes_back_are_flagged_and_leave_no_value() {
 fn cycles_are_windows_of_one_row_and_a_missing_one_shows_in_the_next() {
     let mut config = MachineConfig::new(name("engine"));
     let kind = ChannelKind::Cycle { width: 3 };
-    config.channels.push(ChannelConfig { name: name("c"), unit: Unit::One, kind }).expect("room");
+    config.channels.push(ChannelConfig::new(name("c"), Unit::One, kind)).expect("room");
     let channels = [ChannelId(0)].into_iter().collect();
     let group = GroupConfig { kind: GroupKind::Cycle, point: name("p"), channels, window: 1, hop: 1 };
     config.groups.push(group).expect("room");

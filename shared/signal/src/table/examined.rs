@@ -17,8 +17,11 @@ pub const GEAR_SIDEBANDS: FeatureId = FeatureId(FIRST + 12);
 /// Number of the amplitude at the mesh.
 pub const GEAR_MESH: FeatureId = FeatureId(FIRST + 13);
 
-/// Everything that only an examination computes.
-pub const EXAMINED: [Feature; 14] = [
+/// Number of the housing's temperature beyond what its own model expects.
+pub const THERMAL_RESIDUAL: FeatureId = FeatureId(FIRST + 14);
+
+/// Everything that stands in no row: what an examination computes, and what evidence alone speaks of.
+pub const EXAMINED: [Feature; 15] = [
     entry(
         201,
         "bpfo_share",
@@ -81,6 +84,13 @@ pub const EXAMINED: [Feature; 14] = [
         "mean amplitude of the two lines one shaft speed beside the mesh over the amplitude at the mesh",
     ),
     entry(214, "gear_mesh_amplitude", "g", 0.1, "amplitude (0 to peak) at the mesh frequency in the Hann spectrum"),
+    entry(
+        215,
+        "thermal_residual",
+        "K",
+        10.0,
+        "temperature above the reference less what the machine's own first-order model of speed, load and warming expects",
+    ),
 ];
 
 const FIRST: u16 = 201;
