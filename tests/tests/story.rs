@@ -12,6 +12,10 @@ const TUNING: Tuning =
 
 const FEATURES: [&str; 11] =
     ["point", "device", "epoch", "seq", "window_index", "start_us", "end_us", "rpm", "quality", "valid", "values"];
+/// Ten to twenty microseconds are usual; a window of the story comes every third of a second.
+const MOST_COST_US: f64 = 3_000.0;
+/// An agent of the story has two machines with two models each.
+const MOST_RESIDENT_KB: u64 = 64 << 10;
 const SCORES: [&str; 8] = ["point", "epoch", "seq", "window_index", "anomaly", "threshold", "model", "role"];
 
 #[test]
@@ -95,7 +99,7 @@ fn both_models_score(house: &mut House) -> anyhow::Result<()> {
                 }
                 let family = families.get(model["digest"].as_str()?)?;
                 let line = format!("{} {family}: {scores} scores, {cost_us:.1} us each", model["role"]);
-                if family == "lstm_autoencoder" {
+                if family.starts_with("lstm_") {
                     networks.insert(text(&machine["asset"])?, line);
                 }
             }
@@ -104,6 +108,26 @@ fn both_models_score(house: &mut House) -> anyhow::Result<()> {
     })?;
     for (asset, line) in networks {
         println!("{asset} {line}");
+    }
+    models_are_cheap(house)
+}
+
+/// While leader and network run, a score costs little of the time between two windows and an agent stays small (C1).
+fn models_are_cheap(house: &House) -> anyhow::Result<()> {
+    let fleet = house.fleet()?;
+    for machine in fleet["machines"].as_array().into_iter().flatten() {
+        for model in machine["models"].as_array().into_iter().flatten() {
+            let cost_us = model["cost_us"].as_f64().unwrap_or(f64::INFINITY);
+            anyhow::ensure!(cost_us < MOST_COST_US, "{}: {} takes {cost_us} us", machine["asset"], model["digest"]);
+        }
+    }
+    for name in house.agent_names() {
+        let pid = house.agent(&name).map(|process| process.pid());
+        let status = std::fs::read_to_string(format!("/proc/{}/status", pid.unwrap_or_default()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let resident_kb: u64 = line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(u64::MAX);
+        println!("{name} holds {resident_kb} kB with its models");
+        anyhow::ensure!(resident_kb < MOST_RESIDENT_KB, "{name} holds {resident_kb} kB");
     }
     Ok(())
 }

@@ -65,6 +65,7 @@ pub(crate) struct Training {
     pub(crate) margin_windows: u32,
     pub(crate) max_steps: usize,
     pub(crate) least_windows: usize,
+    pub(crate) int8_loss: f32,
 }
 
 /// When drift starts a training.
@@ -137,7 +138,7 @@ impl Default for Upkeep {
 
 impl Default for Training {
     fn default() -> Self {
-        Self { margin_windows: 10, max_steps: 800, least_windows: 120 }
+        Self { margin_windows: 10, max_steps: 800, least_windows: 120, int8_loss: 0.02 }
     }
 }
 

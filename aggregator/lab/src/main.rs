@@ -4,6 +4,7 @@
 //! supervises it; killing it touches neither ingest nor alarms. The other commands ask a running lab through its socket; `query`
 //! and `reproduce` also work without one.
 
+mod again;
 mod app;
 mod arguments;
 mod bar;

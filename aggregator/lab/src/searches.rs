@@ -3,7 +3,7 @@
 //! ```text
 //! search/<class>.json         the search that runs or was interrupted: what was asked and the time whose tables it reads
 //! search/<class>-<time>.jsonl its trials, one line each, durable once written
-//! networks/<digest>.kltm      the networks trained here: what a later run may go on from
+//! networks/<digest>.kltm      the networks trained here, in f32: what a later run may go on from
 //! networks/<class>.json       the card of the newest of each kind of machine
 //! reports/<digest>.html       the report of a run, by its leader
 //! ```
@@ -88,7 +88,8 @@ impl Files {
     pub(crate) fn champion(&self, class: &str) -> Option<(Vec<u8>, Card)> {
         let card = std::fs::read(self.path(&format!("networks/{class}.json"))).ok()?;
         let card: Card = serde_json::from_slice(&card).ok()?;
-        Some((self.network(&card.digest).ok()?, card))
+        let exact = card.exact.as_ref().unwrap_or(&card.digest);
+        Some((self.network(exact).ok()?, card))
     }
 
     /// A network that was trained here.
@@ -98,9 +99,10 @@ impl Files {
             .with_context(|| format!("failed to read the network that it went on from, {}", path.display()))
     }
 
-    /// Keeps a network for later runs to go on from.
+    /// Keeps a network, in f32, for later runs to go on from.
     pub(crate) fn keep_network(&self, class: &str, artifact: &[u8], card: &Card) -> anyhow::Result<()> {
-        self.replace(&format!("networks/{}.kltm", card.digest), artifact)?;
+        let exact = card.exact.as_ref().unwrap_or(&card.digest);
+        self.replace(&format!("networks/{exact}.kltm"), artifact)?;
         self.replace(&format!("networks/{class}.json"), &serde_json::to_vec_pretty(card)?)
     }
 

@@ -9,13 +9,14 @@ use kilter_train::{Card, LifeOptions, life_report, suite, train_life};
 use kilter_types::JournalId;
 use serde_json::{Value, json};
 
+use crate::again;
 use crate::bar;
 use crate::client::{ask, text};
 use crate::config::Config;
 use crate::files::Files;
 use crate::lab::SHARD;
 use crate::place::place;
-use crate::training::{self, Search};
+use crate::training::Search;
 
 /// What is asked of a run.
 pub(crate) struct Wish {
@@ -77,13 +78,13 @@ pub(crate) async fn reproduce(data: &Path, path: &Path) -> anyhow::Result<()> {
     for name in [TableName::Features, TableName::Events] {
         // Whose journal filled the tables does not matter to a version that is pinned.
         let table = DeltaTable::open_in(&place, name, SHARD, JournalId(0)).await?;
-        let snapshot = table.snapshot_as_of(training::version_of(&card, name)?).await?;
+        let snapshot = table.snapshot_as_of(again::version_of(&card, name)?).await?;
         table.fetch(&snapshot).await?;
         views.push(View { snapshot, tail: Vec::new() });
     }
     let wanted = card.digest.clone();
     let mut show = |step: Value| bar::show(&step);
-    let trained = tokio::task::spawn_blocking(move || training::again(&views, &card, &files, &mut show)).await??;
+    let trained = tokio::task::spawn_blocking(move || again::make(&views, &card, &files, &mut show)).await??;
     bar::end();
     match trained.models.iter().find(|model| model.card.digest == wanted) {
         Some(_) => println!("reproduced {wanted}"),

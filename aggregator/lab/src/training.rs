@@ -1,7 +1,7 @@
 //! A training run: pinned tables in, two models and their cards in the outbox out.
 //!
 //! Everything that decides the result is on the card: the tables' versions, the seed, the options (also those that a search found) and
-//! the network that a run went on from. `reproduce` reads them back and makes the artifact again (P2).
+//! the network that a run went on from. `again` reads them back and makes the artifact again (P2).
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,15 @@ use kilter_history::{Asset, Frame, Frames, Selection, View, asset_classes, frame
 use kilter_lake::TableName;
 use kilter_signal::table::{Schema, describe};
 use kilter_train::{
-    Card, CardKey, Dataset, Device, Feature, Found, Origin, Progress, Rows, SearchOptions, SearchProgress, TrainError,
-    TrainOptions, Trained, Warm, report, search, train,
+    CardKey, Dataset, Device, Feature, Found, Networks, Origin, Progress, Rows, SearchOptions, SearchProgress,
+    TrainError, TrainOptions, Trained, Warm, report, search, train,
 };
 use kilter_types::{GroupKind, Micros};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
 
+use crate::again::shape_of;
 use crate::config;
 use crate::files::Files;
 
@@ -112,11 +113,12 @@ pub(crate) fn run(
         let run = Run { class, assets, features, events, request, config, files, now, searched_at };
         match run.train(progress) {
             Ok(Made { trained, found, note }) => {
-                // The leader's card last: it starts the rollout, and its pair must be there by then.
+                // The leader's card last: it starts the rollout, and its pair must be there by then. Where none leads, none starts.
                 for model in trained.models.iter().rev() {
                     let card = &model.card;
-                    if card.family == NETWORK {
-                        files.keep_network(class, &model.artifact, card)?;
+                    if NETWORKS.contains(&card.family.as_str()) {
+                        // A later run goes on from the weights in f32.
+                        files.keep_network(class, model.exact.as_ref().unwrap_or(&model.artifact), card)?;
                     }
                     files.hand_out(&card.digest, &model.artifact, &serde_json::to_vec_pretty(card)?)?;
                 }
@@ -139,64 +141,6 @@ pub(crate) fn run(
         bail!("failed to train: {}", why.join("; "));
     }
     Ok(json!({ "models": models, "skipped": skipped, "reason": request.reason, "search": notes, "reports": reports }))
-}
-
-/// Makes a card's models again from the pinned tables that it names; the digests tell whether they are the same.
-pub(crate) fn again(
-    views: &[View],
-    card: &Card,
-    files: &Files,
-    progress: &mut dyn FnMut(Value),
-) -> anyhow::Result<Trained> {
-    let (features, events) = (view(views, TableName::Features)?, view(views, TableName::Events)?);
-    let assets = machines(events)?.remove(&card.key.asset_class).unwrap_or_default();
-    let number = |key: &str| card.reproduce.get(key).copied().with_context(|| format!("the card does not name {key}"));
-    let gathered =
-        gather(&assets, features, events, number("margin_windows")? as u32, number("least_windows")? as usize)?;
-    let warm = match &card.champion {
-        None => None,
-        Some(digest) => {
-            let (until_us, rehearsal) = (number("warm_until_us")? as i64, number("rehearsal")?);
-            Some(Warm { champion: files.network(digest)?, until_us, rehearsal })
-        }
-    };
-    let options = TrainOptions {
-        seed: card.seed,
-        window_period_secs: number("window_period_secs")?,
-        false_alarms_per_month: number("false_alarms_per_month")?,
-        network: card.reproduce.get("network").is_none_or(|network| *network != 0.0),
-        warm,
-        origin: Origin::default(),
-        ..shape_of(card)?
-    };
-    let mut tell = |step: Progress| progress(told(&card.key.asset_class, step));
-    Ok(train(&gathered.dataset, &options, &mut tell)?)
-}
-
-/// The options that a card's network was made with, as far as they shape it and its training.
-fn shape_of(card: &Card) -> anyhow::Result<TrainOptions> {
-    let number = |key: &str| card.reproduce.get(key).copied().with_context(|| format!("the card does not name {key}"));
-    Ok(TrainOptions {
-        sequence_len: number("sequence_len")? as usize,
-        max_inputs: number("max_inputs")? as usize,
-        hidden: number("hidden")? as usize,
-        code: number("code")? as usize,
-        batch: number("batch")? as usize,
-        max_steps: number("max_steps")? as usize,
-        look_every: number("look_every")? as usize,
-        patience: number("patience")? as usize,
-        learning_rate: number("learning_rate")?,
-        max_windows: number("max_windows")? as usize,
-        ..TrainOptions::default()
-    })
-}
-
-/// The versions that a card was trained on.
-pub(crate) fn version_of(card: &Card, table: TableName) -> anyhow::Result<u64> {
-    let version = card.snapshot.get(&format!("{table}_version"));
-    version
-        .and_then(|version| u64::try_from(*version).ok())
-        .with_context(|| format!("the card names no version of {table}"))
 }
 
 /// The machines of each kind.
@@ -237,6 +181,7 @@ impl Run<'_> {
         let options = TrainOptions {
             seed: request.seed,
             max_steps: config.max_steps,
+            int8_loss: config.int8_loss,
             window_period_secs: gathered.period_secs,
             origin: Origin {
                 name: format!("{class}-anomaly"),
@@ -285,7 +230,7 @@ impl Run<'_> {
             Ok(found) => Ok((found.options.clone(), Some(found), None)),
             Err(error @ TrainError::NothingFits { .. }) => {
                 let note = format!("failed to {error}; the statistic takes a few hundred bytes and is trained alone");
-                Ok((TrainOptions { network: false, ..options }, None, Some(note)))
+                Ok((TrainOptions { networks: Networks::None, ..options }, None, Some(note)))
             }
             Err(error) => Err(error.into()),
         }
@@ -301,27 +246,29 @@ impl Run<'_> {
             return Ok((options, None, Some("there is no network yet to go on from: trained from scratch".to_owned())));
         };
         let until_us = card.metrics.get(NEWEST).copied().unwrap_or_default() as i64;
-        let TrainOptions { sequence_len, max_inputs, hidden, code, .. } = shape_of(&card)?;
+        let TrainOptions { sequence_len, max_inputs, hidden, code, augment, .. } = shape_of(&card)?;
         let warm = Some(Warm { champion, until_us, rehearsal });
         let note = format!("goes on from {}", card.digest);
-        Ok((TrainOptions { sequence_len, max_inputs, hidden, code, warm, ..options }, None, Some(note)))
+        Ok((TrainOptions { sequence_len, max_inputs, hidden, code, augment, warm, ..options }, None, Some(note)))
     }
 }
 
-fn told(class: &str, step: Progress) -> Value {
+/// A step for whoever watches.
+pub(crate) fn told(class: &str, step: Progress) -> Value {
     json!({ "progress": {
         "asset_class": class, "stage": "training", "step": step.step, "steps": step.steps,
         "loss": step.loss, "held_out_loss": step.held_out_loss, "eta_secs": step.eta_secs,
     } })
 }
 
-struct Gathered {
-    dataset: Dataset,
-    period_secs: f64,
+/// What a run learns from.
+pub(crate) struct Gathered {
+    pub(crate) dataset: Dataset,
+    pub(crate) period_secs: f64,
 }
 
 /// The healthy windows of the first kind of group that has enough of them.
-fn gather(
+pub(crate) fn gather(
     assets: &[Asset],
     features: &View,
     events: &View,
@@ -385,8 +332,8 @@ pub(crate) const KINDS: [(GroupKind, &str); 4] = [
     (GroupKind::Temperature, "temperature"),
 ];
 
-/// The family that a later run may go on from.
-const NETWORK: &str = "lstm_autoencoder";
+/// The families that a later run may go on from.
+const NETWORKS: [&str; 2] = ["lstm_autoencoder", "lstm_forecaster"];
 /// The newest window that a model learned from, in microseconds of event time.
 const NEWEST: &str = "newest_window_us";
 const MAX_CHANNELS: usize = 64;

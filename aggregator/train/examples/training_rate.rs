@@ -6,7 +6,7 @@
 
 use std::time::Instant;
 
-use kilter_train::{Dataset, Feature, Rows, TrainOptions, report, train};
+use kilter_train::{Dataset, Feature, Networks, Rows, TrainOptions, report, train};
 use kilter_types::{FeatureId, FeatureRef, GroupKind};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -26,7 +26,8 @@ fn measure(file: &str, rounds: usize) -> Result<(), Box<dyn std::error::Error>> 
     for _ in 0..rounds.max(1) {
         let begin = Instant::now();
         let dataset = read(file)?;
-        let options = TrainOptions { patience: 99, ..TrainOptions::default() };
+        // The peer trains an autoencoder.
+        let options = TrainOptions { patience: 99, networks: Networks::Autoencoder, ..TrainOptions::default() };
         let mut looks = Vec::new();
         let trained = train(&dataset, &options, &mut |step| looks.push((step.step, begin.elapsed().as_secs_f64())))?;
         std::fs::write(format!("{file}.kltm"), &trained.models[0].artifact)?;

@@ -1,44 +1,22 @@
 //! The data on the bench: cut once, then each model is made, calibrated and measured on it by the kernel that will score it.
 
-use std::collections::BTreeMap;
+mod networks;
 
-use kilter_infer::{Artifact, ScoreOf};
+use std::collections::BTreeSet;
+
+use kilter_infer::Artifact;
 
 use crate::{
     Dataset, Progress, TrainError, TrainOptions, calibrate,
     evaluate::{self, Direction, Figures, RawRun},
+    events::Events,
     evidence::{Confusion, Evidence, ScoredWindow},
-    export::{self, Blueprint, FamilyParts, INPUT_CLIP},
-    fit::{Beginning, fit},
-    network::Shape,
-    prepare::{Prepared, Run, windows},
+    export::{Blueprint, FamilyParts, INPUT_CLIP},
+    prepare::{Prepared, Run},
+    suite::detector::{products, whitening},
 };
 
-/// The network's artifact and what its card says beyond the figures.
-pub(crate) struct Exported {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) parity: f64,
-    pub(crate) losses: Vec<Progress>,
-    /// Where the best weights were.
-    pub(crate) steps: usize,
-    pub(crate) held_out_loss: f32,
-    windows: usize,
-    /// Did it go on from the champion?
-    pub(crate) warm: bool,
-}
-
-impl Exported {
-    /// What its card says of the training.
-    pub(crate) fn history(&self) -> BTreeMap<String, f64> {
-        let warm = self.warm.then_some(("warm", 1.0));
-        let figures = [
-            ("steps", self.steps as f64),
-            ("held_out_loss", f64::from(self.held_out_loss)),
-            ("training_windows", self.windows as f64),
-        ];
-        figures.into_iter().chain(warm).map(|(name, value)| (name.to_owned(), value)).collect()
-    }
-}
+pub(crate) use networks::{Exported, family_name};
 
 /// The data on the bench, cut once for both models.
 pub(crate) struct Bench<'a> {
@@ -49,6 +27,8 @@ pub(crate) struct Bench<'a> {
     calibrate: Vec<RawRun>,
     test: Vec<RawRun>,
     faulty: Vec<RawRun>,
+    /// Of the tested runs, those of machines that nothing was learned from.
+    strangers: Vec<RawRun>,
     directions: Vec<Direction>,
 }
 
@@ -70,7 +50,11 @@ impl<'a> Bench<'a> {
         } else {
             raw(&dataset.healthy, &prepared.parts.fit)
         };
+        let known: BTreeSet<u32> = prepared.parts.fit.iter().flatten().map(|row| dataset.healthy.asset[*row]).collect();
+        let strange = |run: &&Run| run.first().is_some_and(|row| !known.contains(&dataset.healthy.asset[*row]));
+        let strangers: Vec<Run> = prepared.parts.test.iter().filter(strange).cloned().collect();
         Self {
+            strangers: raw(&dataset.healthy, &strangers),
             stop,
             calibrate: raw(&dataset.healthy, &prepared.parts.calibrate),
             test: raw(&dataset.healthy, &prepared.parts.test),
@@ -82,57 +66,32 @@ impl<'a> Bench<'a> {
         }
     }
 
-    /// The simple detector, with the better of two memories.
+    /// The simple detector: each feature by itself, or what features usually do together taken into account, with the better memory.
     pub(crate) fn statistic(&self) -> Result<Vec<u8>, TrainError> {
-        let of_memory = |ewma| self.calibrated(self.blueprint(FamilyParts::Statistic { ewma }));
-        self.better(EWMA.into_iter().map(of_memory))
+        let alone = EWMA.into_iter().map(|ewma| FamilyParts::Statistic { ewma });
+        let together =
+            EWMA.into_iter().chain([1.0]).map(|ewma| FamilyParts::Quadratic { ewma, matrix: self.map(ewma) });
+        self.better(alone.chain(together).map(|family| self.calibrated(self.blueprint(family))))
     }
 
-    /// The network with the better way to score, its parity with Burn, and what to say about its training.
-    pub(crate) fn autoencoder(&self, progress: &mut dyn FnMut(Progress)) -> Result<Exported, TrainError> {
-        let TrainOptions { sequence_len, hidden, code, max_windows, .. } = *self.options;
+    /// The map that makes the squared length of a mean of training rows a Mahalanobis distance.
+    fn map(&self, ewma: f32) -> Vec<f32> {
         let inputs = self.prepared.columns.len();
-        let windows = windows(&self.prepared.parts.fit, sequence_len, max_windows);
-        let train: Vec<Vec<f32>> = windows.iter().map(|rows| self.normalised(&self.raw_window(rows))).collect();
-        let held_out: Vec<Vec<f32>> = self
-            .stop
-            .iter()
-            .flat_map(|run| run.windows(sequence_len * inputs).step_by(inputs))
-            .map(|window| self.normalised(window))
-            .collect();
-        let shape = Shape { inputs, hidden, code };
-        let beginning = self.beginning(shape, &windows);
-        let warm = beginning.values.is_some();
-        let mut losses = Vec::new();
-        let mut told = |step: Progress| {
-            losses.push(step);
-            progress(step);
-        };
-        let fitted = fit(&train, &held_out, shape, self.options, beginning, &mut told)?;
-        let of_score = |score_of| {
-            let weights = fitted.network.weights()?;
-            self.calibrated(self.blueprint(FamilyParts::Autoencoder { hidden, code, score_of, weights }))
-        };
-        let bytes =
-            self.better([ScoreOf::LastRow, ScoreOf::Sequence, ScoreOf::MeanResidual].into_iter().map(of_score))?;
-
-        let compared = self.parity_windows();
-        let normalised: Vec<Vec<f32>> = compared.iter().map(|window| self.normalised(window)).collect();
-        let artifact = Artifact::parse(&bytes).map_err(kilter_infer::DraftError::from)?;
-        let parity = export::parity(&artifact, &fitted.network, &compared, &normalised)?;
-        let (steps, held_out_loss) = (fitted.steps, fitted.held_out_loss);
-        Ok(Exported { bytes, parity, losses, steps, held_out_loss, windows: train.len(), warm })
-    }
-
-    /// The champion's weights and what it knows, where a run goes on from one.
-    fn beginning(&self, shape: Shape, windows: &[&[usize]]) -> Beginning {
-        let Some(warm) = &self.options.warm else { return Beginning::default() };
-        let Some(values) = warm.values(shape, &self.prepared.mean, &self.prepared.scale) else {
-            return Beginning::default();
-        };
-        let newest = |window: &&[usize]| window.last().map_or(i64::MAX, |row| self.dataset.healthy.time_us[*row]);
-        let old = windows.iter().map(|window| newest(window) <= warm.until_us).collect();
-        Beginning { values: Some(values), known: Some((old, warm.rehearsal)) }
+        let mut means = Vec::new();
+        for run in &self.prepared.parts.fit {
+            let mut mean = vec![0.0f64; inputs];
+            for value in self.normalised(&self.raw_window(run)).chunks_exact(inputs) {
+                mean.iter_mut()
+                    .zip(value)
+                    .for_each(|(mean, value)| *mean += f64::from(ewma) * (f64::from(*value) - *mean));
+                means.push(mean.clone());
+            }
+        }
+        let mut products = products(&means, inputs);
+        // Directions in which training hardly moved are not trusted to be as still as they seemed.
+        let average = (0..inputs).map(|i| products[i * (inputs + 1)]).sum::<f64>() / inputs as f64;
+        (0..inputs).for_each(|i| products[i * (inputs + 1)] += SHRINKAGE * average);
+        whitening(&products, inputs).into_iter().map(|weight| weight as f32).collect()
     }
 
     /// Features weighted by how well they come back when healthy, and the threshold for the false-alarm budget.
@@ -166,6 +125,17 @@ impl<'a> Bench<'a> {
 
     pub(crate) fn test(&self, bytes: &[u8]) -> Result<Figures, TrainError> {
         self.figures(bytes, &self.test, &self.faulty)
+    }
+
+    /// Healthy windows and simulated faults of machines that nothing was learned from; none where no machine could be spared.
+    pub(crate) fn test_strangers(&self, bytes: &[u8]) -> Result<Option<Figures>, TrainError> {
+        (!self.strangers.is_empty()).then(|| self.figures(bytes, &self.strangers, &[])).transpose()
+    }
+
+    /// The test in the terms of a person on watch.
+    pub(crate) fn events(&self, bytes: &[u8]) -> Result<Events, TrainError> {
+        let artifact = Artifact::parse(bytes).map_err(|error| TrainError::Draft(error.into()))?;
+        Events::of(&artifact, &self.test, &self.faulty, &self.prepared.scale, &self.directions)
     }
 
     /// As `test`, without labelled faults: what a search may see.
@@ -273,6 +243,8 @@ impl<'a> Bench<'a> {
 
 /// Weight of the newest row, longest memory first.
 const EWMA: [f32; 2] = [0.15, 0.35];
+/// Part of the average variance that every direction is given beyond its own.
+const SHRINKAGE: f64 = 0.02;
 /// A feature's healthy residual counts as at least this share of the average one.
 const LEAST_RESIDUAL: f64 = 0.05;
 const PARITY_WINDOWS: usize = 64;

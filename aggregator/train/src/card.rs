@@ -15,14 +15,17 @@ pub struct Card {
     pub name: String,
     /// What it may stand in for.
     pub key: CardKey,
-    /// `lstm_autoencoder` or `statistic`.
+    /// `lstm_autoencoder`, `lstm_forecaster` or `statistic`.
     pub family: String,
-    /// Leader or shadow, by the comparison below.
+    /// Leader or shadow, by the comparison below; both models of a run are shadows where neither beats the simple rule.
     pub role: Role,
     /// The digest of the other model of the same run.
     pub pair: Option<String>,
     /// The digest of the network that it went on from.
     pub champion: Option<String>,
+    /// The digest of the same network in f32, where this one is in int8: what a later run goes on from.
+    #[serde(default)]
+    pub exact: Option<String>,
     /// What it asks for, in the order of a row.
     pub features: Vec<CardFeature>,
     /// When, in microseconds since 1970.

@@ -38,6 +38,12 @@ impl Figures {
         (count + 3.0 + 2.0 * count.sqrt()) / self.windows.max(1) as f64
     }
 
+    /// What models and the simple rule are compared by: faults found, less ten times the share of healthy windows above the threshold
+    /// beyond one percent.
+    pub(crate) fn worth(&self) -> f64 {
+        self.merit() - FALSE_COSTS * (self.false_alarm_share - ALLOWED_FALSE).max(0.0)
+    }
+
     /// Labelled faults count as much as all simulated ones together.
     pub(crate) fn merit(&self) -> f64 {
         self.labelled.map_or(self.detection, |labelled| (self.detection + labelled) / 2.0)
@@ -176,7 +182,7 @@ fn shifted(runs: &[RawRun], shift: &[f32], scale: &[f32], size: f32) -> Vec<RawR
 }
 
 /// As many rows as a comparison needs: the beginnings of runs spread over all of them.
-fn thin(runs: &[RawRun], inputs: usize) -> Vec<RawRun> {
+pub(crate) fn thin(runs: &[RawRun], inputs: usize) -> Vec<RawRun> {
     let long: Vec<&RawRun> = runs.iter().filter(|run| run.len() >= SAMPLE_ROWS * inputs / 2).collect();
     let used = if long.is_empty() { runs.iter().collect() } else { long };
     let stride = used.len().div_ceil(SAMPLE_RUNS).max(1);
@@ -191,6 +197,8 @@ fn fits(name: &str, pattern: &str) -> bool {
     pattern.strip_suffix('*').map_or(name == pattern, |prefix| name.starts_with(prefix))
 }
 
+const ALLOWED_FALSE: f64 = 0.01;
+const FALSE_COSTS: f64 = 10.0;
 /// Healthy scales by which a simulated fault shifts its strongest feature.
 const SIZES: [f32; 4] = [1.0, 2.0, 4.0, 8.0];
 /// Directions that no table foresees.

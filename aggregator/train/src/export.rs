@@ -2,13 +2,16 @@
 
 use burn::tensor::{Device, Tensor};
 use kilter_infer::{
-    Artifact, Autoencoder, Body, Dense, Draft, Lstm, Range, Regime, ResetRule, ScoreOf, Scratch, State,
+    Artifact, Autoencoder, Body, Dense, Draft, Family, Forecaster, Lstm, Mode, Range, Regime, ResetRule, ScoreOf,
+    Scratch, State,
 };
 use kilter_types::{FeatureRef, GroupKind};
 
 use crate::{
     TrainError,
-    network::{Network, Weights, numbers, steps},
+    fit::Learner,
+    forecaster::ForecasterWeights,
+    network::{Weights, numbers, steps},
 };
 
 /// Room for the longest sequence of the widest model.
@@ -32,8 +35,25 @@ pub(crate) struct Blueprint {
 
 /// What differs between families.
 pub(crate) enum FamilyParts {
-    Statistic { ewma: f32 },
-    Autoencoder { hidden: usize, code: usize, score_of: ScoreOf, weights: Weights },
+    Statistic {
+        ewma: f32,
+    },
+    /// A square map: one row of weights per input.
+    Quadratic {
+        ewma: f32,
+        matrix: Vec<f32>,
+    },
+    Autoencoder {
+        hidden: usize,
+        code: usize,
+        score_of: ScoreOf,
+        weights: Weights,
+    },
+    Forecaster {
+        hidden: usize,
+        ewma: f32,
+        weights: ForecasterWeights,
+    },
 }
 
 impl Blueprint {
@@ -65,6 +85,9 @@ impl Blueprint {
     fn body(&self) -> Body<'_> {
         match &self.family {
             FamilyParts::Statistic { ewma } => Body::Statistic { ewma: *ewma },
+            FamilyParts::Quadratic { ewma, matrix } => {
+                Body::Quadratic { ewma: *ewma, matrix, rows: self.features.len() }
+            }
             FamilyParts::Autoencoder { hidden, code, score_of, weights } => Body::LstmAutoencoder(Autoencoder {
                 hidden: *hidden,
                 code: *code,
@@ -74,33 +97,42 @@ impl Blueprint {
                 decoder: lstm_of(&weights.decoder),
                 output: dense_of(&weights.output),
             }),
+            FamilyParts::Forecaster { hidden, ewma, weights } => Body::LstmForecaster(Forecaster {
+                hidden: *hidden,
+                mode: Mode::Streaming,
+                ewma: *ewma,
+                lstm: lstm_of(&weights.lstm),
+                output: dense_of(&weights.output),
+            }),
         }
     }
 }
 
-/// The largest difference between the kernel's reconstruction and Burn's over these windows, relative to max(1, |y|); an
-/// error when it is more than 1e-5.
-pub(crate) fn parity(
+/// The largest difference between what the kernel makes of these windows and what Burn does, relative to max(1, |y|); an error when it
+/// is more than 1e-5.
+pub(crate) fn parity<N: Learner>(
     artifact: &Artifact<'_>,
-    network: &Network,
+    network: &N,
     raw: &[Vec<f32>],
     normalised: &[Vec<f32>],
 ) -> Result<f64, TrainError> {
     let inputs = artifact.inputs();
     let views: Vec<&[f32]> = normalised.iter().map(Vec::as_slice).collect();
-    let rebuilt: Vec<Tensor<2>> = network.forward(&steps(&views, inputs, &Device::flex()));
-    let trainer = rebuilt.into_iter().map(numbers).collect::<Result<Vec<_>, _>>()?;
+    let said: Vec<Tensor<2>> = network.said(&steps(&views, inputs, &Device::flex()));
+    let trainer = said.into_iter().map(numbers).collect::<Result<Vec<_>, _>>()?;
     let (mut state, mut scratch) = (Box::new(Room::new()), Scratch::new());
-    let mut ours = vec![0.0; artifact.sequence_len() * inputs];
+    let mut ours = vec![0.0; trainer.len() * inputs];
     let mut worst = 0.0f64;
     for (number, window) in raw.iter().enumerate() {
         state.reset();
         for row in window.chunks_exact(inputs) {
             artifact.push(row, &mut *state, &mut scratch).map_err(kilter_infer::CertifyError::Row)?;
         }
-        artifact
-            .reconstruct(&*state, &mut scratch, &mut ours)
-            .expect("the sequence is full and the family has a network");
+        let said = match artifact.family() {
+            Family::LstmForecaster => artifact.forecast(&*state, &mut scratch, &mut ours),
+            _ => artifact.reconstruct(&*state, &mut scratch, &mut ours),
+        };
+        said.expect("the sequence is full and the family has a network");
         for (step, row) in ours.chunks_exact(inputs).enumerate() {
             for (kernel, burn) in row.iter().zip(&trainer[step][number * inputs..]) {
                 let difference = (f64::from(*kernel) - f64::from(*burn)).abs() / f64::from(burn.abs()).max(1.0);

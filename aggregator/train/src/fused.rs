@@ -4,10 +4,11 @@
 //! matrix at once, forwards and backwards, in a fixed order. The non-linear functions are the kernel's that will score the
 //! model. A test compares every gradient with Burn's own autodiff of the same network.
 
-use kilter_infer::kernel::{sigmoid, tanh};
+use kilter_infer::kernel::tanh;
 
 use crate::{
-    matrix::{add_product, affine, column_sums, product, transposed},
+    lstm::Trace,
+    matrix::{affine, column_sums, product, transposed},
     network::{PARAMETERS, Shape},
 };
 
@@ -84,175 +85,8 @@ pub(crate) fn loss_and_gradients(values: &Values, windows: &[&[f32]], shape: Sha
     ((loss * f64::from(share)) as f32, gradients)
 }
 
-/// What an LSTM's backward pass needs of its forward pass: `[step][row of the batch][unit]`.
-struct Trace {
-    /// After their functions: input, forget, cell, output.
-    gates: Vec<f32>,
-    cell: Vec<f32>,
-    cell_tanh: Vec<f32>,
-    hidden: Vec<f32>,
-}
-
-impl Trace {
-    /// From a zero state; `projected` gives the input's share of the gates at each step.
-    fn run<'p>(
-        projected: impl Fn(usize) -> &'p [f32],
-        recurrent: &[f32],
-        length: usize,
-        batch: usize,
-        size: usize,
-    ) -> Self {
-        let room = || vec![0.0; length * batch * size];
-        let mut trace =
-            Self { gates: vec![0.0; length * batch * 4 * size], cell: room(), cell_tanh: room(), hidden: room() };
-        for step in 0..length {
-            let gates = &mut trace.gates[step * batch * 4 * size..][..batch * 4 * size];
-            gates.copy_from_slice(projected(step));
-            let (before, now) = trace.hidden.split_at_mut(step * batch * size);
-            let (cells_before, cells) = trace.cell.split_at_mut(step * batch * size);
-            let previous = step.checked_sub(1).map(|last| last * batch * size..step * batch * size);
-            if let Some(range) = previous.clone() {
-                add_product(&before[range], recurrent, gates, batch, size);
-            }
-            let cells_before = previous.map_or(&[][..], |range| &cells_before[range]);
-            let tanhs = &mut trace.cell_tanh[step * batch * size..];
-            for row in 0..batch {
-                let [i, f, g, o] = quarters(&mut gates[row * 4 * size..][..4 * size]);
-                i.iter_mut().chain(f.iter_mut()).chain(o.iter_mut()).for_each(|gate| *gate = sigmoid(*gate));
-                g.iter_mut().for_each(|gate| *gate = tanh(*gate));
-                let at = row * size..(row + 1) * size;
-                let (cells, tanhs, hidden) = (&mut cells[at.clone()], &mut tanhs[at.clone()], &mut now[at.clone()]);
-                for (k, cell) in cells.iter_mut().enumerate() {
-                    let kept = cells_before.get(at.start + k).map_or(0.0, |before| f[k] * before);
-                    *cell = kept + i[k] * g[k];
-                    tanhs[k] = tanh(*cell);
-                    hidden[k] = o[k] * tanhs[k];
-                }
-            }
-        }
-        trace
-    }
-
-    /// The gradient of the gates before their functions, from the gradient of each step's hidden state.
-    fn backward(
-        &self,
-        mut d_hidden: Vec<f32>,
-        recurrent: &[f32],
-        length: usize,
-        batch: usize,
-        size: usize,
-    ) -> Vec<f32> {
-        let back = transposed(recurrent, size, 4 * size);
-        let mut d_gates = vec![0.0; length * batch * 4 * size];
-        let mut d_cell = vec![0.0; batch * size];
-        for step in (0..length).rev() {
-            let here = step * batch * size;
-            for row in 0..batch {
-                let at = here + row * size;
-                let gates = &self.gates[4 * at..][..4 * size];
-                let (i, rest) = gates.split_at(size);
-                let (f, rest) = rest.split_at(size);
-                let (g, o) = rest.split_at(size);
-                let [di, df, dg, d_o] = quarters(&mut d_gates[4 * at..][..4 * size]);
-                let (d_cell, d_hidden) = (&mut d_cell[row * size..][..size], &d_hidden[at..][..size]);
-                let tanhs = &self.cell_tanh[at..][..size];
-                for k in 0..size {
-                    let dc = d_cell[k] + d_hidden[k] * o[k] * (1.0 - tanhs[k] * tanhs[k]);
-                    d_o[k] = d_hidden[k] * tanhs[k] * o[k] * (1.0 - o[k]);
-                    di[k] = dc * g[k] * i[k] * (1.0 - i[k]);
-                    dg[k] = dc * i[k] * (1.0 - g[k] * g[k]);
-                    let before = if step == 0 { 0.0 } else { self.cell[at - batch * size + k] };
-                    df[k] = dc * before * f[k] * (1.0 - f[k]);
-                    d_cell[k] = dc * f[k];
-                }
-            }
-            if step > 0 {
-                let gates = &d_gates[4 * here..][..batch * 4 * size];
-                add_product(gates, &back, &mut d_hidden[here - batch * size..here], batch, 4 * size);
-            }
-        }
-        d_gates
-    }
-
-    fn recurrent_gradient(&self, d_gates: &[f32], length: usize, batch: usize, size: usize) -> Vec<f32> {
-        let rows = (length - 1) * batch;
-        product(&transposed(&self.hidden[..rows * size], rows, size), &d_gates[batch * 4 * size..], size, rows)
-    }
-}
-
 /// `[step][window][input]`.
-fn by_step(windows: &[&[f32]], inputs: usize, length: usize) -> Vec<f32> {
+pub(crate) fn by_step(windows: &[&[f32]], inputs: usize, length: usize) -> Vec<f32> {
     let row = |step: usize| windows.iter().flat_map(move |window| &window[step * inputs..(step + 1) * inputs]);
     (0..length).flat_map(row).copied().collect()
-}
-
-fn quarters(values: &mut [f32]) -> [&mut [f32]; 4] {
-    let size = values.len() / 4;
-    let (a, rest) = values.split_at_mut(size);
-    let (b, rest) = rest.split_at_mut(size);
-    let (c, d) = rest.split_at_mut(size);
-    [a, b, c, d]
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-    use crate::{
-        network::{Network, numbers, steps},
-        random::Random,
-    };
-
-    #[test]
-    fn loss_and_every_gradient_agree_with_autodiff() {
-        for (shape, batch, length) in [
-            (Shape { inputs: 5, hidden: 8, code: 3 }, 6, 4),
-            (Shape { inputs: 17, hidden: 16, code: 9 }, 5, 7),
-            (Shape { inputs: 1, hidden: 8, code: 1 }, 1, 2),
-        ] {
-            let device = Device::flex().autodiff();
-            let mut random = Random::new(3, "gradient check");
-            let network = Network::new(shape, &mut random, &device);
-            let windows: Vec<Vec<f32>> =
-                (0..batch).map(|_| (0..length * shape.inputs).map(|_| 2.0 * random.symmetric()).collect()).collect();
-            let windows: Vec<&[f32]> = windows.iter().map(Vec::as_slice).collect();
-            let loss = network.loss(&steps(&windows, shape.inputs, &device));
-            let expected_loss = numbers(loss.clone().inner()).expect("a loss")[0];
-            let expected = network.autodiff_gradients(&loss).expect("gradients");
-            let (found_loss, found) = loss_and_gradients(&network.values().expect("values"), &windows, shape);
-            assert!((found_loss - expected_loss).abs() < 1e-5 * expected_loss.max(1.0));
-            for (parameter, (found, expected)) in found.iter().zip(&expected).enumerate() {
-                let largest = expected.iter().fold(1e-3f32, |largest, v| largest.max(v.abs()));
-                assert_eq!(found.len(), expected.len(), "parameter {parameter}");
-                for (found, expected) in found.iter().zip(expected) {
-                    // Two orders of summation in f32, and two approximations of tanh.
-                    assert!((found - expected).abs() < 1e-4 * largest, "parameter {parameter}: {found} {expected}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_loss_falls_along_its_gradient_as_finite_differences_say() {
-        let shape = Shape { inputs: 3, hidden: 8, code: 2 };
-        let mut random = Random::new(4, "finite differences");
-        let device = Device::flex().autodiff();
-        let mut values = Network::new(shape, &mut random, &device).values().expect("values");
-        let window: Vec<f32> = (0..15).map(|_| random.symmetric()).collect();
-        let windows = [window.as_slice(), &window];
-        let (_, gradients) = loss_and_gradients(&values, &windows, shape);
-        for parameter in 0..PARAMETERS {
-            let step = 1e-2;
-            let kept = values[parameter][0];
-            values[parameter][0] = kept + step;
-            let (above, _) = loss_and_gradients(&values, &windows, shape);
-            values[parameter][0] = kept - step;
-            let (below, _) = loss_and_gradients(&values, &windows, shape);
-            values[parameter][0] = kept;
-            let slope = (above - below) / (2.0 * step);
-            // Rounding of the loss divided by the step, and the curvature over it.
-            assert!((slope - gradients[parameter][0]).abs() < 1e-3, "parameter {parameter}: {slope}");
-        }
-    }
 }

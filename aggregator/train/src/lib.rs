@@ -1,11 +1,13 @@
 //! Trains the models that `shared/infer` scores: plain columns in, signed-ready artifacts and their cards out.
 //!
-//! Burn lives here and nowhere else. One run trains an LSTM autoencoder and a simple statistical detector on the same healthy
-//! rows, calibrates both on rows that neither saw, compares them on rows that calibration did not see either, and says which
-//! leads. Whatever is measured is measured with the kernel that will run on the device, on the artifact that will be sent.
+//! Burn lives here and nowhere else. One run trains an LSTM autoencoder, an LSTM forecaster and a simple statistical detector on the same
+//! healthy rows, calibrates them on rows that none saw, compares the better network and the detector on rows that calibration did not
+//! see either, and says which leads, if one does: what does not beat a simple rule does not. Whatever is measured is measured with the
+//! kernel that will run on the device, on the artifact that will be sent.
 //!
 //! Data set and seed decide every bit of an artifact (P2): budgets count steps, rows are ordered by key, sums have an order.
 
+mod augment;
 mod bench;
 mod calibrate;
 mod card;
@@ -15,14 +17,18 @@ mod dataset;
 mod dense;
 mod error;
 mod evaluate;
+mod events;
 mod evidence;
 mod export;
 mod fit;
 mod folds;
+mod forecaster;
 mod fused;
 mod life;
+mod lstm;
 mod matrix;
 mod network;
+mod ops;
 mod options;
 mod parallel;
 mod prepare;
@@ -33,12 +39,15 @@ mod search;
 pub mod suite;
 mod warm;
 
+pub use augment::Augmentation;
 pub use card::{Card, CardFeature, CardKey};
 pub use dataset::{Dataset, Feature, Rows};
 pub use error::TrainError;
 pub use evidence::{Confusion, Evidence, ScoredWindow};
-pub use life::{Bank, Head, Life, LifeDataset, LifeModel, LifeOptions, LifeWord, train_life};
-pub use options::{Origin, Progress, TrainOptions};
+pub use life::{
+    Bank, Head, Life, LifeDataset, LifeModel, LifeOptions, LifeWord, RecurrentOptions, recurrent_error, train_life,
+};
+pub use options::{Networks, Origin, Progress, TrainOptions};
 pub use report::{life_report, report};
 pub use run::{Trained, TrainedModel, train};
 pub use search::{Device, Found, Measured, SearchOptions, SearchProgress, Standing, Trial, TrialLog, search};

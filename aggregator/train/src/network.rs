@@ -13,7 +13,14 @@ use burn::{
     },
 };
 
-use crate::{error::TrainError, fused::Values, random::Random};
+use kilter_infer::Family;
+
+use crate::{
+    error::TrainError,
+    fit::Learner,
+    fused::{Values, loss_and_gradients},
+    random::Random,
+};
 
 /// Weights with inputs along the rows: `x * w + b`.
 #[derive(Module, Debug)]
@@ -74,6 +81,23 @@ impl Network {
         }
     }
 
+    /// How many numbers each parameter has, in the order of the fields.
+    pub(crate) fn sizes(shape: Shape) -> [usize; PARAMETERS] {
+        let Shape { inputs, hidden, code } = shape;
+        [
+            inputs * 4 * hidden,
+            4 * hidden * hidden,
+            4 * hidden,
+            hidden * code,
+            code,
+            code * 4 * hidden,
+            4 * hidden * hidden,
+            4 * hidden,
+            hidden * inputs,
+            inputs,
+        ]
+    }
+
     /// Weights that are there, in the order of the fields.
     pub(crate) fn from_values(values: Values, shape: Shape, device: &Device) -> Self {
         let Shape { inputs, hidden, code } = shape;
@@ -113,13 +137,6 @@ impl Network {
         rebuilt
     }
 
-    /// The mean squared error of the rebuilt rows.
-    pub(crate) fn loss(&self, rows: &[Tensor<2>]) -> Tensor<1> {
-        let rebuilt = Tensor::cat(self.forward(rows), 0);
-        let wanted = Tensor::cat(rows.iter().rev().cloned().collect(), 0);
-        (rebuilt - wanted).powi_scalar(2).mean()
-    }
-
     /// All weights, inputs along the rows, in the order of the fields.
     pub(crate) fn values(&self) -> Result<Values, TrainError> {
         let values = self.parameters().map(|parameter| numbers(parameter.val().inner()));
@@ -131,7 +148,7 @@ impl Network {
     }
 
     /// Gradients in the same order, as the optimiser takes them.
-    pub(crate) fn gradients(&self, gradients: Values, device: &Device) -> GradientsParams {
+    fn gradients(&self, gradients: Values, device: &Device) -> GradientsParams {
         let mut all = GradientsParams::new();
         for (parameter, values) in self.parameters().into_iter().zip(gradients) {
             let shape = parameter.val().dims();
@@ -149,6 +166,12 @@ impl Network {
             *slot = numbers(parameter.val().grad(&gradients).expect("each parameter takes part"))?;
         }
         Ok(all)
+    }
+
+    fn shape(&self) -> Shape {
+        let [inputs, _] = self.encoder_input.val().dims();
+        let [hidden, code] = self.bottleneck.val().dims();
+        Shape { inputs, hidden, code }
     }
 
     fn parameters(&self) -> [&Param<Tensor<2>>; PARAMETERS] {
@@ -184,6 +207,27 @@ impl Network {
     }
 }
 
+impl Learner for Network {
+    const FAMILY: Family = Family::LstmAutoencoder;
+
+    fn learn(&self, windows: &[&[f32]]) -> Result<(f32, GradientsParams), TrainError> {
+        let (loss, gradients) = loss_and_gradients(&self.values()?, windows, self.shape());
+        Ok((loss, self.gradients(gradients, &Device::flex())))
+    }
+
+    /// The rows as rebuilt, newest first.
+    fn said(&self, rows: &[Tensor<2>]) -> Vec<Tensor<2>> {
+        self.forward(rows)
+    }
+
+    /// The mean squared error of the rebuilt rows.
+    fn loss(&self, rows: &[Tensor<2>]) -> Tensor<1> {
+        let rebuilt = Tensor::cat(self.forward(rows), 0);
+        let wanted = Tensor::cat(rows.iter().rev().cloned().collect(), 0);
+        (rebuilt - wanted).powi_scalar(2).mean()
+    }
+}
+
 /// One `[batch, inputs]` tensor per step from windows of normalised rows.
 pub(crate) fn steps(windows: &[&[f32]], inputs: usize, device: &Device) -> Vec<Tensor<2>> {
     let length = windows.first().map_or(0, |window| window.len() / inputs);
@@ -200,10 +244,10 @@ pub(crate) fn numbers<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, Tra
     tensor.into_data().try_to_vec::<f32>().map_err(|error| TrainError::Tensor(format!("{error:?}")))
 }
 
-type StepState = (Tensor<2>, Tensor<2>);
+pub(crate) type StepState = (Tensor<2>, Tensor<2>);
 
 /// One LSTM step; gates in the order input, forget, cell, output. The first step has no state to multiply.
-fn step(input: Tensor<2>, recurrent: Tensor<2>, state: Option<StepState>) -> StepState {
+pub(crate) fn step(input: Tensor<2>, recurrent: Tensor<2>, state: Option<StepState>) -> StepState {
     let gates = match &state {
         Some((hidden, _)) => input + hidden.clone().matmul(recurrent),
         None => input,
@@ -219,13 +263,13 @@ fn step(input: Tensor<2>, recurrent: Tensor<2>, state: Option<StepState>) -> Ste
     (hidden, cell)
 }
 
-fn parameter(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Param<Tensor<2>> {
+pub(crate) fn parameter(values: Vec<f32>, shape: [usize; 2], device: &Device) -> Param<Tensor<2>> {
     Param::from_data(TensorData::new(values, shape), device)
 }
 
 /// Weight matrices and biases of a network.
 pub(crate) const PARAMETERS: usize = 10;
 
-fn by_output(parameter: &Param<Tensor<2>>) -> Result<Vec<f32>, TrainError> {
+pub(crate) fn by_output(parameter: &Param<Tensor<2>>) -> Result<Vec<f32>, TrainError> {
     numbers(parameter.val().inner().transpose())
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use kilter_infer::Family;
 
-use crate::{TrainError, Warm, card::CardKey};
+use crate::{Augmentation, TrainError, Warm, card::CardKey};
 
 /// Everything but the data that decides the result.
 #[derive(Clone, Debug)]
@@ -35,12 +35,57 @@ pub struct TrainOptions {
     pub false_alarms_per_month: f64,
     /// Seconds between two windows of a machine.
     pub window_period_secs: f64,
-    /// Is a network trained beside the statistic?
-    pub network: bool,
+    /// Which networks are trained beside the statistic.
+    pub networks: Networks,
+    /// How training windows are changed each time they are drawn.
+    pub augment: Augmentation,
+    /// A network is sent in int8 if that changes no anomaly of the validation by more than this share of it; 0: only where it is needed.
+    pub int8_loss: f32,
+    /// The device has no room for the network in f32.
+    pub int8_needed: bool,
     /// The network that training goes on from; from scratch without one, or where it does not fit.
     pub warm: Option<Warm>,
     /// Where the run comes from; written on the cards only.
     pub origin: Origin,
+}
+
+/// Which networks are trained beside the statistic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Networks {
+    /// None: the statistic alone.
+    None,
+    /// An LSTM autoencoder.
+    Autoencoder,
+    /// An LSTM forecaster.
+    Forecaster,
+    /// Both; the one that does better on the rows that calibrate goes on.
+    Both,
+}
+
+impl Networks {
+    /// As a number on a card: cards from before there was a forecaster say 0 or 1.
+    pub fn number(self) -> f64 {
+        match self {
+            Self::None => 0.0,
+            Self::Autoencoder => 1.0,
+            Self::Forecaster => 2.0,
+            Self::Both => 3.0,
+        }
+    }
+
+    /// From a card.
+    pub fn from_number(number: f64) -> Option<Self> {
+        [Self::None, Self::Autoencoder, Self::Forecaster, Self::Both].into_iter().find(|kind| kind.number() == number)
+    }
+
+    pub(crate) fn families(self) -> &'static [Family] {
+        match self {
+            Self::None => &[],
+            Self::Autoencoder => &[Family::LstmAutoencoder],
+            Self::Forecaster => &[Family::LstmForecaster],
+            Self::Both => &[Family::LstmAutoencoder, Family::LstmForecaster],
+        }
+    }
 }
 
 /// What the cards say about where a run comes from; it does not change an artifact.
@@ -74,7 +119,10 @@ impl Default for TrainOptions {
             max_windows: 4_000,
             false_alarms_per_month: 0.1,
             window_period_secs: 10.0,
-            network: true,
+            networks: Networks::Both,
+            augment: Augmentation::default(),
+            int8_loss: 0.02,
+            int8_needed: false,
             warm: None,
             origin: Origin::default(),
         }
@@ -92,6 +140,8 @@ impl TrainOptions {
         option(self.max_steps >= 1 && self.look_every >= 1 && self.patience >= 1, "max_steps, look_every or patience")?;
         option(self.learning_rate > 0.0 && self.learning_rate < 1.0, "learning_rate")?;
         option(self.warm.iter().all(|warm| (0.0..=1.0).contains(&warm.rehearsal)), "rehearsal")?;
+        option(self.augment.is_sensible(), "augment")?;
+        option((0.0..1.0).contains(&self.int8_loss), "int8_loss")?;
         option(self.false_alarms_per_month > 0.0 && self.window_period_secs > 0.0, "false alarm budget")
     }
 }
@@ -99,7 +149,7 @@ impl TrainOptions {
 /// How far a run is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Progress {
-    /// Which of the two models.
+    /// Which network.
     pub family: Family,
     /// Steps done.
     pub step: usize,

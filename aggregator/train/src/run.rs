@@ -1,15 +1,17 @@
-//! One training run, from rows to two models and the choice between them.
+//! One training run, from rows to a network and a statistic and the choice between them.
 
 use std::collections::BTreeMap;
 
-use kilter_infer::{Artifact, Family};
+use kilter_infer::Artifact;
 use kilter_types::{Digest, Role};
 
 use crate::{
-    Card, CardFeature, Dataset, Evidence, Progress, TrainError, TrainOptions, bench::Bench, evaluate::Figures,
+    Augmentation, Card, CardFeature, Dataset, Evidence, Progress, TrainError, TrainOptions,
+    bench::{Bench, Exported, family_name},
+    evaluate::Figures,
 };
 
-/// What a run gives: the leader first.
+/// What a run gives: the leader first, or the better one where none leads.
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// Both models; the simple one alone where no network was asked for.
@@ -21,13 +23,15 @@ pub struct Trained {
 pub struct TrainedModel {
     /// The bytes that `kilter_infer::Artifact` parses.
     pub artifact: Vec<u8>,
+    /// The same network in f32, where the artifact is int8: what a later run goes on from.
+    pub exact: Option<Vec<u8>>,
     /// What to know about it.
     pub card: Card,
     /// What it did on rows that it was not made from.
     pub evidence: Evidence,
 }
 
-/// Trains both models and says which leads.
+/// Trains the models and says which leads, if one does.
 pub fn train(
     dataset: &Dataset,
     options: &TrainOptions,
@@ -37,50 +41,37 @@ pub fn train(
     dataset.check()?;
     let bench = Bench::new(dataset, options)?;
     let statistic = bench.statistic()?;
-    let exported = options.network.then(|| bench.autoencoder(progress)).transpose()?;
-    let Some(mut exported) = exported else { return alone(&bench, statistic) };
-    let history = exported.history();
-    let (losses, parity) = (std::mem::take(&mut exported.losses), exported.parity);
-    let (warm, network) = (exported.warm, exported.bytes);
+    let Some(mut exported) = bench.network(progress)? else { return alone(&bench, statistic) };
+    let (history, words) = (exported.history(), exported.words());
+    let losses = std::mem::take(&mut exported.losses);
+    let Exported { bytes: network, exact, parity, warm, .. } = exported;
 
     let (ours, theirs) = (bench.test(&network)?, bench.test(&statistic)?);
-    // The simpler one leads unless the network is better, and seen to be quiet on enough healthy windows to believe it.
-    let network_leads = ours.quiet_at_worst() <= MOST_FALSE && ours.merit() > theirs.merit();
     let rule = bench.simple_rule();
-    let why = |name: &str, own: &Figures, other: &Figures| {
-        format!(
-            "{name}: {:.1} % of simulated{} faults found with {:.2} % of {} healthy windows above the threshold (at worst {:.2} %, at most {:.0} % may lead); the other model {:.1} % with {:.2} %, the simple rule {:.1} % with {:.2} %",
-            100.0 * own.merit(),
-            if own.labelled.is_some() { " and labelled" } else { "" },
-            100.0 * own.false_alarm_share,
-            own.windows,
-            100.0 * own.quiet_at_worst(),
-            100.0 * MOST_FALSE,
-            100.0 * other.merit(),
-            100.0 * other.false_alarm_share,
-            100.0 * rule.merit(),
-            100.0 * rule.false_alarm_share,
-        )
-    };
-    let role = |leads: bool| if leads { Role::Leader } else { Role::Shadow };
-    let verdict = |leads: bool| if leads { "leads" } else { "runs as shadow" };
-    let mut network_card = bench.card(&network, role(network_leads), &ours, &rule);
-    network_card.why = why(verdict(network_leads), &ours, &theirs);
+    let [network_leads, statistic_leads] = leaders(&ours, &theirs, &rule);
+    let mut network_card = bench.card(&network, network_leads, &ours, &rule)?;
+    network_card.why = why(network_leads, &ours, Some(&theirs), &rule) + &words;
     network_card.parity_max_abs = parity;
     network_card.metrics.extend(history);
+    network_card.exact = exact.as_ref().map(|exact| Digest::of(exact).to_string());
     if warm && let Some(warm) = &options.warm {
         network_card.champion = Some(Digest::of(&warm.champion).to_string());
     }
-    let mut statistic_card = bench.card(&statistic, role(!network_leads), &theirs, &rule);
-    statistic_card.why = why(verdict(!network_leads), &theirs, &ours);
+    let mut statistic_card = bench.card(&statistic, statistic_leads, &theirs, &rule)?;
+    statistic_card.why = why(statistic_leads, &theirs, Some(&ours), &rule);
     network_card.pair = Some(statistic_card.digest.clone());
     statistic_card.pair = Some(network_card.digest.clone());
 
     let mut models = vec![
-        TrainedModel { evidence: bench.evidence(&network, losses)?, artifact: network, card: network_card },
-        TrainedModel { evidence: bench.evidence(&statistic, Vec::new())?, artifact: statistic, card: statistic_card },
+        TrainedModel { evidence: bench.evidence(&network, losses)?, artifact: network, exact, card: network_card },
+        TrainedModel {
+            evidence: bench.evidence(&statistic, Vec::new())?,
+            artifact: statistic,
+            exact: None,
+            card: statistic_card,
+        },
     ];
-    if !network_leads {
+    if !network_leads && (statistic_leads || theirs.worth() >= ours.worth()) {
         models.reverse();
     }
     Ok(Trained { models })
@@ -89,20 +80,59 @@ pub fn train(
 /// The simple detector without a network beside it.
 fn alone(bench: &Bench<'_>, statistic: Vec<u8>) -> Result<Trained, TrainError> {
     let (figures, rule) = (bench.test(&statistic)?, bench.simple_rule());
-    let mut card = bench.card(&statistic, Role::Leader, &figures, &rule);
-    card.why = "leads: no network was asked for".to_owned();
+    let leads = figures.worth() > rule.worth();
+    let mut card = bench.card(&statistic, leads, &figures, &rule)?;
+    card.why = why(leads, &figures, None, &rule) + "; no network was asked for";
     let evidence = bench.evidence(&statistic, Vec::new())?;
-    Ok(Trained { models: vec![TrainedModel { artifact: statistic, card, evidence }] })
+    Ok(Trained { models: vec![TrainedModel { artifact: statistic, exact: None, card, evidence }] })
+}
+
+/// Does the network lead, does the statistic? Never both, and neither where neither beats the simple rule.
+///
+/// The simpler one leads unless the network is better, and seen to be quiet on enough healthy windows to believe it.
+fn leaders(network: &Figures, statistic: &Figures, rule: &Figures) -> [bool; 2] {
+    let beats_rule = |figures: &Figures| figures.worth() > rule.worth();
+    let better = !beats_rule(statistic) || network.merit() > statistic.merit();
+    let network_leads = beats_rule(network) && network.quiet_at_worst() <= MOST_FALSE && better;
+    [network_leads, !network_leads && beats_rule(statistic)]
+}
+
+/// The comparison in words.
+fn why(leads: bool, own: &Figures, other: Option<&Figures>, rule: &Figures) -> String {
+    let share = |share: f64| format!("{:.1} %", 100.0 * share);
+    let found =
+        |figures: &Figures| format!("{} with {:.2} %", share(figures.merit()), 100.0 * figures.false_alarm_share);
+    let verdict = match (leads, own.worth() > rule.worth()) {
+        (true, _) => "leads",
+        (false, true) => "runs as shadow",
+        (false, false) => "runs as shadow, for it does not beat the simple rule",
+    };
+    format!(
+        "{verdict}: {} of simulated{} faults found with {:.2} % of {} healthy windows above the threshold (at worst {:.2} %, at most \
+         {:.0} % may lead);{} the simple rule {}",
+        share(own.merit()),
+        if own.labelled.is_some() { " and labelled" } else { "" },
+        100.0 * own.false_alarm_share,
+        own.windows,
+        100.0 * own.quiet_at_worst(),
+        100.0 * MOST_FALSE,
+        other.map(|other| format!(" the other model {},", found(other))).unwrap_or_default(),
+        found(rule),
+    )
 }
 
 impl Bench<'_> {
-    fn card(&self, bytes: &[u8], role: Role, figures: &Figures, rule: &Figures) -> Card {
-        let family = Artifact::parse(bytes).map(|artifact| artifact.family());
+    fn card(&self, bytes: &[u8], leads: bool, figures: &Figures, rule: &Figures) -> Result<Card, TrainError> {
+        let artifact = Artifact::parse(bytes).map_err(|error| TrainError::Draft(error.into()))?;
+        let mut own = metrics(figures);
+        own.extend(self.watched(bytes)?);
+        own.insert("kernel".to_owned(), f64::from(artifact.kernel().0));
         let options = self.options;
         let feature = |column: &usize| {
             let feature = &self.dataset.features[*column];
             CardFeature { id: feature.reference.id.0, hash: feature.reference.hash, name: feature.name.clone() }
         };
+        let Augmentation { noise, shift, load } = options.augment;
         let reproduce = [
             ("seed", options.seed as f64),
             ("sequence_len", options.sequence_len as f64),
@@ -117,38 +147,64 @@ impl Bench<'_> {
             ("max_windows", options.max_windows as f64),
             ("false_alarms_per_month", options.false_alarms_per_month),
             ("window_period_secs", options.window_period_secs),
-            ("network", f64::from(u8::from(options.network))),
+            ("network", options.networks.number()),
+            ("int8_loss", f64::from(options.int8_loss)),
+            ("int8_needed", f64::from(u8::from(options.int8_needed))),
+            ("augment_noise", f64::from(noise)),
+            ("augment_shift", f64::from(shift)),
+            ("augment_load", f64::from(load)),
         ];
         let warm = options
             .warm
             .iter()
             .flat_map(|warm| [("warm_until_us", warm.until_us as f64), ("rehearsal", warm.rehearsal)]);
-        Card {
+        Ok(Card {
             digest: Digest::of(bytes).to_string(),
             name: options.origin.name.clone(),
             key: options.origin.key.clone(),
-            family: match family {
-                Ok(Family::LstmAutoencoder) => "lstm_autoencoder".to_owned(),
-                Ok(Family::LstmForecaster) => "lstm_forecaster".to_owned(),
-                Ok(Family::RulHead) => "rul_head".to_owned(),
-                Ok(Family::Quadratic) => "quadratic".to_owned(),
-                Ok(Family::Statistic) | Err(_) => "statistic".to_owned(),
-            },
-            role,
+            family: family_name(artifact.family()).to_owned(),
+            role: if leads { Role::Leader } else { Role::Shadow },
             pair: None,
             champion: None,
+            exact: None,
             features: self.prepared.columns.iter().map(feature).collect(),
             trained_at_us: options.origin.trained_at_us,
             snapshot: options.origin.snapshot.clone(),
             seed: options.seed,
             rows: self.dataset.healthy.len() as u64,
             reason: options.origin.reason.clone(),
-            metrics: metrics(figures),
+            metrics: own,
             baseline: metrics(rule),
             parity_max_abs: 0.0,
             reproduce: reproduce.into_iter().chain(warm).map(|(key, value)| (key.to_owned(), value)).collect(),
             why: String::new(),
-        }
+        })
+    }
+
+    /// Figures in the terms of a person on watch, and those of machines that nothing was learned from.
+    fn watched(&self, bytes: &[u8]) -> Result<BTreeMap<String, f64>, TrainError> {
+        let events = self.events(bytes)?;
+        let period_secs = self.options.window_period_secs;
+        let months = events.healthy_windows as f64 * period_secs / MONTH_SECS;
+        let figures = [
+            ("event_precision", events.precision()),
+            ("event_recall", events.recall()),
+            ("lead_time_secs", events.lead_windows().map(|windows| windows * period_secs)),
+            ("events", Some(events.faults as f64)),
+            ("false_alarms", Some(events.false_alarms as f64)),
+            ("machine_months", Some(months)),
+            ("false_alarms_per_machine_month", (months > 0.0).then(|| events.false_alarms as f64 / months)),
+        ];
+        let strangers = self.test_strangers(bytes)?;
+        let of_strangers = strangers.iter().flat_map(|figures| {
+            [
+                ("held_out_machine_windows", Some(figures.windows as f64)),
+                ("held_out_machine_detection", Some(figures.detection)),
+                ("held_out_machine_false_alarm_share", Some(figures.false_alarm_share)),
+            ]
+        });
+        let named = |(name, figure): (&str, Option<f64>)| Some((name.to_owned(), figure?));
+        Ok(figures.into_iter().chain(of_strangers).filter_map(named).collect())
     }
 }
 
@@ -166,3 +222,32 @@ fn metrics(figures: &Figures) -> BTreeMap<String, f64> {
 
 /// A network that may raise a larger share of healthy windows than this does not lead.
 const MOST_FALSE: f64 = 0.01;
+const MONTH_SECS: f64 = 30.0 * 86_400.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn figures(detection: f64, false_alarm_share: f64) -> Figures {
+        Figures { false_alarm_share, detection, labelled: None, windows: 2_000 }
+    }
+
+    #[test]
+    fn what_does_not_beat_the_simple_rule_does_not_lead_and_its_card_says_so() {
+        let rule = figures(0.6, 0.0);
+        let (good, fair, poor) = (figures(0.8, 0.0), figures(0.7, 0.0), figures(0.6, 0.0));
+        assert_eq!(leaders(&good, &fair, &rule), [true, false]);
+        assert_eq!(leaders(&fair, &good, &rule), [false, true]);
+        assert_eq!(leaders(&poor, &fair, &rule), [false, true]);
+        assert_eq!(leaders(&fair, &poor, &rule), [true, false]);
+        assert_eq!(leaders(&poor, &poor, &rule), [false, false]);
+        // Finding more by crying wolf beats nothing, nor does a rule that does so.
+        let loud = figures(0.9, 0.05);
+        assert_eq!(leaders(&loud, &loud, &rule), [false, false]);
+        assert_eq!(leaders(&poor, &fair, &loud), [false, true]);
+        assert!(
+            why(false, &poor, Some(&fair), &rule).starts_with("runs as shadow, for it does not beat the simple rule")
+        );
+        assert!(why(false, &fair, Some(&good), &rule).starts_with("runs as shadow:"));
+    }
+}

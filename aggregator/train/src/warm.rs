@@ -6,13 +6,7 @@
 
 use kilter_infer::{Artifact, Family};
 
-use crate::{
-    Dataset,
-    columns::is_alive,
-    fused::Values,
-    network::{PARAMETERS, Shape},
-    random::Random,
-};
+use crate::{Dataset, columns::is_alive, random::Random};
 
 /// What a run goes on from.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,32 +28,33 @@ impl Warm {
         columns.iter().all(|column| is_alive(dataset, rows, *column)).then_some(columns)
     }
 
-    /// The champion's weights for another normaliser, if it has this shape.
-    pub(crate) fn values(&self, shape: Shape, mean: &[f32], scale: &[f32]) -> Option<Values> {
-        let Shape { inputs, hidden, code } = shape;
-        let artifact = self.network()?;
-        let sizes: [usize; PARAMETERS] = [
-            inputs * 4 * hidden,
-            4 * hidden * hidden,
-            4 * hidden,
-            hidden * code,
-            code,
-            code * 4 * hidden,
-            4 * hidden * hidden,
-            4 * hidden,
-            hidden * inputs,
-            inputs,
-        ];
+    /// What kind of network the champion is.
+    pub(crate) fn family(&self) -> Option<Family> {
+        self.network().map(|artifact| artifact.family())
+    }
+
+    /// The champion's weights for another normaliser, if it is of this family and has parameters of these sizes: first those of an LSTM
+    /// that reads the rows, last those of the layer that gives a row.
+    pub(crate) fn values<const N: usize>(
+        &self,
+        family: Family,
+        sizes: [usize; N],
+        hidden: usize,
+        mean: &[f32],
+        scale: &[f32],
+    ) -> Option<[Vec<f32>; N]> {
+        let inputs = mean.len();
+        let artifact = self.network().filter(|artifact| artifact.family() == family)?;
         let numbers: Vec<f32> = artifact.numbers().collect();
         if (artifact.inputs(), artifact.hidden()) != (inputs, hidden) || numbers.len() != sizes.iter().sum::<usize>() {
             return None;
         }
-        let mut values: Values = Default::default();
         let mut rest = numbers.as_slice();
-        for (value, size) in values.iter_mut().zip(sizes) {
+        let mut values = sizes.map(|size| {
             let (own, after) = rest.split_at(size);
-            (*value, rest) = (own.to_vec(), after);
-        }
+            rest = after;
+            own.to_vec()
+        });
         for i in 0..inputs {
             let (old_mean, old_inverse) = artifact.normaliser(i)?;
             // What the champion saw is `stretch` times what is seen now, and `shift`.
@@ -70,15 +65,15 @@ impl Warm {
                 *weight *= stretch;
                 values[2][unit] += moved;
             }
-            (0..hidden).for_each(|unit| values[8][unit * inputs + i] /= stretch);
-            values[9][i] = (values[9][i] - shift) / stretch;
+            (0..hidden).for_each(|unit| values[N - 2][unit * inputs + i] /= stretch);
+            values[N - 1][i] = (values[N - 1][i] - shift) / stretch;
         }
         Some(values)
     }
 
     fn network(&self) -> Option<Artifact<'_>> {
         let artifact = Artifact::parse(&self.champion).ok()?;
-        let is_network = artifact.family() == Family::LstmAutoencoder;
+        let is_network = [Family::LstmAutoencoder, Family::LstmForecaster].contains(&artifact.family());
         (is_network && artifact.kernel() == kilter_types::KernelId::PORTABLE_F32).then_some(artifact)
     }
 }
@@ -135,11 +130,14 @@ impl Kind {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
     use crate::{
         TrainOptions,
-        fit::{Beginning, fit},
-        fused::loss_and_gradients,
+        fit::{Known, fit},
+        fused::{Values, loss_and_gradients},
+        network::{Network, Shape},
         random::Random,
     };
 
@@ -174,18 +172,20 @@ mod tests {
         let options = TrainOptions { batch: 32, look_every: 50, patience: 99, ..TrainOptions::default() };
         let (old, new) = (windows(1, 300, "train"), windows(2, 300, "train"));
         let (old_unseen, new_unseen) = (windows(1, 200, "test"), windows(2, 200, "test"));
-        let learn = |train: &[Vec<f32>], held_out: &[Vec<f32>], steps: usize, beginning: Beginning| {
+        let device = Device::flex().autodiff();
+        let learn = |train: &[Vec<f32>], held_out: &[Vec<f32>], steps: usize, network: Network, known: Known| {
             let options = TrainOptions { max_steps: steps, ..options.clone() };
-            let fitted = fit(train, held_out, SHAPE, &options, beginning, &mut |_| {}).expect("a network");
+            let fitted = fit(train, held_out, SHAPE.inputs, network, &options, known, &mut |_| {}).expect("a network");
             fitted.network.values().expect("values")
         };
-        let champion = learn(&old, &old[..60], 400, Beginning::default());
+        let fresh = Network::new(SHAPE, &mut Random::new(options.seed, "weights"), &device);
+        let champion = learn(&old, &old[..60], 400, fresh, None);
         let both: Vec<Vec<f32>> = old.iter().chain(&new).cloned().collect();
         let is_old: Vec<bool> = (0..both.len()).map(|window| window < old.len()).collect();
         let watched: Vec<Vec<f32>> = both.iter().step_by(10).cloned().collect();
         let go_on = |rehearsal: f64, held_out: &[Vec<f32>]| {
             let known = Some((is_old.clone(), rehearsal));
-            learn(&both, held_out, 150, Beginning { values: Some(champion.clone()), known })
+            learn(&both, held_out, 150, Network::from_values(champion.clone(), SHAPE, &device), known)
         };
         let (without, with) = (go_on(0.0, &new[..60]), go_on(0.5, &watched));
         let errors =

@@ -113,6 +113,8 @@ fn a_model_for_a_small_device_fits_it_and_says_why_it_was_chosen() {
         "Loss over the steps",
         "Scores of the tested windows",
         "Share of healthy tested windows",
+        "of the alarms were for a fault",
+        "On machines that it never learned from",
         "simulated: bearing",
         "Search",
     ] {

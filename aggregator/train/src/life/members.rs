@@ -37,11 +37,8 @@ pub(crate) struct Trained {
     pub(crate) words: Vec<LifeWord>,
 }
 
-/// One member, and its words on the machines it did not see.
-struct Member {
-    network: DenseNetwork,
-    layers: Layers,
-    line: Layers,
+/// What was said of the machines that one member did not see.
+struct Said {
     by_network: Vec<f32>,
     by_line: Vec<f32>,
     by_mean: Vec<f32>,
@@ -49,16 +46,24 @@ struct Member {
 }
 
 impl Prepared {
-    pub(crate) fn new(dataset: &LifeDataset, options: &LifeOptions) -> Result<Self, TrainError> {
+    /// Columns and normaliser are learned from those machines alone of which `learns` says so; the others are seen through them.
+    pub(crate) fn new(
+        dataset: &LifeDataset,
+        options: &LifeOptions,
+        learns: impl Fn(usize) -> bool,
+    ) -> Result<Self, TrainError> {
         let width = dataset.features.len();
-        let rows: Vec<f32> = dataset.machines.iter().flat_map(|life| life.rows.iter().copied()).collect();
+        let learned: Vec<usize> = (0..dataset.machines.len()).filter(|machine| learns(*machine)).collect();
+        let rows: Vec<f32> =
+            learned.iter().flat_map(|machine| dataset.machines[*machine].rows.iter().copied()).collect();
         let left: Vec<Vec<f32>> = dataset
             .machines
             .iter()
             .map(|life| life.left.iter().map(|left| left.clamp(0.0, options.cap)).collect())
             .collect();
         let points = Points::fit(&rows, width, &dataset.settings);
-        let columns = choose(&rows, width, &points, &left.concat());
+        let left_of_learned: Vec<f32> = learned.iter().flat_map(|machine| left[*machine].iter().copied()).collect();
+        let columns = choose(&rows, width, &points, &left_of_learned);
         if columns.is_empty() {
             return Err(TrainError::NoFeatures { percent: 100 });
         }
@@ -87,69 +92,67 @@ impl Prepared {
 }
 
 pub(crate) fn train(
+    dataset: &LifeDataset,
     prepared: &Prepared,
     options: &LifeOptions,
     progress: &mut dyn FnMut(usize, usize, f32),
 ) -> Result<Trained, TrainError> {
     let (cap, count) = (options.cap, options.members);
-    // Each machine is kept from one member, drawn once.
-    let mut order: Vec<usize> = (0..prepared.banks.len()).collect();
-    Random::new(options.seed, "machines of members").shuffle(&mut order);
-    let mut share_of = vec![0; order.len()];
-    order.iter().enumerate().for_each(|(place, machine)| share_of[*machine] = place % count);
-
+    let share_of = shares(prepared.banks.len(), options);
     let schedule = Schedule {
         steps: options.steps,
         batch: options.batch,
         learning_rate: options.learning_rate,
         noise: options.noise,
     };
-    let sizes: Vec<usize> = [prepared.width].iter().chain(&options.hidden).chain(&[1]).copied().collect();
-    // Members see nothing of each other, so they are trained side by side.
-    let work = |member: usize, say: &mut dyn FnMut((usize, usize, f32))| -> Result<Member, TrainError> {
-        let (rows, wanted) =
-            prepared.examples(cap, |machine| if share_of[machine] == member { 0 } else { 1 + prepared.extra[machine] });
-        let examples = Examples { width: prepared.width, rows: &rows, wanted: &wanted };
+    let seen_by = |member: usize| {
+        let share_of = &share_of;
+        move |machine: usize| if share_of[machine] == member { 0 } else { 1 + prepared.extra[machine] }
+    };
+    let fitted = |member: usize, seen: &Prepared, say: &mut dyn FnMut(Told)| -> Result<DenseNetwork, TrainError> {
+        let (rows, wanted) = seen.examples(cap, seen_by(member));
+        let examples = Examples { width: seen.width, rows: &rows, wanted: &wanted };
         let random = &mut Random::new(options.seed.wrapping_add(member as u64), "life member");
         let mut told = |step: usize, loss: f32| {
             if step.is_multiple_of(TOLD_EVERY) {
                 say((member, step, loss));
             }
         };
-        let network = fit(&examples, &options.hidden, &schedule, random, &mut told)?;
-        let line = ridge(&examples, PENALTY);
+        fit(&examples, &options.hidden, &schedule, random, &mut told)
+    };
+    // First what decides: nothing of a machine, not even its part in columns and normaliser, reaches what is said of it.
+    let judged = |member: usize, say: &mut dyn FnMut(Told)| -> Result<Said, TrainError> {
+        let fold = Prepared::new(dataset, options, |machine| share_of[machine] != member)?;
+        let network = fitted(member, &fold, say)?;
+        let (rows, wanted) = fold.examples(cap, seen_by(member));
+        let line = ridge(&Examples { width: fold.width, rows: &rows, wanted: &wanted }, PENALTY);
         let mean = wanted.iter().map(|w| f64::from(*w)).sum::<f64>() / wanted.len().max(1) as f64;
-
-        let (held_rows, held_wanted) = prepared.examples(cap, |machine| usize::from(share_of[machine] == member));
+        let (held_rows, held_wanted) = fold.examples(cap, |machine| usize::from(share_of[machine] == member));
         let in_units = |said: Vec<f32>| said.into_iter().map(|y| ((y + 0.5) * cap).clamp(0.0, cap)).collect();
-        let layers = network.layers()?;
-        Ok(Member {
-            by_network: in_units(say_all(&layers, &sizes, &held_rows)),
-            by_line: in_units(say_all(&line, &[prepared.width, 1], &held_rows)),
+        let sizes: Vec<usize> = [fold.width].iter().chain(&options.hidden).chain(&[1]).copied().collect();
+        Ok(Said {
+            by_network: in_units(say_all(&network.layers()?, &sizes, &held_rows)),
+            by_line: in_units(say_all(&line, &[fold.width, 1], &held_rows)),
             by_mean: in_units(vec![mean as f32; held_wanted.len()]),
             truth: held_wanted.iter().map(|w| (w + 0.5) * cap).collect(),
-            layers,
-            line,
-            network,
         })
     };
-    let mut steps_of = vec![0; count];
-    let mut hear = |(member, step, loss): (usize, usize, f32)| {
-        steps_of[member] = step;
-        progress(steps_of.iter().sum(), count * options.steps, loss);
+    let mut steps_of = vec![0; 2 * count];
+    let mut hear = |place: usize, step: usize, loss: f32| {
+        steps_of[place] = step;
+        progress(steps_of.iter().sum(), 2 * count * options.steps, loss);
     };
-    let trained = parallel::each((0..count).collect(), parallel::workers(), &work, &mut hear);
-    let (mut networks, mut layers, mut linear) = (Vec::new(), Vec::new(), Vec::new());
+    // Members see nothing of each other, so they are trained side by side.
+    let all = || (0..count).collect::<Vec<usize>>();
+    let trained =
+        parallel::each(all(), parallel::workers(), &judged, &mut |(member, step, loss)| hear(member, step, loss));
     let (mut by_network, mut by_line, mut by_mean, mut truth) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for member in trained {
-        let member = member?;
-        by_network.extend(member.by_network);
-        by_line.extend(member.by_line);
-        by_mean.extend(member.by_mean);
-        truth.extend(member.truth);
-        layers.push(member.layers);
-        linear.push(member.line);
-        networks.push(member.network);
+    for said in trained {
+        let said = said?;
+        by_network.extend(said.by_network);
+        by_line.extend(said.by_line);
+        by_mean.extend(said.by_mean);
+        truth.extend(said.truth);
     }
     let held_out = vec![
         (Head::Constant, root_mean_square(&by_mean, &truth)),
@@ -157,20 +160,41 @@ pub(crate) fn train(
         (Head::Network, root_mean_square(&by_network, &truth)),
     ];
     let head = if options.must_win { winner(&held_out) } else { Head::Network };
+    // Then what is sent: members that share one normaliser, as an artifact has one, each without its share all the same.
+    let mut networks = Vec::new();
     let (members, said) = match head {
-        Head::Network => (layers, by_network),
-        Head::Linear => (linear, by_line),
+        Head::Network => {
+            let work = |member: usize, say: &mut dyn FnMut(Told)| fitted(member, prepared, say);
+            let mut told = |(member, step, loss): Told| hear(count + member, step, loss);
+            for network in parallel::each(all(), parallel::workers(), &work, &mut told) {
+                networks.push(network?);
+            }
+            (networks.iter().map(DenseNetwork::layers).collect::<Result<Vec<Layers>, _>>()?, by_network)
+        }
+        Head::Linear => {
+            let line = |member: usize| {
+                let (rows, wanted) = prepared.examples(cap, seen_by(member));
+                ridge(&Examples { width: prepared.width, rows: &rows, wanted: &wanted }, PENALTY)
+            };
+            ((0..count).map(line).collect(), by_line)
+        }
         Head::Constant => {
             let (_, wanted) = prepared.examples(cap, |_| 1);
             let mean = moments(wanted.iter().copied()).0 as f32;
             (vec![vec![vec![0.0; prepared.width], vec![mean]]], by_mean)
         }
     };
-    if head != Head::Network {
-        networks.clear();
-    }
     let words = words(&said, &truth, &share_of, prepared, options);
     Ok(Trained { head, networks, members, bands: bands(&said, &truth, cap, options.coverage), held_out, words })
+}
+
+/// Which member each machine is kept from, drawn once.
+pub(crate) fn shares(machines: usize, options: &LifeOptions) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..machines).collect();
+    Random::new(options.seed, "machines of members").shuffle(&mut order);
+    let mut share_of = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(place, machine)| share_of[*machine] = place % options.members);
+    share_of
 }
 
 /// Every word on a machine that was kept away, with an interval that its own errors had no part in.
@@ -239,10 +263,13 @@ fn choose(rows: &[f32], width: usize, points: &Points, left: &[f32]) -> Vec<usiz
     (0..width).filter(|column| is_setting(*column) || moves(column)).collect()
 }
 
-fn root_mean_square(said: &[f32], truth: &[f32]) -> f64 {
+pub(crate) fn root_mean_square(said: &[f32], truth: &[f32]) -> f64 {
     let squares = said.iter().zip(truth).map(|(a, b)| f64::from(a - b).powi(2));
     (squares.sum::<f64>() / said.len().max(1) as f64).sqrt()
 }
+
+/// A member, its step and its loss.
+type Told = (usize, usize, f32);
 
 /// Normalised values enter the head within this.
 pub(crate) const CLIP: f32 = 6.0;
@@ -252,3 +279,66 @@ const TOLD_EVERY: usize = 500;
 /// A head must be better than the simpler one by 2 %.
 const MUST_BEAT: f64 = 0.98;
 const LEAST_CORRELATION: f64 = 0.1;
+
+#[cfg(test)]
+pub(crate) mod sample {
+    use kilter_types::{FeatureId, FeatureRef, GroupKind};
+
+    use super::*;
+    use crate::{Feature, life::Life};
+
+    /// Machines whose columns follow their wear, each a little off.
+    pub(crate) fn lives() -> LifeDataset {
+        let mut random = Random::new(1, "lives");
+        let life = |machine: usize| {
+            let mut life = Life::default();
+            for row in 0..40 {
+                let worn = row as f32 / 40.0;
+                life.rows
+                    .extend((0..3).map(|i| worn * (i + 1) as f32 + 0.1 * random.symmetric() + machine as f32 * 0.01));
+                life.left.push((40 - row) as f32);
+            }
+            life
+        };
+        let feature = |id| Feature { reference: FeatureRef { id: FeatureId(id), hash: 1 }, name: format!("f{id}") };
+        LifeDataset {
+            group: GroupKind::Cycle,
+            features: (1..4).map(feature).collect(),
+            settings: Vec::new(),
+            machines: (0..8).map(life).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_a_machine_reaches_what_the_member_without_it_says_not_even_by_the_normaliser() {
+        let options = LifeOptions {
+            cap: 40.0,
+            hidden: vec![8],
+            members: 4,
+            steps: 20,
+            must_win: false,
+            ..LifeOptions::default()
+        };
+        let share_of = shares(8, &options);
+        let said = |dataset: &LifeDataset| {
+            let prepared = Prepared::new(dataset, &options, |_| true).expect("columns");
+            train(dataset, &prepared, &options, &mut |_, _, _| {}).expect("a head").words
+        };
+        let clean = sample::lives();
+        let mut planted = clean.clone();
+        planted.machines[0].rows.iter_mut().for_each(|value| *value = *value * 3.0 - 1.0);
+        let (clean, planted) = (said(&clean), said(&planted));
+        let of = |words: &[LifeWord], beside: bool| -> Vec<u32> {
+            let kept = words.iter().filter(|w| w.machine != 0 && (share_of[w.machine] == share_of[0]) == beside);
+            kept.map(|word| word.said.to_bits()).collect()
+        };
+        assert_eq!(of(&clean, true).len(), 40, "another machine is kept with it");
+        assert_eq!(of(&clean, true), of(&planted, true));
+        assert_ne!(of(&clean, false), of(&planted, false), "the members that learn from it learn otherwise");
+    }
+}

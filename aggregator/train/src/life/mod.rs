@@ -1,8 +1,9 @@
 //! Trains heads that say how long a machine has left, with an interval: machines that ran to failure in, one artifact out.
 //!
 //! Whole machines are kept from each member of the ensemble in turn, so that its word on them is a fair one (grouped
-//! cross-validation). What these words are wrong by decides two things: whether the network leads, or the linear head, or the
-//! mean, each only if it beats the simpler one; and how wide the interval is (split conformal, per band of the estimate).
+//! cross-validation; columns and normaliser are the member's own there). What these words are wrong by decides two things: whether the
+//! network leads, or the linear head, or the mean, each only if it beats the simpler one; and how wide the interval is (split conformal, per
+//! band of the estimate).
 //! Nothing is fitted on any other machine: no test row comes near this module.
 
 mod bank;
@@ -10,12 +11,14 @@ mod export;
 mod interval;
 mod members;
 mod points;
+mod recurrent;
 mod ridge;
 
 use kilter_types::{Digest, GroupKind, KernelId};
 
 pub use bank::Bank;
 pub(crate) use points::moments;
+pub use recurrent::{RecurrentOptions, recurrent_error};
 
 use crate::{Feature, TrainError};
 
@@ -161,8 +164,8 @@ pub fn train_life(
     progress: &mut dyn FnMut(usize, usize, f32),
 ) -> Result<LifeModel, TrainError> {
     check(dataset, options)?;
-    let prepared = members::Prepared::new(dataset, options)?;
-    let trained = members::train(&prepared, options, progress)?;
+    let prepared = members::Prepared::new(dataset, options, |_| true)?;
+    let trained = members::train(dataset, &prepared, options, progress)?;
     export::export(dataset, &prepared, &trained, options)
 }
 

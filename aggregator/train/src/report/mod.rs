@@ -16,10 +16,11 @@ pub fn report(models: &[TrainedModel], found: Option<&Found>) -> String {
     for model in models {
         let Card { family, digest, why, rows, seed, .. } = &model.card;
         body += &format!(
-            "<section><h2>{}: {}</h2><p>{}</p><p class=\"quiet\">{rows} healthy windows, seed {seed}, <code>{}</code></p><div class=\"charts\">",
+            "<section><h2>{}: {}</h2><p>{}</p>{}<p class=\"quiet\">{rows} healthy windows, seed {seed}, <code>{}</code></p><div class=\"charts\">",
             if model.card.role == kilter_types::Role::Leader { "Leader" } else { "Shadow" },
             escaped(&family.replace('_', " ")),
             escaped(why),
+            watched(&model.card),
             escaped(digest),
         );
         body += &loss(&model.evidence.losses);
@@ -31,6 +32,36 @@ pub fn report(models: &[TrainedModel], found: Option<&Found>) -> String {
         body += &search(found);
     }
     page(&leader.card.name, body)
+}
+
+/// The test in the terms of a person on watch.
+fn watched(card: &Card) -> String {
+    let figure = |name: &str| card.metrics.get(name).copied();
+    let percent = |name: &str| figure(name).map_or_else(|| "no".to_owned(), |share| format!("{:.0} %", 100.0 * share));
+    let mut text = format!(
+        "<p>Of {:.0} faults that grew or were labelled {} were told; {} of the alarms were for a fault. On {:.3} machine-months of healthy \
+         windows there were {:.0} false alarms{}{}.</p>",
+        figure("events").unwrap_or_default(),
+        percent("event_recall"),
+        percent("event_precision"),
+        figure("machine_months").unwrap_or_default(),
+        figure("false_alarms").unwrap_or_default(),
+        figure("false_alarms_per_machine_month").map(|rate| format!(", {rate:.2} a month")).unwrap_or_default(),
+        figure("lead_time_secs")
+            .map(|secs| format!("; faults were told {secs:.0} s before they were full-grown"))
+            .unwrap_or_default(),
+    );
+    if let (Some(found), Some(above)) =
+        (figure("held_out_machine_detection"), figure("held_out_machine_false_alarm_share"))
+    {
+        text += &format!(
+            "<p>On machines that it never learned from: {:.1} % of simulated faults found, {:.2} % of healthy windows above the \
+             threshold.</p>",
+            100.0 * found,
+            100.0 * above
+        );
+    }
+    text
 }
 
 /// The report of a life model and of the losses while it was trained.

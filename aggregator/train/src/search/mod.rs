@@ -16,7 +16,7 @@ pub use halving::{Measured, SearchProgress, Standing, Trial, TrialLog};
 pub use space::Device;
 
 use self::halving::{Halving, Piece};
-use crate::{Dataset, TrainError, TrainOptions, bench::Bench, parallel, prepare::Prepared};
+use crate::{Dataset, Networks, TrainError, TrainOptions, bench::Bench, parallel, prepare::Prepared};
 
 /// How much is spent on a search.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,6 +62,9 @@ pub fn search(
 ) -> Result<Found, TrainError> {
     options.check()?;
     dataset.check()?;
+    if options.networks == Networks::None {
+        return Err(TrainError::Option("networks of a search"));
+    }
     if !(2..=8).contains(&search.folds) || search.candidates == 0 || search.first_steps == 0 {
         return Err(TrainError::Option("candidates, first_steps or folds of the search"));
     }
@@ -87,11 +90,10 @@ fn judge(dataset: &Dataset, candidate: &TrainOptions, piece: Piece, folds: usize
     let options = TrainOptions { max_steps: piece.steps, look_every: piece.steps.div_ceil(LOOKS), ..candidate.clone() };
     let prepared = Prepared::fold(dataset, &options, piece.fold, folds)?;
     let bench = Bench::of(dataset, &options, prepared);
-    let network = bench.autoencoder(&mut |_| {})?;
+    let network = bench.network(&mut |_| {})?.ok_or(TrainError::Option("networks of a search"))?;
     let figures = bench.judge(&network.bytes)?;
-    let excess = (figures.false_alarm_share - ALLOWED_FALSE).max(0.0);
     Ok(Measured {
-        merit: (figures.detection - FALSE_COSTS * excess) as f32,
+        merit: figures.worth() as f32,
         detection: figures.detection as f32,
         false_alarm_share: figures.false_alarm_share as f32,
         windows: u32::try_from(figures.windows).unwrap_or(u32::MAX),
@@ -102,5 +104,3 @@ fn judge(dataset: &Dataset, candidate: &TrainOptions, piece: Piece, folds: usize
 
 /// Looks at the held-out loss in a trial.
 const LOOKS: usize = 8;
-const ALLOWED_FALSE: f64 = 0.01;
-const FALSE_COSTS: f64 = 10.0;

@@ -234,7 +234,7 @@ fn smoothed(rows: &Table, normal: &[(f64, f64)], ewma: f64) -> Vec<Vec<f64>> {
 }
 
 /// The mean of the products of all pairs; no single row counts for more than a few scales.
-fn products(rows: &[Vec<f64>], width: usize) -> Vec<f64> {
+pub(crate) fn products(rows: &[Vec<f64>], width: usize) -> Vec<f64> {
     let mut all = vec![0.0; width * width];
     let share = 1.0 / rows.len().max(1) as f64;
     for row in rows {
@@ -259,7 +259,7 @@ fn mean_of<'p>(each: impl Iterator<Item = &'p Vec<f64>>, width: usize) -> Vec<f6
 }
 
 /// `A` with `|A d|^2 = d' S^-1 d / width`: the inverse of Cholesky's factor.
-fn whitening(products: &[f64], width: usize) -> Vec<f64> {
+pub(crate) fn whitening(products: &[f64], width: usize) -> Vec<f64> {
     let mut factor = products.to_vec();
     (0..width).for_each(|i| factor[i * width + i] += RIDGE);
     for i in 0..width {

@@ -115,6 +115,7 @@ impl Report {
             role: Role::Leader,
             pair: None,
             champion: None,
+            exact: None,
             features: artifact.features().map(named).collect(),
             trained_at_us: 0,
             snapshot: BTreeMap::new(),

@@ -10,7 +10,7 @@ mod ai4i;
 mod alarm;
 mod bearing;
 mod cmapss;
-mod detector;
+pub(crate) mod detector;
 mod export;
 mod femto;
 mod ims;
