@@ -29,9 +29,14 @@ pub(crate) struct Server {
     seq: u64,
     waiting: Vec<Waiting>,
     epochs: BTreeMap<usize, BTreeSet<Epoch>>,
-    committed: BTreeMap<(DeviceId, Epoch), BTreeMap<Class, u64>>,
+    /// Who the agents are, by their number.
+    principals: Vec<Principal>,
+    /// By device, and within one in the order of last sight.
+    committed: Vec<MarkState>,
     /// Rounds of committed marks; now and then all devices hear of all of them, for a frame may be lost.
     rounds: u64,
+    /// Where a message down is written.
+    room: Box<[u8; MESSAGE_BYTES]>,
     /// Messages down: to whom, and what.
     pub(crate) outbox: Vec<(usize, Vec<u8>)>,
 }
@@ -106,8 +111,10 @@ impl Server {
             seq: 1,
             waiting: Vec::new(),
             epochs: BTreeMap::new(),
-            committed: BTreeMap::new(),
+            principals: Vec::new(),
+            committed: Vec::new(),
             rounds: 0,
+            room: Box::new([0; MESSAGE_BYTES]),
             outbox: Vec::new(),
         };
         server.take_committed(kept);
@@ -116,7 +123,7 @@ impl Server {
 
     /// Takes a payload of an agent; `true` when something waits for a sync.
     pub(crate) fn handle(&mut self, agent: usize, payload: &[u8], world: &Context) -> Result<bool, Broken> {
-        let principal = principal(agent);
+        let principal = self.principal(agent);
         let near_cap = self.journal.room_bytes(false) < self.journal.config().max_bytes / 10;
         self.admission.set_intake(if near_cap { Intake::AlarmsOnly } else { Intake::Open });
         let received = VirtualClock::true_wall(world.now_us());
@@ -212,10 +219,9 @@ impl Server {
         let everyone = self.rounds.is_multiple_of(16);
         let mut moved = Vec::new();
         for (agent, epochs) in &self.epochs {
-            let device = principal(*agent).device;
+            let device = &self.principals[*agent].device;
             for epoch in epochs {
-                let key = (device.clone(), *epoch);
-                if everyone || before.get(&key) != self.committed.get(&key) {
+                if everyone || of(&before, device, *epoch).ne(of(&self.committed, device, *epoch)) {
                     moved.push((*agent, *epoch));
                 }
             }
@@ -256,7 +262,8 @@ impl Server {
     }
 
     fn settle(&mut self, agent: usize, records: &[u8]) {
-        self.admission.settle(&principal(agent), records.len());
+        let principal = self.principal(agent);
+        self.admission.settle(&principal, records.len());
     }
 
     /// D3: what an agent can make the server hold is its credit, or one batch; alarms stand beside it.
@@ -271,31 +278,40 @@ impl Server {
 
     fn take_committed(&mut self, kept: &Kept) {
         let Some((_, _, marks)) = &kept.committed else { return };
-        self.committed.clear();
-        for mark in marks {
-            self.committed.entry((mark.device.clone(), mark.epoch)).or_default().insert(mark.class, mark.to);
-        }
+        self.committed.clone_from(marks);
     }
 
     fn send_ack(&mut self, agent: usize, epoch: Epoch) {
-        let device = principal(agent).device;
+        let principal = self.principal(agent);
+        let device = &principal.device;
         let mut classes: BTreeMap<Class, ClassAck> =
-            self.fold.acks(&device, epoch).into_iter().map(|ack| (ack.class, ack)).collect();
-        for (class, to) in self.committed.get(&(device, epoch)).into_iter().flatten() {
-            let fresh =
-                || ClassAck { class: *class, accepted_to: *to, beyond: heapless::Vec::new(), committed_to: *to };
-            classes.entry(*class).or_insert_with(fresh).committed_to = *to;
+            self.fold.acks(device, epoch).into_iter().map(|ack| (ack.class, ack)).collect();
+        for &MarkState { class, to, .. } in of(&self.committed, device, epoch) {
+            let fresh = || ClassAck { class, accepted_to: to, beyond: heapless::Vec::new(), committed_to: to };
+            classes.entry(class).or_insert_with(fresh).committed_to = to;
         }
-        let credit_bytes = self.admission.credit_bytes(&principal(agent));
+        let credit_bytes = self.admission.credit_bytes(&principal);
         let classes = classes.into_values().collect();
         self.send(agent, &Down::Ack(Ack { journal_id: self.id(), epoch, classes, credit_bytes }));
     }
 
+    fn principal(&mut self, agent: usize) -> Principal {
+        for number in self.principals.len()..=agent {
+            self.principals.push(principal(number));
+        }
+        self.principals[agent].clone()
+    }
+
     fn send(&mut self, agent: usize, down: &Down<'_>) {
-        let mut room = [0; 4096];
-        let bytes = frame::encode(Kind::Down, down, &mut room).expect("acks and replies are short");
+        let bytes = frame::encode(Kind::Down, down, &mut *self.room).expect("acks and replies are short");
         self.outbox.push((agent, bytes.to_vec()));
     }
+}
+
+/// The marks of one epoch of a device.
+fn of<'a>(marks: &'a [MarkState], device: &'a DeviceId, epoch: Epoch) -> impl Iterator<Item = &'a MarkState> {
+    let from = marks.partition_point(|mark| mark.device < *device);
+    marks[from..].iter().take_while(move |mark| mark.device == *device).filter(move |mark| mark.epoch == epoch)
 }
 
 /// What a new journal begins with: what the lake has, and nothing that only the lost journal had.
@@ -345,6 +361,9 @@ pub(crate) fn config(max_bytes: u64) -> Config {
         drop_policy: Drop::Never,
     }
 }
+
+/// The longest message down.
+const MESSAGE_BYTES: usize = 4096;
 
 /// What a segment takes for itself and for an entry around it.
 const SEGMENT_SLACK_BYTES: u64 = 4096;
