@@ -43,6 +43,9 @@ pub(crate) struct EvaluateArgs {
     /// Faulty machines per kind of fault
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) faulty_machines: u64,
+    /// False alarms that each machine may raise per month: its thresholds follow from it
+    #[arg(long, value_name = "ALARMS", default_value_t = 0.1)]
+    pub(crate) budget: f32,
     /// Severity that the faults reach, 0 to 1: small ones say what goes unseen
     #[arg(long, value_name = "SEVERITY", default_value_t = 0.9)]
     pub(crate) severity: f64,
@@ -73,6 +76,7 @@ impl Default for EvaluateArgs {
             suite: EvaluateSuite::FalseAlarms,
             machine_months: 200,
             faulty_machines: 5,
+            budget: 0.1,
             severity: 0.9,
             machines: 36,
             seeds: 3,
@@ -89,6 +93,8 @@ impl Default for EvaluateArgs {
 pub(crate) enum EvaluateSuite {
     /// Alarms of healthy machines, and how late faults are seen
     FalseAlarms,
+    /// What the consent of a machine's own baseline saves where a young model of its kind leads
+    Consent,
     /// A head meets another kind of machine, notices, and learns it
     Shift,
 }
@@ -287,4 +293,5 @@ const EVALUATE_EXAMPLES: &str = "\
 Examples:
   kilter-sim evaluate false-alarms --json false-alarms.json
   kilter-sim evaluate false-alarms --machine-months 10 --healthy-only
+  kilter-sim evaluate consent --machine-months 20
   kilter-sim evaluate shift --json shift.json";

@@ -1,6 +1,7 @@
 //! `kilter-sim evaluate`: simulated machines through the production monitor in this process, as rows like those of `kilter-lab evaluate`.
 
 mod bench;
+mod consent;
 mod false_alarms;
 mod head;
 mod shift;
@@ -16,6 +17,7 @@ use crate::args::{EvaluateArgs, EvaluateSuite};
 pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let (rows, notes) = match args.suite {
         EvaluateSuite::FalseAlarms => false_alarms::evaluate(args)?,
+        EvaluateSuite::Consent => consent::evaluate(args)?,
         EvaluateSuite::Shift => shift::evaluate(args)?,
     };
     println!(

@@ -25,6 +25,8 @@ pub(super) struct Watch {
     pub(super) period_s: f64,
     /// Windows that teach a baseline.
     pub(super) commissioning: u32,
+    /// False alarms that are allowed per month.
+    pub(super) budget: f32,
 }
 
 impl Bench {
@@ -79,7 +81,7 @@ fn config(class: &str, spec: &MachineSpec, watch: Watch) -> anyhow::Result<Machi
         ("ambient", Unit::DegreeCelsius, ChannelKind::Ambient),
     ];
     for (channel, unit, kind) in channels {
-        let channel = ChannelConfig { name: name(channel)?, unit, kind };
+        let channel = ChannelConfig::new(name(channel)?, unit, kind);
         config.channels.push(channel).map_err(|_| anyhow::anyhow!("too many channels"))?;
     }
     let hop = (watch.period_s * spec.rate_hz) as u32;
@@ -91,6 +93,7 @@ fn config(class: &str, spec: &MachineSpec, watch: Watch) -> anyhow::Result<Machi
         config.groups.push(group).map_err(|_| anyhow::anyhow!("too many groups"))?;
     }
     config.commissioning_windows = watch.commissioning;
+    config.false_alarms_per_month = watch.budget;
     config.nominal_rpm = Some(Rpm(spec.nominal_rpm as f32));
     config.bearing = Orders::catalogue("6205").ok();
     config.limits.velocity_alarm_mm_s = Some(2.8);

@@ -7,7 +7,7 @@
 use kilter_machine::{FaultChange, FaultKind, Growth, LoadChange, MachineSpec};
 use kilter_monitor::{Output, What};
 use kilter_signal::table::{Schema, find};
-use kilter_types::{AlarmState, GroupKind, MachineEvent};
+use kilter_types::{AlarmState, FeatureRow, GroupKind, MachineEvent, OperatingState, Quality};
 
 use super::{
     Row,
@@ -57,8 +57,26 @@ fn healthy(args: &EvaluateArgs) -> anyhow::Result<Vec<Row>> {
     Ok(vec![
         row("false alarms", alarms as f64, Some(fixed as f64)),
         row("false alarms per machine-month", alarms as f64 / months, Some(fixed as f64 / months)),
+        row("the same, 95 % upper bound", most_of(alarms) / months, Some(f64::from(args.budget))),
         row("windows judged", windows as f64, None),
     ])
+}
+
+/// The expected number of alarms that is no longer believed at 95 % where so few were counted: a Poisson bound.
+fn most_of(alarms: usize) -> f64 {
+    let at_most = |expected: f64| {
+        let terms = (1..=alarms).scan((-expected).exp(), |term, k| {
+            *term *= expected / k as f64;
+            Some(*term)
+        });
+        (-expected).exp() + terms.sum::<f64>()
+    };
+    let (mut low, mut high) = (0.0, 10.0 + 3.0 * alarms as f64);
+    for _ in 0..60 {
+        let middle = 0.5 * (low + high);
+        if at_most(middle) > 0.05 { low = middle } else { high = middle }
+    }
+    high
 }
 
 /// Faults that grow over five days on a machine that ran for five: hours from the start to the first alarm.
@@ -92,14 +110,16 @@ fn delays(kind: FaultKind, args: &EvaluateArgs) -> anyhow::Result<Vec<Row>> {
 }
 
 /// One machine with its monitor.
-struct Watched {
-    bench: Bench,
+pub(super) struct Watched {
+    pub(super) bench: Bench,
     spec: MachineSpec,
     number: u64,
     seed: u64,
-    raised: Vec<(u64, String)>,
+    pub(super) raised: Vec<(u64, String)>,
     fixed: Fixed,
     windows: u64,
+    /// Windows of vibration in which it ran steadily and nothing was wrong, where somebody wants them.
+    pub(super) rows: Option<Vec<FeatureRow>>,
 }
 
 /// The fixed threshold: so many of the last windows above it raise an alarm, as many below clear it.
@@ -111,7 +131,7 @@ struct Fixed {
 }
 
 impl Watched {
-    fn new(args: &EvaluateArgs, number: u64) -> anyhow::Result<Self> {
+    pub(super) fn new(args: &EvaluateArgs, number: u64) -> anyhow::Result<Self> {
         let seed = mix(args.seed, number, 0);
         // Machines of one make differ a little.
         let vary = |purpose: u64, spread: f64| 1.0 + spread * (2.0 * unit(mix(seed, purpose, 1)) - 1.0);
@@ -123,20 +143,22 @@ impl Watched {
         spec.day.load_swing = 0.1;
         spec.thermal.ambient_swing_c = 4.0;
         // A shift of windows: five hours would teach a machine on one window in five minutes too little.
-        let watch = Watch { window: args.window, period_s: PERIOD_S, commissioning: (SHIFT_S / PERIOD_S) as u32 };
+        let commissioning = (SHIFT_S / PERIOD_S) as u32;
+        let watch = Watch { window: args.window, period_s: PERIOD_S, commissioning, budget: args.budget };
         let bench = Bench::new("pump", &spec, watch)?;
-        Ok(Self { bench, spec, number, seed, raised: Vec::new(), fixed: Fixed::default(), windows: 0 })
+        let (raised, fixed) = (Vec::new(), Fixed::default());
+        Ok(Self { bench, spec, number, seed, raised, fixed, windows: 0, rows: None })
     }
 
     /// Another sensor: it reads a tenth more and is noisier.
-    fn exchange_sensor(&mut self, number: u64) {
+    pub(super) fn exchange_sensor(&mut self, number: u64) {
         self.bench.gain = 1.1;
         self.spec.noise_g *= 1.2;
         let at = self.bench.time(number);
         self.bench.monitor.machine_event(at, MachineEvent::Maintenance, &mut |_| {});
     }
 
-    fn step(&mut self, number: u64, fault: Option<(FaultKind, f64)>) -> anyhow::Result<()> {
+    pub(super) fn step(&mut self, number: u64, fault: Option<(FaultKind, f64)>) -> anyhow::Result<()> {
         let t_s = number as f64 * PERIOD_S;
         let day = (t_s / DAY_S) as u64;
         let shift = (t_s / SHIFT_S) as u64;
@@ -152,7 +174,7 @@ impl Watched {
             .map(|(kind, severity)| FaultChange { kind, start_s: 0.0, growth_s: 0.0, severity, growth: Growth::Linear })
             .into_iter()
             .collect();
-        let (raised, fixed, windows) = (&mut self.raised, &mut self.fixed, &mut self.windows);
+        let (raised, fixed, windows, rows) = (&mut self.raised, &mut self.fixed, &mut self.windows, &mut self.rows);
         let mut sink = |output: Output<'_>| match output.what {
             What::Alarm(alarm) if alarm.state == AlarmState::Raised => {
                 raised.push((number, format!("{} by {:?}", alarm.cause.as_str(), alarm.source)));
@@ -166,6 +188,9 @@ impl Watched {
                     })
                     .and_then(|place| row.vector.get(place));
                 fixed.step(number, velocity.is_some_and(|v| v > FIXED_MM_S));
+                if matches!(row.state, OperatingState::Steady(_)) && row.quality == Quality::GOOD {
+                    rows.iter_mut().for_each(|rows| rows.push(row.clone()));
+                }
             }
             What::Alarm(_) | What::Features(_) | What::Score(_) | What::Event(_) => {}
             What::Spectrum(_) | What::State(_) | What::Trip(_) => {}
@@ -188,11 +213,11 @@ impl Fixed {
 }
 
 const SUITE: &str = "false-alarms";
-const PERIOD_S: f64 = 300.0;
+pub(super) const PERIOD_S: f64 = 300.0;
 const DAY_S: f64 = 86_400.0;
 const SHIFT_S: f64 = 8.0 * 3_600.0;
-const MONTH_WINDOWS: u64 = 30 * 288;
-const FAULT_WINDOWS: u64 = 5 * 288;
+pub(super) const MONTH_WINDOWS: u64 = 30 * 288;
+pub(super) const FAULT_WINDOWS: u64 = 5 * 288;
 const FIXED_MM_S: f32 = 2.8;
 /// Speed and load of a shift; each machine has its own week of them.
 const SHIFTS: [(f64, f64); 4] = [(1_500.0, 0.7), (1_500.0, 0.9), (1_800.0, 0.9), (1_350.0, 0.5)];
@@ -210,6 +235,8 @@ mod tests {
     use super::*;
     use crate::args::EvaluateSuite;
 
+    /// The budget is a tenth of an alarm per machine and month, so one alarm is expected in ten months; a Poisson count with mean 1 is above 3
+    /// in 1.9 % of all cases (above 2 in 8 %), so 3 is the 95 % bound. Where the rate really is the budget's, fresh seeds fail once in 53.
     #[test]
     fn ten_healthy_machine_months_with_shifts_seasons_and_another_sensor_stay_within_the_budget() {
         let args = EvaluateArgs {
@@ -219,8 +246,13 @@ mod tests {
             ..EvaluateArgs::default()
         };
         let rows = healthy(&args).expect("a run");
-        assert!(rows[2].value > 10.0 * 7_000.0, "{rows:?}");
-        // A budget of a tenth per month: more than 3 in ten months happens once in 53.
+        assert!(rows[3].value > 10.0 * 7_000.0, "{rows:?}");
         assert!(rows[0].value <= 3.0, "{rows:?}");
+    }
+
+    #[test]
+    fn twelve_alarms_in_200_months_keep_a_tenth_per_month_at_95_percent_and_13_do_not() {
+        assert!(most_of(12) < 20.0 && most_of(13) > 20.0, "{} and {}", most_of(12), most_of(13));
+        assert!((most_of(0) - 20f64.ln()).abs() < 1e-6, "{}", most_of(0));
     }
 }

@@ -29,27 +29,20 @@ pub(super) struct Head {
 impl Head {
     /// Fits the features that lie in these places of a row.
     pub(super) fn fit(lives: &[Life], features: &[FeatureRef], cap_h: f64) -> anyhow::Result<Self> {
-        let normal = Normal::of(lives, features.len())?;
-        let width = features.len() * SMOOTHING.len() + 2;
-        let (mut square, mut right) = (vec![0.0; width * width], vec![0.0; width]);
-        let mut total = 0.0;
-        for life in lives {
-            for (seen, left) in normal.seen(life).iter().zip(&life.left_h) {
-                let wanted = left.min(cap_h) / cap_h;
-                total += life.weight;
-                for i in 0..width {
-                    right[i] += life.weight * seen[i] * wanted;
-                    (0..=i).for_each(|j| square[i * width + j] += life.weight * seen[i] * seen[j]);
-                }
+        let (normal, weights) = fitted(lives, features.len(), cap_h)?;
+        let width = weights.len();
+        // The interval comes from machines that had no part in what is said of them.
+        let mut errors = Vec::new();
+        for fold in 0..FOLDS {
+            let (kept, seen): (Vec<_>, Vec<_>) =
+                lives.iter().cloned().enumerate().partition(|(i, _)| i % FOLDS == fold);
+            let seen: Vec<Life> = seen.into_iter().map(|(_, life)| life).collect();
+            let (normal, weights) = fitted(&seen, features.len(), cap_h)?;
+            for (_, life) in &kept {
+                let said = normal.seen(life).into_iter().map(|seen| word(&seen, &weights, cap_h));
+                errors.extend(said.zip(&life.left_h).map(|(said, left)| left.min(cap_h) - said));
             }
         }
-        (0..width - 1).for_each(|i| square[i * width + i] += PENALTY * total);
-        let weights = solve(&mut square, right);
-        let said = |seen: &[f64]| seen.iter().zip(&weights).map(|(a, b)| a * b).sum::<f64>().clamp(0.0, 1.0) * cap_h;
-        let mut errors: Vec<f64> = lives
-            .iter()
-            .flat_map(|life| normal.seen(life).into_iter().zip(&life.left_h).map(|(s, l)| l.min(cap_h) - said(&s)))
-            .collect();
         errors.sort_by(f64::total_cmp);
         let quantile = |share: f64| errors[(share * (errors.len() - 1) as f64) as usize];
         let interval = [((-quantile(0.05)).max(0.0) as f32, quantile(0.95).max(0.0) as f32)];
@@ -104,6 +97,31 @@ impl Head {
     }
 }
 
+/// Scales and weights by least squares with a penalty.
+fn fitted(lives: &[Life], features: usize, cap_h: f64) -> anyhow::Result<(Normal, Vec<f64>)> {
+    let normal = Normal::of(lives, features)?;
+    let width = features * SMOOTHING.len() + 2;
+    let (mut square, mut right) = (vec![0.0; width * width], vec![0.0; width]);
+    let mut total = 0.0;
+    for life in lives {
+        for (seen, left) in normal.seen(life).iter().zip(&life.left_h) {
+            let wanted = left.min(cap_h) / cap_h;
+            total += life.weight;
+            for i in 0..width {
+                right[i] += life.weight * seen[i] * wanted;
+                (0..=i).for_each(|j| square[i * width + j] += life.weight * seen[i] * seen[j]);
+            }
+        }
+    }
+    (0..width - 1).for_each(|i| square[i * width + i] += PENALTY * total);
+    let weights = solve(&mut square, right);
+    Ok((normal, weights))
+}
+
+fn word(seen: &[f64], weights: &[f64], cap_h: f64) -> f64 {
+    seen.iter().zip(weights).map(|(a, b)| a * b).sum::<f64>().clamp(0.0, 1.0) * cap_h
+}
+
 /// Signs with a key of this process and checks it as a node does, before anything is scored.
 fn signed(artifact: &[u8], digest: Digest) -> anyhow::Result<()> {
     let parsed = Artifact::parse(artifact).map_err(|e| anyhow::anyhow!("{e}"))?;
@@ -141,6 +159,12 @@ struct Normal {
 impl Normal {
     fn of(lives: &[Life], features: usize) -> anyhow::Result<Self> {
         let rows = || lives.iter().flat_map(|life| &life.rows);
+        // What a machine looks like while it is well: rows near the failure would hide that another kind of machine is another.
+        let fresh = |place: usize| {
+            lives.iter().flat_map(move |life| {
+                life.rows[..life.rows.len().div_ceil(2)].iter().map(move |row| f64::from(row[place]))
+            })
+        };
         let count = rows().count() as f64;
         anyhow::ensure!(count > 2.0, "fit a head to {count} windows");
         let (mut mean, mut inverse_scale, mut range) = (Vec::new(), Vec::new(), Vec::new());
@@ -148,8 +172,8 @@ impl Normal {
             let column = || rows().map(move |row| f64::from(row[place]));
             let centre = column().sum::<f64>() / count;
             let spread = (column().map(|v| (v - centre).powi(2)).sum::<f64>() / count).sqrt();
-            let low = column().fold(f64::INFINITY, f64::min);
-            let high = column().fold(f64::NEG_INFINITY, f64::max);
+            let low = fresh(place).fold(f64::INFINITY, f64::min);
+            let high = fresh(place).fold(f64::NEG_INFINITY, f64::max);
             let margin = MARGIN * (high - low);
             mean.push(centre as f32);
             inverse_scale.push((1.0 / spread.max(1e-6 * centre.abs()).max(1e-9)) as f32);
@@ -209,7 +233,8 @@ const SMOOTHING: [f32; 2] = [0.2, 0.0];
 const AGE_SCALE: f32 = 0.005;
 const CLIP: f32 = 6.0;
 const PENALTY: f64 = 1e-3;
-/// Beyond what training saw by this share of it, a value is outside.
+const FOLDS: usize = 3;
+/// Beyond what training saw in the first halves of lives by this share of it, a value is outside.
 const MARGIN: f64 = 0.25;
 
 #[cfg(test)]
