@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{arm64, build, check, firmware, fleets, fuzz, setup};
+use crate::{arm64, build, check, firmware, fleets, fuzz, quiet, setup};
 
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
@@ -34,6 +34,7 @@ pub(crate) fn proof() -> anyhow::Result<()> {
         ("build lab", build::lab),
         ("journeys", check::journeys),
         ("the same bits on every core", firmware::proof),
+        ("what quiet costs", quiet::proof),
     ])
 }
 

@@ -9,6 +9,7 @@ mod demo;
 mod firmware;
 mod fleets;
 mod fuzz;
+mod quiet;
 mod setup;
 mod step;
 
