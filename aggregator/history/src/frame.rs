@@ -285,16 +285,16 @@ impl Windows {
     }
 }
 
-fn assets(frame: &DataFrame) -> Result<Vec<Asset>, PolarsError> {
+pub(crate) fn assets(frame: &DataFrame) -> Result<Vec<Asset>, PolarsError> {
     let (tenant, site, asset) = (texts(frame, "tenant")?, texts(frame, "site")?, texts(frame, "asset")?);
     Ok(tenant.into_iter().zip(site).zip(asset).map(|((tenant, site), asset)| Asset { tenant, site, asset }).collect())
 }
 
-fn texts(frame: &DataFrame, name: &str) -> Result<Vec<String>, PolarsError> {
+pub(crate) fn texts(frame: &DataFrame, name: &str) -> Result<Vec<String>, PolarsError> {
     Ok(frame.column(name)?.str()?.iter().map(|text| text.unwrap_or_default().to_owned()).collect())
 }
 
-fn numbers(frame: &DataFrame, name: &str) -> Result<Vec<i64>, PolarsError> {
+pub(crate) fn numbers(frame: &DataFrame, name: &str) -> Result<Vec<i64>, PolarsError> {
     let column = frame.column(name)?.cast(&polars::prelude::DataType::Int64)?;
     Ok(column.i64()?.iter().map(Option::unwrap_or_default).collect())
 }
