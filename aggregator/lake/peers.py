@@ -1,10 +1,12 @@
 """The lake's peers on the same rows: `deltalake` writes them, DuckDB asks for them.
 
     python aggregator/lake/peers.py write ROWS ROWS_PER_COMMIT FOLDER    rows/s of the Python deltalake package, the columns of `rate`
+    python aggregator/lake/peers.py fill ROWS DAYS FOLDER              a table of so many rows, sorted by machine as compaction leaves it
     python aggregator/lake/peers.py ask DATA_FOLDER ROUNDS               p95 of the lab that runs there, and of DuckDB on its files
 
 The package writes without a single fsync; `cargo run --example rate` fsyncs every file, log entry and folder.
-Needs deltalake, pyarrow, numpy; `ask` needs duckdb.
+Needs deltalake, pyarrow, numpy; `ask` needs duckdb, and `cache_bytes = 0` under [query] in the lab.toml of a lab whose answers are not to come
+from memory.
 """
 
 import glob
@@ -57,6 +59,19 @@ def write(rows, per_commit, folder):
     shutil.rmtree(folder)
 
 
+def fill(rows, days, folder):
+    import deltalake
+    import pyarrow as pa
+
+    properties = deltalake.WriterProperties(compression="ZSTD", compression_level=3, max_row_group_size=16384)
+    for day in range(days):
+        table = columns(day * (rows // days), rows // days)
+        at = table.schema.get_field_index("day")
+        table = table.set_column(at, "day", pa.array([f"2026-12-{31 - day:02d}"] * len(table)))
+        table = table.sort_by([("asset", "ascending"), ("event_time_us", "ascending")])
+        deltalake.write_deltalake(folder, table, mode="append", partition_by=["day", "bucket"], writer_properties=properties)
+
+
 def ask(data, rounds):
     """The same questions to a running lab and to DuckDB on the same files, in turn; the tail is empty once the lab has committed."""
     import duckdb
@@ -99,5 +114,7 @@ QUESTIONS = {
 if __name__ == "__main__":
     if sys.argv[1] == "write":
         write(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
+    elif sys.argv[1] == "fill":
+        fill(int(sys.argv[2]), int(sys.argv[3]), sys.argv[4])
     else:
         ask(sys.argv[2], int(sys.argv[3]))

@@ -9,10 +9,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info};
 
+use crate::cache::Cache;
 use crate::clock;
 use crate::commit::{Committer, Shared, Status, lock};
 use crate::config::Config;
 use crate::lab::{Lab, Wait, read_on};
+use crate::rollups::RollUps;
 use crate::socket::{self, Desk};
 use crate::trainer::Trainer;
 use crate::turns::Turns;
@@ -31,6 +33,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
     let state: Shared = Arc::new(Mutex::new(state));
     let status = Arc::new(Mutex::new(Status::default()));
     let (flush, flushes) = mpsc::channel(16);
+    let roll_ups = RollUps::new(files.path("rollups"));
     let committer = Committer {
         state: state.clone(),
         tables,
@@ -40,6 +43,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         upkeep: config.upkeep.clone(),
         status: status.clone(),
         vacuumed: None,
+        roll_ups: roll_ups.clone(),
     };
     let (order, orders) = mpsc::channel(4);
     let trainer = Trainer::new(state.clone(), flush.clone(), order.clone(), files.clone(), config.clone());
@@ -54,6 +58,8 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         turns: turns.clone(),
         views: Arc::new(config.views),
         max_rows: config.query.max_rows,
+        cache: Arc::new(Mutex::new(Cache::new(config.query.cache_bytes))),
+        roll_ups: roll_ups.clone(),
     };
     let listener = socket::listen(&path)?;
     let (failed, mut fails) = mpsc::channel(1);

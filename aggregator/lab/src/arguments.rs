@@ -1,4 +1,4 @@
-//! Amounts as people write them: bytes with k or M, times with a unit.
+//! Amounts as people write them: bytes with k or M, times with a unit, days.
 
 /// Bytes, as in 64k or 2M (of 1024).
 pub(crate) fn bytes(text: &str) -> Result<usize, String> {
@@ -20,9 +20,83 @@ pub(crate) fn micros(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Microseconds since 1970, or the begin of a day as in 2036-01-01 (UTC).
+pub(crate) fn begin_us(text: &str) -> Result<i64, String> {
+    instant(text).or_else(|_| Ok(day(text)? * DAY_US))
+}
+
+/// Microseconds since 1970, or the end of a day.
+pub(crate) fn end_us(text: &str) -> Result<i64, String> {
+    instant(text).or_else(|_| Ok(day(text)? * DAY_US + DAY_US - 1))
+}
+
+/// From a begin to an end, as in 2036-01-01..2036-01-31.
+pub(crate) fn range_us(text: &str) -> Result<(i64, i64), String> {
+    let (from, to) =
+        text.split_once("..").ok_or_else(|| format!("{text} is no range, as in 2036-01-01..2036-01-31"))?;
+    let range = (begin_us(from)?, end_us(to)?);
+    if range.0 <= range.1 { Ok(range) } else { Err(format!("{text} ends before it begins")) }
+}
+
+/// A number that could be a year is most likely meant as one.
+fn instant(text: &str) -> Result<i64, ()> {
+    text.parse().ok().filter(|us| !(1_000..10_000).contains(us)).ok_or(())
+}
+
+/// The number of a day since 1970, by eras of 400 years that begin on 1 March.
+fn day(text: &str) -> Result<i64, String> {
+    let wrong = || format!("{text} is no day, as in 2036-01-31, and no number of microseconds");
+    let parts: Vec<i64> = text.split('-').map(|part| part.parse().map_err(|_| wrong())).collect::<Result<_, _>>()?;
+    let [year, month, day] = parts[..] else { return Err(wrong()) };
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    let days = match month {
+        2 => 28 + i64::from(leap),
+        4 | 6 | 9 | 11 => 30,
+        1..=12 => 31,
+        _ => 0,
+    };
+    if !(1..=9_999).contains(&year) || !(1..=days).contains(&day) {
+        return Err(wrong());
+    }
+    let year = year - i64::from(month <= 2);
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    Ok(era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468)
+}
+
+const DAY_US: i64 = 86_400_000_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn days_are_those_of_the_calendar_and_anything_else_is_refused() {
+        for (text, secs) in
+            [("1970-01-01", 0), ("2000-02-29", 951_782_400), ("2026-12-31", 1_798_675_200), ("1969-12-31", -86_400)]
+        {
+            assert_eq!(
+                (begin_us(text), end_us(text)),
+                (Ok(secs * 1_000_000), Ok((secs + 86_400) * 1_000_000 - 1)),
+                "{text}"
+            );
+        }
+        assert_eq!((begin_us("-5"), end_us("17")), (Ok(-5), Ok(17)));
+        for wrong in
+            ["", "2036", "2036-13-01x", "2036-13-01", "2035-02-29", "2036-02-30", "2036-01-00", "0000-01-01", "2036-1"]
+        {
+            assert!(begin_us(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_range_has_two_ends_in_order() {
+        assert_eq!(range_us("1970-01-02..1970-01-02"), Ok((86_400_000_000, 172_799_999_999)));
+        assert_eq!(range_us("-5..17"), Ok((-5, 17)));
+        for wrong in ["", "5", "5..", "17..-5", "2036-01-02..2036-01-01"] {
+            assert!(range_us(wrong).is_err(), "{wrong}");
+        }
+    }
 
     #[test]
     fn amounts_are_read_as_people_write_them() {

@@ -73,20 +73,42 @@ pub(crate) async fn completeness(data: &Path, point: &str, from: i64, to: i64) -
     Ok(())
 }
 
-/// Erases.
-pub(crate) async fn erase(data: &Path, equals: &[String], who: &str, why: &str) -> anyhow::Result<()> {
-    let mut subject = serde_json::Map::new();
-    for pair in equals {
-        let (column, value) =
-            pair.split_once('=').with_context(|| format!("failed to read '{pair}': it is COLUMN=VALUE"))?;
-        subject.insert(column.to_owned(), value.into());
-    }
-    let request = json!({ "op": "erase", "equals": subject, "who": who, "why": why });
-    let told = ask(data, &request).await?.context("failed to erase: no lab runs on this data")?;
+/// Erases rows with these values, within this time where one is given.
+pub(crate) async fn erase(
+    data: &Path,
+    equals: &[String],
+    (from_us, to_us): (Option<i64>, Option<i64>),
+    who: &str,
+    why: &str,
+) -> anyhow::Result<()> {
+    let subject = pairs(equals, |value| value.into())?;
+    let request =
+        json!({ "op": "erase", "equals": subject, "from_us": from_us, "to_us": to_us, "who": who, "why": why });
+    order(data, "erase", &request).await
+}
+
+/// Replaces what a record says: columns with JSON values, or texts.
+pub(crate) async fn correct(data: &Path, record: &Value, set: &[String], who: &str, why: &str) -> anyhow::Result<()> {
+    let mut correction = record.clone();
+    correction["set"] = pairs(set, |value| serde_json::from_str(value).unwrap_or_else(|_| value.into()))?.into();
+    let request = json!({ "op": "correct", "correction": correction, "who": who, "why": why });
+    order(data, "correct a record", &request).await
+}
+
+async fn order(data: &Path, what: &str, request: &Value) -> anyhow::Result<()> {
+    let told = ask(data, request).await?.with_context(|| format!("failed to {what}: no lab runs on this data"))?;
     println!("{}", serde_json::to_string_pretty(&told)?);
     Ok(())
 }
 
+fn pairs(texts: &[String], read: impl Fn(&str) -> Value) -> anyhow::Result<serde_json::Map<String, Value>> {
+    let pair = |text: &String| {
+        let (column, value) =
+            text.split_once('=').with_context(|| format!("failed to read '{text}': it is COLUMN=VALUE"))?;
+        Ok((column.to_owned(), read(value)))
+    };
+    texts.iter().map(pair).collect()
+}
 /// Compares the lake with what was promised.
 pub(crate) async fn reconcile(data: &Path, repair: bool) -> anyhow::Result<()> {
     let request = json!({ "op": "reconcile", "repair": repair });

@@ -16,6 +16,7 @@ use crate::clock;
 use crate::config;
 use crate::files::{Committed, Files};
 use crate::lab::SHARD;
+use crate::rollups::RollUps;
 use crate::state::State;
 use crate::upkeep::Order;
 
@@ -38,6 +39,7 @@ pub(crate) struct Committer {
     pub(crate) status: Arc<Mutex<Status>>,
     /// When old files were last looked for.
     pub(crate) vacuumed: Option<Micros>,
+    pub(crate) roll_ups: RollUps,
 }
 
 /// How committing goes.

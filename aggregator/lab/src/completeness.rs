@@ -2,7 +2,7 @@
 //!
 //! A node numbers its records per epoch and class from 0, whatever point they belong to: a number between the last one before the
 //! range and the first one after it that no row has is a record that is missing. A hole is explained by the gap that the node
-//! declared, or by an erasure; what explains nothing is named as such. What a node has not sent yet is beyond its last number and
+//! declared, by an erasure, or by the retention; what explains nothing is named as such. What a node has not sent yet is beyond its last number and
 //! can't be told here.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,18 +15,12 @@ use serde_json::{Value, json};
 /// The answer for one point and a range of event time.
 pub(crate) fn account(
     views: &[View],
-    erased: &Streams,
+    gone: &[(&str, Streams)],
     point: &str,
     from_us: i64,
     to_us: i64,
 ) -> anyhow::Result<Value> {
-    let parts: Vec<_> = point.split('/').collect();
-    let [tenant, site, asset, place] = parts.as_slice() else {
-        bail!("failed to account for '{point}': a point is tenant/site/asset/point");
-    };
-    if parts.iter().any(|part| kilter_types::Name::new(part).is_err()) {
-        bail!("failed to account for '{point}': a name in it is not one");
-    }
+    let [tenant, site, asset, place] = parts(point)?;
     let at = format!("tenant = '{tenant}' AND site = '{site}' AND asset = '{asset}' AND point = '{place}'");
     let within = format!("event_time_us >= {from_us} AND event_time_us <= {to_us}");
     let rows_of_point = per_device(views, &format!("{at} AND {within}"))?;
@@ -46,7 +40,7 @@ pub(crate) fn account(
                 }));
             }
             let missing = missing(views, &stream, &numbers)?;
-            for (first, last, cause) in explained(missing, &stream, &gaps, erased) {
+            for (first, last, cause) in explained(missing, &stream, &gaps, gone) {
                 holes.push(json!({
                     "device": device, "epoch": stream.epoch, "class": stream.class,
                     "first": first, "last": last, "cause": cause,
@@ -56,6 +50,18 @@ pub(crate) fn account(
     }
     let rows: u64 = rows_of_point.values().sum();
     Ok(json!({ "point": point, "complete": holes.is_empty(), "rows": rows, "ranges": ranges, "holes": holes }))
+}
+
+/// The names of a measuring point.
+pub(crate) fn parts(point: &str) -> anyhow::Result<[&str; 4]> {
+    let parts: Vec<_> = point.split('/').collect();
+    let [tenant, site, asset, place] = parts[..] else {
+        bail!("failed to look for '{point}': a point is tenant/site/asset/point");
+    };
+    if parts.iter().any(|part| kilter_types::Name::new(part).is_err()) {
+        bail!("failed to look for '{point}': a name in it is not one");
+    }
+    Ok([tenant, site, asset, place])
 }
 
 /// The numbers of one stream around a range.
@@ -172,7 +178,12 @@ fn gaps(views: &[View], device: &str) -> anyhow::Result<Vec<Declared>> {
 }
 
 /// Each hole with its cause; a hole with several is told in parts.
-fn explained(mut missing: Ranges, stream: &Stream, gaps: &[Declared], erased: &Streams) -> Vec<(u64, u64, String)> {
+fn explained(
+    mut missing: Ranges,
+    stream: &Stream,
+    gaps: &[Declared],
+    gone: &[(&str, Streams)],
+) -> Vec<(u64, u64, String)> {
     let mut told = Vec::new();
     let mut explain = |missing: Ranges, by: &Ranges, cause: &str| {
         let left = missing.without(by);
@@ -184,8 +195,10 @@ fn explained(mut missing: Ranges, stream: &Stream, gaps: &[Declared], erased: &S
         covered.cover(gap.first, gap.last);
         missing = explain(missing, &covered, &gap.reason);
     }
-    if let Some(erased) = erased.get(stream) {
-        missing = explain(missing, erased, "erased");
+    for (cause, gone) in gone {
+        if let Some(gone) = gone.get(stream) {
+            missing = explain(missing, gone, cause);
+        }
     }
     told.extend(missing.iter().map(|(first, last)| (first, last, "unexplained".to_owned())));
     told.sort();
@@ -220,8 +233,11 @@ mod tests {
         let gap = |first, last, reason: &str| Declared { stream: stream(), first, last, reason: reason.into() };
         let other = Stream { epoch: 6, ..stream() };
         let gaps = [gap(3, 5, "evicted"), gap(5, 7, "disk_failed"), Declared { stream: other, ..gap(0, 99, "no") }];
-        let erased = Streams::from([(stream(), ranges(&[(9, 9)]))]);
-        let told = explained(ranges(&[(4, 10), (20, 20)]), &stream(), &gaps, &erased);
+        let gone = [
+            ("erased", Streams::from([(stream(), ranges(&[(9, 9)]))])),
+            ("expired", Streams::from([(stream(), ranges(&[(9, 9), (20, 20)]))])),
+        ];
+        let told = explained(ranges(&[(4, 10), (20, 20)]), &stream(), &gaps, &gone);
         let told: Vec<_> = told.iter().map(|(first, last, cause)| (*first, *last, cause.as_str())).collect();
         let expected = [
             (4, 5, "evicted"),
@@ -229,7 +245,7 @@ mod tests {
             (8, 8, "unexplained"),
             (9, 9, "erased"),
             (10, 10, "unexplained"),
-            (20, 20, "unexplained"),
+            (20, 20, "expired"),
         ];
         assert_eq!(told, expected);
     }

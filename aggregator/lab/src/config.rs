@@ -5,7 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, ensure};
 use kilter_lake::TableName;
+use kilter_types::Class;
 use serde::Deserialize;
+
+use crate::erasing::QUARANTINE;
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -46,6 +49,7 @@ pub(crate) struct Commit {
 pub(crate) struct Query {
     pub(crate) max_rows: usize,
     pub(crate) max_secs: u32,
+    pub(crate) cache_bytes: usize,
 }
 
 /// When files of the lake are put together, and when old ones go.
@@ -56,6 +60,7 @@ pub(crate) struct Upkeep {
     pub(crate) small_bytes: u64,
     pub(crate) most_bytes: u64,
     pub(crate) retention_hours: u32,
+    pub(crate) keep_days: BTreeMap<String, u32>,
 }
 
 /// What is learned from.
@@ -97,7 +102,8 @@ impl Config {
 }
 
 impl Config {
-    /// A view must not hide a table, and its name is written as it stands in questions.
+    /// A view must not hide a table, and its name is written as it stands in questions. What is kept for a time is a class; gaps are the
+    /// account of what is missing and stay.
     fn checked(self) -> anyhow::Result<Self> {
         for name in self.views.keys() {
             let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -106,6 +112,11 @@ impl Config {
                 "the view '{name}' has other letters than a-z, 0-9 and _"
             );
             ensure!(TableName::ALL.iter().all(|table| table.as_str() != name), "the view '{name}' is a table");
+        }
+        for (kept, days) in &self.upkeep.keep_days {
+            let class = Class::ALL.into_iter().any(|class| class != Class::Gap && class.as_str() == kept);
+            ensure!(class || kept == QUARANTINE, "keep_days: '{kept}' is no class that can go");
+            ensure!(*days > 0, "keep_days: {kept} would go at once");
         }
         Ok(self)
     }
@@ -126,13 +137,19 @@ impl Default for Commit {
 
 impl Default for Query {
     fn default() -> Self {
-        Self { max_rows: 10_000, max_secs: 30 }
+        Self { max_rows: 10_000, max_secs: 30, cache_bytes: 16 << 20 }
     }
 }
 
 impl Default for Upkeep {
     fn default() -> Self {
-        Self { compact_files: 16, small_bytes: 16 << 20, most_bytes: 128 << 20, retention_hours: 168 }
+        Self {
+            compact_files: 16,
+            small_bytes: 16 << 20,
+            most_bytes: 128 << 20,
+            retention_hours: 168,
+            keep_days: BTreeMap::new(),
+        }
     }
 }
 
@@ -168,6 +185,9 @@ mod tests {
         let views = |text: &str| toml::from_str::<Config>(text).map_err(anyhow::Error::from).and_then(Config::checked);
         assert!(views("[views]\nwarm = \"SELECT seq FROM features\"").is_ok());
         assert!(views("[views]\nfeatures = \"SELECT seq FROM features\"").is_err(), "it would hide the table");
+        let keep = |text: &str| views(&format!("[upkeep]\nkeep_days = {{ {text} }}"));
+        assert!(keep("feature = 730, quarantine = 90").is_ok());
+        assert!(keep("gap = 730").is_err() && keep("features = 730").is_err() && keep("clip = 0").is_err());
         assert!(views("[views]\n\"a b\" = \"SELECT seq FROM features\"").is_err());
     }
 }

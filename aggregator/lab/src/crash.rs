@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex};
 
 use kilter_fold::{Entry, MarkState};
 use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key, RealFilesystem};
-use kilter_lake::{Audit, Gate, Streams, Subject, Table, TableName, collect, open_gate};
+use kilter_lake::{
+    Audit, Correction, Gate, Reason, Rows, Streams, Subject, Table, TableName, Values, collect, open_gate,
+};
 use kilter_types::{
     DeviceId, Epoch, Event, FeatureRow, FeatureVector, GroupKind, JournalId, Micros, Monotonic, Name, OperatingState,
     Payload, Point, Quality, Record, Rpm, SchemaHash, Timeline,
@@ -119,7 +121,8 @@ async fn s0_27_an_erasure_that_is_killed_before_any_step_is_ended_with_its_whole
         life(data, open_gate()).await.expect("the first round");
         std::fs::write(data.join("lab/pins.json"), r#"{"abc":{"versions":{"events":1},"erased_at_us":null}}"#)
             .expect("written");
-        let subject = Subject { equals: [("device".to_owned(), "press".to_owned())].into() };
+        let equals = [("device".to_owned(), "press".to_owned())].into();
+        let subject = Subject { equals, within: None };
         let (who, why) = ("dpo@acme".to_owned(), "contract ended".to_owned());
         let (told, answer) = oneshot::channel();
         let order = Order::Erase { subject, audit: Audit { who, why, at_us: 77 }, done: told };
@@ -136,7 +139,8 @@ async fn s0_27_an_erasure_that_is_killed_before_any_step_is_ended_with_its_whole
         let (records, _) = held(data).await;
         assert!(records.is_empty(), "after {steps} steps: {records:?}");
         let files = crate::files::Files::open(data, open_gate()).expect("a folder");
-        let erased: Vec<_> = files.erased().values().map(|ranges| (ranges.span(), ranges.count())).collect();
+        let erased: Vec<_> =
+            files.erased(Reason::Erase).values().map(|ranges| (ranges.span(), ranges.count())).collect();
         assert_eq!(erased, [(Some((0, 9)), 10); 2], "after {steps} steps the account does not name what went");
         assert_eq!(files.pins()["abc"].erased_at_us, Some(77), "after {steps} steps");
         assert!(files.unfinished().is_empty());
@@ -147,6 +151,60 @@ async fn s0_27_an_erasure_that_is_killed_before_any_step_is_ended_with_its_whole
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f9_a_correction_that_is_killed_before_any_step_is_ended_once_and_told_with_what_stood_there_before() {
+    for steps in 0.. {
+        let data = room();
+        let data = data.path();
+        let mut server = Server::open(data, 9, Vec::new());
+        server.records(0..10);
+        life(data, open_gate()).await.expect("the first round");
+        std::fs::write(data.join("lab/pins.json"), r#"{"abc":{"versions":{"features":1},"erased_at_us":null}}"#)
+            .expect("written");
+        let (device, class) = ("press".to_owned(), "feature".to_owned());
+        let set = [("rpm".to_owned(), serde_json::json!(1_480.5))].into();
+        let correction = Correction { device, epoch: 5, class, seq: 4, set };
+        let (told, answer) = oneshot::channel();
+        let audit = Audit { who: "fitter".into(), why: "wrong gear".into(), at_us: 77 };
+        let order = Order::Correct { correction, audit, done: told };
+        let begun = match committer(data, power_for(steps)).await {
+            Ok(mut committer) => {
+                committer.obey(order).await;
+                answer.await.ok()
+            }
+            Err(_) => None,
+        };
+        let Some(done) = begun else { continue };
+        // The next start ends it, and the one after that finds nothing to do.
+        for _ in 0..2 {
+            committer(data, open_gate()).await.expect("the lab opens").finish_erasures().await;
+        }
+        let lab = Lab::open_at(data, Wait::No, open_gate()).await.expect("the lab opens");
+        let table = &lab.tables[&TableName::Features];
+        let rows = table.read_as_of(table.version()).await.expect("rows");
+        let speeds: Vec<_> = (0..rows.len()).map(|row| (rows.int64("seq", row), rpm(&rows, row))).collect();
+        let corrected: Vec<_> = speeds.iter().filter(|(_, rpm)| *rpm != 1_500.0).collect();
+        assert_eq!((speeds.len(), corrected), (10, vec![&(Some(4), 1_480.5)]), "after {steps} steps");
+        assert_eq!(table.version(), 2, "after {steps} steps: one commit");
+        let before = table.read_as_of(1).await.expect("the past");
+        assert!((0..before.len()).all(|row| rpm(&before, row) == 1_500.0), "the past reads as it was");
+        assert!(lab.files.unfinished_corrections().is_empty());
+        assert_eq!(lab.files.pins()["abc"].corrected_at_us, Some(77), "after {steps} steps");
+        let audit = std::fs::read_to_string(data.join("lab/audit.jsonl")).expect("the audit");
+        assert!(audit.contains(r#""was":{"rpm":1500.0}"#), "after {steps} steps: {audit}");
+        if done.is_ok() {
+            assert!(steps > 5, "a correction has more than {steps} steps");
+            break;
+        }
+    }
+}
+
+fn rpm(rows: &Rows, row: usize) -> f32 {
+    match rows.column("rpm") {
+        Some(Values::Float32(values)) => values[row].expect("a speed"),
+        other => panic!("no speeds: {other:?}"),
+    }
+}
 /// Opens the lab, reads all there is, commits and publishes; the gate may stop it anywhere.
 async fn life(data: &Path, gate: Gate) -> anyhow::Result<()> {
     committer(data, gate).await?.round().await
@@ -164,6 +222,7 @@ async fn committer(data: &Path, gate: Gate) -> anyhow::Result<Committer> {
         upkeep: config::Upkeep::default(),
         status: Arc::new(Mutex::new(Status::default())),
         vacuumed: None,
+        roll_ups: crate::rollups::RollUps::new(data.join("lab/rollups")),
     })
 }
 

@@ -1,13 +1,14 @@
 //! The lab's own files under `<data>/lab`, each replaced so that a crash leaves the old or the new one.
 //!
 //! ```text
-//! fold           magic [u8;8] | journal id u64 LE | offset u64 LE | fold snapshot … | sha-256 of all before
+//! fold           `kilter_fold::KeptFold`: the fold and its offset
 //! committed.json { journal_id, offset, marks }: what the server turns into committed acks; written after `fold`
 //! ghosts.json    { journal_id, versions, records }: what the lake held of older journals, beyond the marks with which this one
 //!                began, and the version of each table then
-//! pins.json      { digest: { versions, erased_at_us } }: the versions that a model was trained on, kept from vacuum
-//! audit.jsonl    one line before and one after each erasure: who, why, whose, how much
+//! pins.json      { digest: { versions, erased_at_us, corrected_at_us } }: the versions that a model was trained on, kept from vacuum
+//! audit.jsonl    one line before and one after each erasure, expiry and correction: who, why, whose, how much
 //! training.json  { class: microseconds }: when each kind of machine was last trained
+//! rollups/       per data file and step the roll-up of its features; made again from the lake where one is missing
 //! lock           held by the one lab
 //! ```
 
@@ -17,9 +18,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use kilter_fold::{Fold, MarkState};
-use kilter_lake::{Audit, Gate, Ranges, Step, Stream, Streams, Subject, TableName};
-use kilter_types::Digest;
+use kilter_fold::{Fold, KeptFold, MarkState};
+use kilter_lake::{Audit, Correction, Gate, Ranges, Reason, Step, Stream, Streams, Subject, TableName};
+use kilter_types::JournalId;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -52,11 +54,17 @@ pub(crate) struct Pin {
     pub(crate) versions: BTreeMap<String, u64>,
     /// Data of these versions was erased since: the model can't be made again.
     pub(crate) erased_at_us: Option<i64>,
+    /// A record of these versions was corrected since; they still hold what it said then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) corrected_at_us: Option<i64>,
 }
 
-/// A line of the audit.
+/// A line of the audit: something was taken out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Erasure {
+    /// Erased, or expired.
+    #[serde(default)]
+    pub(crate) reason: Reason,
     /// Whose data.
     pub(crate) subject: Subject,
     /// Who wanted it, why and when.
@@ -65,6 +73,17 @@ pub(crate) struct Erasure {
     pub(crate) done: Option<Vec<(TableName, usize)>>,
     /// Which records went.
     pub(crate) records: Vec<(Stream, Ranges)>,
+}
+
+/// A line of the audit: a record was corrected.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Corrected {
+    /// Which record, and what it holds since.
+    pub(crate) correction: Correction,
+    /// Who wanted it, why and when.
+    pub(crate) audit: Audit,
+    /// What came of it; nothing before it is done.
+    pub(crate) done: Option<Value>,
 }
 
 /// The folder.
@@ -95,24 +114,13 @@ impl Files {
 
     /// The fold of this journal with its offset, if one was stored that can still be read.
     pub(crate) fn fold(&self, journal_id: u64) -> Option<(Fold, u64)> {
-        let bytes = std::fs::read(self.folder.join("fold")).ok()?;
-        let (body, digest) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-        let rest = body.strip_prefix(FOLD_MAGIC).filter(|_| Digest::of(body).0 == *digest)?;
-        let (id, rest) = rest.split_first_chunk()?;
-        let (offset, fold) = rest.split_first_chunk()?;
-        let fold = Fold::restore(fold).ok()?;
-        (u64::from_le_bytes(*id) == journal_id).then_some((fold, u64::from_le_bytes(*offset)))
+        let kept = KeptFold::decode(&std::fs::read(self.folder.join("fold")).ok()?)?;
+        (kept.journal_id.0 == journal_id).then_some((kept.fold, kept.offset))
     }
 
     /// Publishes a commit: first the fold to start again from, then what the server reads.
     pub(crate) fn publish(&self, committed: &Committed, fold: &[u8]) -> anyhow::Result<()> {
-        let mut bytes = FOLD_MAGIC.to_vec();
-        bytes.extend(committed.journal_id.to_le_bytes());
-        bytes.extend(committed.offset.to_le_bytes());
-        bytes.extend(fold);
-        let digest = Digest::of(&bytes);
-        bytes.extend(digest.0);
-        self.replace("fold", &bytes)?;
+        self.replace("fold", &KeptFold::encode(JournalId(committed.journal_id), committed.offset, fold))?;
         self.replace("committed.json", &serde_json::to_vec(committed)?)
     }
 
@@ -150,10 +158,23 @@ impl Files {
 
     /// Data of `table` that stood there before `version` was erased: marks the models that were trained on it.
     pub(crate) fn mark_erased(&self, table: TableName, version: u64, at_us: i64) -> anyhow::Result<Vec<String>> {
+        self.mark(table, version, |pin| {
+            pin.erased_at_us.get_or_insert(at_us);
+        })
+    }
+
+    /// A record of `table` that stood there before `version` was corrected: marks the models that were trained on what it said then.
+    pub(crate) fn mark_corrected(&self, table: TableName, version: u64, at_us: i64) -> anyhow::Result<Vec<String>> {
+        self.mark(table, version, |pin| {
+            pin.corrected_at_us.get_or_insert(at_us);
+        })
+    }
+
+    fn mark(&self, table: TableName, version: u64, mark: impl Fn(&mut Pin)) -> anyhow::Result<Vec<String>> {
         let (mut pins, mut marked) = (self.pins(), Vec::new());
         for (digest, pin) in &mut pins {
             if pin.versions.get(table.as_str()).is_some_and(|pinned| *pinned < version) {
-                pin.erased_at_us.get_or_insert(at_us);
+                mark(pin);
                 marked.push(digest.clone());
             }
         }
@@ -164,9 +185,9 @@ impl Files {
     }
 
     /// Writes a line of the audit, durably.
-    pub(crate) fn audit(&self, erasure: &Erasure) -> anyhow::Result<()> {
+    pub(crate) fn audit(&self, what: &impl Serialize) -> anyhow::Result<()> {
         let path = self.folder.join("audit.jsonl");
-        let mut line = serde_json::to_vec(erasure)?;
+        let mut line = serde_json::to_vec(what)?;
         line.push(b'\n');
         let mut write = || -> std::io::Result<()> {
             let mut file = File::options().create(true).append(true).open(&path)?;
@@ -181,10 +202,11 @@ impl Files {
         write().with_context(|| format!("failed to write {}", path.display()))
     }
 
-    /// The records that were erased.
-    pub(crate) fn erased(&self) -> Streams {
+    /// The records that were taken out for this reason.
+    pub(crate) fn erased(&self, reason: Reason) -> Streams {
         let mut erased = Streams::new();
-        for (stream, ranges) in self.audited().into_iter().flat_map(|line| line.records) {
+        let lines = self.audited::<Erasure>().into_iter().filter(|line| line.reason == reason);
+        for (stream, ranges) in lines.flat_map(|line| line.records) {
             let all = erased.entry(stream).or_default();
             ranges.iter().for_each(|(first, last)| all.cover(first, last));
         }
@@ -193,14 +215,27 @@ impl Files {
 
     /// Erasures that were begun and not ended.
     pub(crate) fn unfinished(&self) -> Vec<Erasure> {
-        let (done, begun): (Vec<_>, Vec<_>) = self.audited().into_iter().partition(|line| line.done.is_some());
+        let (done, begun): (Vec<_>, Vec<_>) =
+            self.audited::<Erasure>().into_iter().partition(|line| line.done.is_some());
         let ended =
             |begun: &Erasure| done.iter().any(|done| (&done.subject, &done.audit) == (&begun.subject, &begun.audit));
         begun.into_iter().filter(|begun| !ended(begun)).collect()
     }
 
-    /// Every line of the audit that a crash did not cut.
-    fn audited(&self) -> Vec<Erasure> {
+    /// Corrections that were begun and not ended.
+    pub(crate) fn unfinished_corrections(&self) -> Vec<Corrected> {
+        let (done, begun): (Vec<_>, Vec<_>) =
+            self.audited::<Corrected>().into_iter().partition(|line| line.done.is_some());
+        let ended = |begun: &Corrected| {
+            let ends =
+                |done: &Corrected| done.audit == begun.audit && done.correction.is_of_the_record_of(&begun.correction);
+            done.iter().any(ends)
+        };
+        begun.into_iter().filter(|begun| !ended(begun)).collect()
+    }
+
+    /// Every line of this kind in the audit that a crash did not cut.
+    fn audited<T: DeserializeOwned>(&self) -> Vec<T> {
         let text = std::fs::read_to_string(self.folder.join("audit.jsonl")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
@@ -212,10 +247,15 @@ impl Files {
         let versions =
             versions.filter_map(|(key, version)| Some((key.strip_suffix("_version")?.into(), version.as_u64()?)));
         let mut pins = self.pins();
-        pins.insert(digest.to_owned(), Pin { versions: versions.collect(), erased_at_us: None });
+        pins.insert(digest.to_owned(), Pin { versions: versions.collect(), ..Pin::default() });
         self.replace("pins.json", &serde_json::to_vec(&pins)?)?;
         self.replace(&format!("outbox/{digest}.kltm"), artifact)?;
         self.replace(&format!("outbox/{digest}.card.json"), card)
+    }
+
+    /// Where the journal lies.
+    pub(crate) fn journal(&self) -> PathBuf {
+        self.folder.with_file_name("journal")
     }
 
     /// Where a file of the lab lies.
@@ -241,5 +281,3 @@ impl Files {
         write().with_context(|| format!("failed to write {}", path.display()))
     }
 }
-
-const FOLD_MAGIC: &[u8; 8] = b"KLABFLD1";

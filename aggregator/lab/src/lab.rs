@@ -62,7 +62,7 @@ impl Lab {
             snapshots.push(table.current().await?);
             tables.insert(name, table);
         }
-        let (fold, position) = files.fold(id).unwrap_or_else(|| (Fold::new(), 0));
+        let (fold, position) = begin(&files, id, &mut reader)?;
         let ghosts = find_ghosts(&files, journal_id, &mut reader, &tables, wait).await?;
         reader.seek(JournalOffset(position));
         info!(
@@ -79,6 +79,29 @@ impl Lab {
         }
         Ok(Self { files, journal_id, reader, tables, state, lock })
     }
+}
+
+/// Where to go on: the stored fold with its offset. Without it, from the journal's begin; and where that was released, from the marks that
+/// were published: what lies below them was committed, and must not be taken for new when it is sent again.
+fn begin(files: &Files, id: u64, reader: &mut Reader) -> anyhow::Result<(Fold, u64)> {
+    if let Some(kept) = files.fold(id) {
+        return Ok(kept);
+    }
+    let whole = Ok((Fold::new(), 0));
+    let Some(published) = files.committed().filter(|published| published.journal_id == id) else { return whole };
+    let mut fold = Fold::new();
+    reader.seek(JournalOffset(0));
+    while let Some(stored) = reader.next_durable()?.filter(|stored| stored.offset.get() < published.offset) {
+        match Entry::decode(&stored.bytes) {
+            Ok(Entry::Opened { .. }) => return whole,
+            // The comparisons of clocks are what counts here.
+            Ok(entry) => fold.apply(stored.offset.get(), entry, &mut drop),
+            Err(error) => warn!(offset = stored.offset.get(), %error, "journal entry skipped"),
+        }
+    }
+    warn!(position = published.offset, "the stored fold is lost; going on from the marks that were published");
+    fold.take_over(JournalId(id), &published.marks);
+    Ok((fold, published.offset))
 }
 
 /// Is a missing journal waited for?
@@ -140,6 +163,7 @@ async fn find_ghosts(
         return Ok(known.records.iter().cloned().collect());
     }
     // At first sight nothing of the journal was released: its first entry is there.
+    reader.seek(JournalOffset(0));
     let marks = loop {
         match (reader.next_durable()?, wait) {
             (Some(entry), _) => match Entry::decode(&entry.bytes)? {

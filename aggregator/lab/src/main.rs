@@ -8,6 +8,7 @@ mod again;
 mod app;
 mod arguments;
 mod bar;
+mod cache;
 mod client;
 mod clock;
 mod commit;
@@ -15,10 +16,13 @@ mod completeness;
 mod config;
 #[cfg(test)]
 mod crash;
+mod erasing;
 mod evaluate;
 mod files;
 mod lab;
+mod mending;
 mod place;
+mod rollups;
 mod searches;
 mod socket;
 mod state;
@@ -100,11 +104,17 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
-    /// Erase a subject's data from every table and every version; the lab must be running.
+    /// Erase data from every table and every version, by columns, by time, or both; the lab must be running.
     Erase {
         /// Column and value, as in device=press-1; several must all hold.
-        #[arg(required = true, value_name = "COLUMN=VALUE")]
+        #[arg(required_unless_present = "from", value_name = "COLUMN=VALUE")]
         equals: Vec<String>,
+        /// Only rows of event time from here: a day as in 2036-01-01 (UTC), or microseconds since 1970.
+        #[arg(long, value_name = "TIME", value_parser = arguments::begin_us, requires = "to", allow_negative_numbers = true)]
+        from: Option<i64>,
+        /// Up to here: the end of a day, or microseconds since 1970.
+        #[arg(long, value_name = "TIME", value_parser = arguments::end_us, requires = "from", allow_negative_numbers = true)]
+        to: Option<i64>,
         /// Who wants it.
         #[arg(long)]
         who: String,
@@ -115,9 +125,11 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Correct a record: what it says is replaced, the past still reads as it was; the lab must be running.
+    Correct(CorrectArguments),
     /// Compare every file of the lake with the log and with what was acknowledged; fails when something is wrong.
     Reconcile {
-        /// Take out records that are there more than once.
+        /// Take out records that are there more than once, and put back lost ones that the journal still holds.
         #[arg(long)]
         repair: bool,
         /// The aggregator's data folder.
@@ -155,6 +167,35 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+}
+
+/// Which record is corrected, and how.
+#[derive(Args)]
+struct CorrectArguments {
+    /// Column and new value, as in rpm=1480 or label=healthy; lists and null as in JSON.
+    #[arg(required = true, value_name = "COLUMN=VALUE")]
+    set: Vec<String>,
+    /// The device that made the record.
+    #[arg(long)]
+    device: String,
+    /// Its epoch.
+    #[arg(long)]
+    epoch: u64,
+    /// Its class, as in feature.
+    #[arg(long)]
+    class: String,
+    /// Its number.
+    #[arg(long)]
+    seq: u64,
+    /// Who wants it.
+    #[arg(long)]
+    who: String,
+    /// Why.
+    #[arg(long)]
+    why: String,
+    /// The aggregator's data folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
 }
 
 /// What a training is asked for.
@@ -240,7 +281,13 @@ async fn run() -> ExitCode {
         Command::Life { folder, out, seed, steps } => teach::life(&folder, &out, seed, steps),
         Command::Status { data } => client::status(&data).await,
         Command::Completeness { point, from, to, data } => client::completeness(&data, &point, from, to).await,
-        Command::Erase { equals, who, why, data } => client::erase(&data, &equals, &who, &why).await,
+        Command::Erase { equals, from, to, who, why, data } => {
+            client::erase(&data, &equals, (from, to), &who, &why).await
+        }
+        Command::Correct(CorrectArguments { set, device, epoch, class, seq, who, why, data }) => {
+            let record = serde_json::json!({ "device": device, "epoch": epoch, "class": class, "seq": seq });
+            client::correct(&data, &record, &set, &who, &why).await
+        }
         Command::Reconcile { repair, data } => client::reconcile(&data, repair).await,
         Command::Evaluate { suite, data, json, export, seeds, steps, shuffle_labels } => {
             let steps = steps.map(|steps| steps as usize);
@@ -271,6 +318,7 @@ const EXAMPLES: &str = "Examples:
   kilter-lab completeness acme/north/pump-1/drive-end --data /var/lib/kilter
   kilter-lab reconcile --data /var/lib/kilter
   kilter-lab erase device=press-1 --who dpo@acme --why 'contract ended' --data /var/lib/kilter
+  kilter-lab erase --from 2036-01-01 --to 2036-12-31 --who ops --why 'the clock had jumped' --data /var/lib/kilter
   kilter-lab reproduce model.card.json --data /var/lib/kilter
   kilter-lab evaluate cmapss --data /srv/datasets --json cmapss.json --seeds 3 --export artifacts
 

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use kilter_history::{View, query_named};
-use kilter_lake::{Audit, Subject, TableName};
+use kilter_lake::{Audit, Correction, Reason, Subject, TableName, Within};
 use kilter_types::Micros;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -15,10 +15,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
+use crate::cache::{Cache, Key};
 use crate::clock;
 use crate::commit::{Shared, Status, lock};
 use crate::completeness;
 use crate::files::Files;
+use crate::rollups::{RollUps, Trend};
 use crate::trainer::{DEFAULT_SEED, Trainer};
 use crate::training::{Request, Search};
 use crate::turns::Turns;
@@ -37,6 +39,9 @@ pub(crate) struct Desk {
     pub(crate) views: Arc<BTreeMap<String, String>>,
     /// The most rows of an answer.
     pub(crate) max_rows: usize,
+    /// Answers that were given before.
+    pub(crate) cache: Arc<Mutex<Cache>>,
+    pub(crate) roll_ups: RollUps,
 }
 
 #[derive(Deserialize)]
@@ -60,13 +65,22 @@ enum Ask {
         to: i64,
     },
     Erase {
+        #[serde(default)]
         equals: BTreeMap<String, String>,
+        from_us: Option<i64>,
+        to_us: Option<i64>,
+        who: String,
+        why: String,
+    },
+    Correct {
+        correction: Correction,
         who: String,
         why: String,
     },
     Reconcile {
         repair: bool,
     },
+    Trend(Trend),
 }
 
 /// Opens the socket anew.
@@ -119,10 +133,17 @@ impl Desk {
     async fn answer(&self, line: &str, progress: mpsc::Sender<Value>) -> anyhow::Result<Value> {
         match serde_json::from_str(line).context("failed to read the request")? {
             Ask::Query { sql, as_of_us } => {
-                let max_rows = self.max_rows;
-                let named = self.views.clone();
-                let answer =
-                    move |views: &[View]| Ok(serde_json::to_value(query_named(&sql, views, &named, max_rows)?)?);
+                let (max_rows, named, cache) = (self.max_rows, self.views.clone(), self.cache.clone());
+                let answer = move |views: &[View]| {
+                    let key = Key::new(&sql, views, &named);
+                    if let Some(mut known) = recall(&cache).get(&key) {
+                        known["cached"] = true.into();
+                        return Ok(known);
+                    }
+                    let answer = serde_json::to_value(query_named(&sql, views, &named, max_rows)?)?;
+                    recall(&cache).put(key, &answer);
+                    Ok(answer)
+                };
                 match as_of_us {
                     None => self.look(answer).await,
                     Some(at_us) => {
@@ -145,19 +166,31 @@ impl Desk {
             }
             Ask::Status {} => Ok(self.status()),
             Ask::Completeness { point, from, to } => {
-                let erased = self.files.erased();
-                self.look(move |views| completeness::account(views, &erased, &point, from, to)).await
+                let gone =
+                    [("erased", self.files.erased(Reason::Erase)), ("expired", self.files.erased(Reason::Expire))];
+                self.look(move |views| completeness::account(views, &gone, &point, from, to)).await
             }
-            Ask::Erase { equals, who, why } => {
-                if who.trim().is_empty() || why.trim().is_empty() {
-                    bail!("failed to erase: the audit asks who wants it and why");
-                }
+            Ask::Erase { equals, from_us, to_us, who, why } => {
+                let audit = audit(who, why)?;
                 let known = |name: &String| TableName::ALL.iter().any(|table| table.position(name).is_some());
                 if let Some(unknown) = equals.keys().find(|name| !known(name)) {
                     bail!("failed to erase: no table has a column '{unknown}'");
                 }
-                let audit = Audit { who, why, at_us: clock::now().0 };
-                self.order(|done| Order::Erase { subject: Subject { equals }, audit, done }).await
+                let subject = Subject { equals, within: within(from_us, to_us)? };
+                if subject == Subject::default() {
+                    bail!("failed to erase: neither a column nor a time is named");
+                }
+                let done = self.order(|done| Order::Erase { subject, audit, done }).await;
+                recall(&self.cache).clear();
+                done
+            }
+            Ask::Correct { correction, who, why } => {
+                let audit = audit(who, why)?;
+                self.order(|done| Order::Correct { correction, audit, done }).await
+            }
+            Ask::Trend(asked) => {
+                let roll_ups = self.roll_ups.clone();
+                self.look(move |views| roll_ups.trend(views, &asked)).await
             }
             Ask::Reconcile { repair } => self.order(|done| Order::Reconcile { repair, done }).await,
         }
@@ -202,6 +235,29 @@ impl Desk {
         drop(state);
         status["training"] = self.trainer.json();
         status
+    }
+}
+
+fn recall(cache: &Mutex<Cache>) -> MutexGuard<'_, Cache> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn audit(who: String, why: String) -> anyhow::Result<Audit> {
+    if who.trim().is_empty() || why.trim().is_empty() {
+        bail!("failed to begin: the audit asks who wants it and why");
+    }
+    Ok(Audit { who, why, at_us: clock::now().0 })
+}
+
+/// A range of event time, ends included; half a range is most likely a slip.
+fn within(from_us: Option<i64>, to_us: Option<i64>) -> anyhow::Result<Option<Within>> {
+    match (from_us, to_us) {
+        (None, None) => Ok(None),
+        (Some(from_us), Some(to_us)) if from_us <= to_us => {
+            Ok(Some(Within { column: "event_time_us".into(), from_us, to_us }))
+        }
+        (Some(_), Some(_)) => bail!("failed to erase: the time ends before it begins"),
+        (Some(_), None) | (None, Some(_)) => bail!("failed to erase: a range of time needs both ends"),
     }
 }
 

@@ -1,19 +1,16 @@
-//! What the committer does to the tables besides appending: puts small files together, removes what nothing needs, erases on demand,
-//! and compares the lake with what was promised.
+//! What the committer does to the tables besides appending: puts small files together, removes what nothing needs.
 //!
 //! It all happens between two rounds of commits, by the one committer that there is. The journal keeps what comes meanwhile.
 
 use kilter_history::View;
-use kilter_lake::{Audit, Checked, Compaction, Report, Streams, Subject, Table, TableName};
+use kilter_lake::{Audit, Compaction, Correction, DeltaTable, Subject, Table, TableName};
 use kilter_types::Micros;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{info, warn};
 
 use crate::clock;
 use crate::commit::{Committer, Flush, lock};
-use crate::files::Erasure;
-use crate::lab::held;
 
 /// What a person asks of the committer.
 pub(crate) enum Order {
@@ -26,9 +23,18 @@ pub(crate) enum Order {
         /// Told when it is done.
         done: Answer,
     },
+    /// Replace what a record says.
+    Correct {
+        /// Which record, and how.
+        correction: Correction,
+        /// Who wants it, and why.
+        audit: Audit,
+        /// Told when it is done.
+        done: Answer,
+    },
     /// Compare the lake with the marks that were published.
     Reconcile {
-        /// Take duplicates out.
+        /// Take duplicates out, and put back what the journal still holds.
         repair: bool,
         /// Told the report.
         done: Answer,
@@ -50,6 +56,7 @@ impl Committer {
         // Whoever asked may have gone.
         match order {
             Order::Erase { subject, audit, done } => drop(done.send(self.erase(subject, audit).await)),
+            Order::Correct { correction, audit, done } => drop(done.send(self.correct(correction, audit).await)),
             Order::Reconcile { repair, done } => drop(done.send(self.reconcile(repair).await)),
             Order::AsOf { at, done } => drop(done.send(self.as_of(at).await)),
         }
@@ -67,6 +74,7 @@ impl Committer {
         let vacuum_due = self.vacuumed.is_none_or(|last| now >= last + A_DAY);
         if vacuum_due {
             self.vacuumed = Some(now);
+            self.expire(now).await;
         }
         let pins = self.files.pins();
         for name in TableName::ALL {
@@ -97,53 +105,17 @@ impl Committer {
                 }
             }
         }
+        self.roll_up().await;
     }
 
-    /// Ends the erasures that a crash interrupted.
-    pub(crate) async fn finish_erasures(&mut self) {
-        for erasure in self.files.unfinished() {
-            let (who, why) = (erasure.audit.who.clone(), erasure.audit.why.clone());
-            match self.take_out(erasure).await {
-                Ok(_) => info!(who, why, "an erasure that was interrupted is done"),
-                Err(error) => warn!(who, why, error = %format!("{error:#}"), "an erasure is still not done"),
-            }
+    /// Brings the roll-ups to what the features table is now.
+    pub(crate) async fn roll_up(&self) {
+        let Some(Ok(features)) = self.tables.get(&TableName::Features).map(DeltaTable::snapshot) else { return };
+        let roll_ups = self.roll_ups.clone();
+        let kept = tokio::task::spawn_blocking(move || roll_ups.keep(&features)).await;
+        if let Err(error) = kept.unwrap_or_else(|error| Err(error.into())) {
+            warn!(error = %format!("{error:#}"), "roll-ups not made; they are made when they are asked for");
         }
-    }
-
-    async fn erase(&mut self, subject: Subject, audit: Audit) -> anyhow::Result<Value> {
-        let erasure = Erasure { subject, audit, done: None, records: Vec::new() };
-        // Before anything goes: a crash in between leaves a line that says what was begun.
-        self.files.audit(&erasure)?;
-        self.take_out(erasure).await
-    }
-
-    async fn take_out(&mut self, mut erasure: Erasure) -> anyhow::Result<Value> {
-        let (mut models, mut done) = (Vec::new(), Vec::new());
-        for (name, table) in &mut self.tables {
-            if table.erase(&erasure.subject, &erasure.audit).await?.is_some() {
-                // Questions look at the new version before the old files go.
-                let snapshot = table.current().await?;
-                lock(&self.state).committed(snapshot);
-            }
-            // The log says what went, also by a run that was killed before it could tell.
-            let mut rows = 0;
-            for erased in table.erased(&erasure.subject, &erasure.audit).await? {
-                models.extend(self.files.mark_erased(*name, erased.version, erasure.audit.at_us)?);
-                rows += erased.rows;
-                erasure.records.extend(erased.records);
-            }
-            if rows > 0 {
-                done.push((*name, rows));
-            }
-            table.remove_erased(&erasure.subject).await?;
-        }
-        models.sort();
-        models.dedup();
-        info!(who = erasure.audit.who, rows = ?done, models = models.len(), "data erased");
-        let told = json!({ "rows": done, "models_that_can_not_be_made_again": models });
-        erasure.done = Some(done);
-        self.files.audit(&erasure)?;
-        Ok(told)
     }
 
     async fn as_of(&self, at: Micros) -> anyhow::Result<Vec<View>> {
@@ -153,46 +125,6 @@ impl Committer {
         }
         Ok(views)
     }
-
-    async fn reconcile(&mut self, repair: bool) -> anyhow::Result<Value> {
-        let mut repaired = 0;
-        let mut checked: Vec<Checked> = Vec::new();
-        for table in self.tables.values_mut() {
-            let mut found = table.check().await?;
-            if repair && !found.doubled.is_empty() && found.damage.is_empty() {
-                repaired += table.single().await?;
-                let snapshot = table.current().await?;
-                lock(&self.state).committed(snapshot);
-                found = table.check().await?;
-            }
-            checked.push(found);
-        }
-        let marks = self.files.committed().map(|committed| committed.marks).unwrap_or_default();
-        let report = Report::new(&checked, &held(&marks), &self.files.erased());
-        let damage: Vec<_> = report
-            .damage
-            .iter()
-            .map(|damage| json!({ "path": damage.path.display().to_string(), "what": damage.what }))
-            .collect();
-        Ok(json!({
-            "clean": report.is_clean(),
-            "files": checked.iter().map(|table| table.files).sum::<usize>(),
-            "rows": checked.iter().map(|table| table.rows).sum::<u64>(),
-            "damaged": damage,
-            "doubled": listed(&report.doubled),
-            "lost": listed(&report.lost),
-            "repaired_rows": repaired,
-        }))
-    }
-}
-
-fn listed(streams: &Streams) -> Vec<Value> {
-    let each = streams.iter().flat_map(|(stream, ranges)| {
-        ranges.iter().map(move |(first, last)| {
-            json!({ "device": stream.device, "epoch": stream.epoch, "class": stream.class, "first": first, "last": last })
-        })
-    });
-    each.collect()
 }
 
 fn chain(error: &dyn std::error::Error) -> String {

@@ -1,36 +1,17 @@
 //! Questions within their limits, erasure, reconciliation, and the same rows for other readers.
 
 mod house;
+mod settled;
 #[path = "../../lake/tests/lake/weed.rs"]
 mod weed;
 
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::house::{Lab, Server, ask, committed, config, seqs, within};
+use crate::house::{Lab, Server, ask, config, seqs, within};
+use crate::settled::{QUICK, account, now_us, parquet_files, published, settled};
 use crate::weed::{KEY_ID, SECRET, Weed};
-
-const QUICK: &str = "[commit]\nmax_wait_ms = 50\n";
-
-/// A lab that has committed and published everything that the journal holds.
-fn settled(data: &Path, server: &Server) -> Lab {
-    let lab = Lab::start(data);
-    published(data, server);
-    lab
-}
-
-fn published(data: &Path, server: &Server) {
-    within(60, || committed(data).filter(|published| published["offset"] == server.journal.next_offset().get()));
-}
-
-fn account(data: &Path, from_s: i64, to_s: i64) -> Value {
-    let request = json!({
-        "op": "completeness", "point": "acme/north/press/drive-end", "from": from_s * 1_000_000, "to": to_s * 1_000_000,
-    });
-    ask(data, &request).expect("an account")
-}
 
 #[test]
 fn f4_columns_that_are_keywords_work_and_an_answer_that_is_cut_or_too_slow_says_so() {
@@ -237,12 +218,6 @@ fn s1_20_a_lab_whose_lake_is_in_a_bucket_survives_kills_and_keeps_the_secret() {
     assert!(said.contains("it lay in a bucket until now"), "{said}");
 }
 
-#[expect(clippy::disallowed_methods, reason = "the lab's clock is this machine's")]
-fn now_us() -> i64 {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("after 1970");
-    now.as_micros() as i64
-}
-
 #[test]
 fn what_the_lab_answers_is_row_by_row_what_the_python_package_reads() {
     let python = std::env::var("KILTER_PYTHON").unwrap_or_else(|_| "python3".into());
@@ -289,18 +264,6 @@ fn what_the_lab_answers_is_row_by_row_what_the_python_package_reads() {
     for (ours, theirs) in ours.iter().zip(&theirs) {
         assert_eq!(ours, theirs);
     }
-}
-
-fn parquet_files(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for path in std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path()) {
-        match path.is_dir() {
-            true => files.extend(parquet_files(&path)),
-            false if path.extension().is_some_and(|extension| extension == "parquet") => files.push(path),
-            false => {}
-        }
-    }
-    files
 }
 
 const READ: &str = r#"

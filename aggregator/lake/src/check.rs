@@ -3,7 +3,8 @@
 //!
 //! Three things are found: **corruption** (a file that is gone, has another size, another SHA-256 or other rows than the log
 //! says), **duplication** (a record twice) and **loss** (a record below a mark that is in no file and in no gap). Nothing is
-//! changed; a duplicate is taken out by [`DeltaTable::single`].
+//! changed; a duplicate is taken out by [`DeltaTable::single`], and what another place still holds is put back by
+//! [`DeltaTable::restore`].
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -134,6 +135,25 @@ impl DeltaTable {
         let before = self.prepare().await?;
         let done = self.keep_first(files).await;
         self.conclude(before, done).await
+    }
+
+    /// Puts rows back that were committed once and are lost, in the place of files that are damaged. One commit; the offset stays where it
+    /// is, so that no replay brings them again.
+    pub async fn restore(&mut self, rows: &Rows, damaged: &[PathBuf]) -> Result<(), LakeError> {
+        let files: Vec<_> = self.snapshot()?.files.into_iter().filter(|file| damaged.contains(&file.path)).collect();
+        let before = self.prepare().await?;
+        let done = self.put_back(rows, &files).await;
+        self.conclude(before, done).await
+    }
+
+    async fn put_back(&mut self, rows: &Rows, damaged: &[DataFile]) -> Result<(), DeltaTableError> {
+        let mut adds = Vec::new();
+        if !rows.is_empty() {
+            adds = self.write(|writer| Ok(arrow::batch(rows, writer.arrow_schema())?), parquet(1)?).await?;
+        }
+        let actions = self.replacing(damaged, adds, true)?;
+        let operation = DeltaOperation::Update { predicate: Some("records that were lost".into()) };
+        self.enter(actions, None, operation, json!({ "restored": rows.len(), "damaged": damaged.len() })).await
     }
 
     async fn keep_first(&mut self, files: Vec<DataFile>) -> Result<usize, DeltaTableError> {

@@ -8,14 +8,12 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use deltalake::DeltaTableError;
-use deltalake::arrow::record_batch::RecordBatch;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, Add, Transaction};
+use deltalake::kernel::{Action, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
 use deltalake::protocol::{DeltaOperation, SaveMode};
-use deltalake::writer::{DeltaWriter, RecordBatchWriter};
 use kilter_types::{JournalId, Micros};
 use serde_json::Value;
 
@@ -139,26 +137,6 @@ impl DeltaTable {
         Ok(())
     }
 
-    /// Writes one batch of the table's own schema into files of its partitions.
-    pub(crate) async fn write(
-        &mut self,
-        batch: impl FnOnce(&RecordBatchWriter) -> Result<RecordBatch, DeltaTableError>,
-        properties: WriterPropertiesBuilder,
-    ) -> Result<Vec<Add>, DeltaTableError> {
-        let mut writer = RecordBatchWriter::for_table(&self.inner)?.with_writer_properties(properties.build());
-        let batch = batch(&writer)?;
-        writer.write(batch).await?;
-        let mut files = writer.flush().await?;
-        if let Some(store) = &self.stores.local {
-            for file in &mut files {
-                if let Some(digest) = store.digest_of(&file.path) {
-                    file.tags.get_or_insert_default().insert(DIGEST_TAG.into(), Some(digest.to_string()));
-                }
-            }
-        }
-        Ok(files)
-    }
-
     /// One log entry.
     pub(crate) async fn enter(
         &mut self,
@@ -182,7 +160,7 @@ impl DeltaTable {
     }
 
     async fn commit(&mut self, rows: &Rows, offset: u64) -> Result<(), DeltaTableError> {
-        let files = self.write(|writer| Ok(arrow::batch(rows, writer.arrow_schema())?), parquet(1)?).await?;
+        let files = self.write_rows(rows).await?;
         let transaction = Transaction::new(self.app_id(), offset as i64);
         let operation = DeltaOperation::Write {
             mode: SaveMode::Append,

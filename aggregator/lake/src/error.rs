@@ -102,6 +102,25 @@ pub enum LakeError {
         /// Its name.
         bucket: String,
     },
+    /// A data file can not be read.
+    #[error("read {path} of table {table}")]
+    File {
+        /// The table.
+        table: TableName,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: Source,
+    },
+    /// A correction that this table can not take.
+    #[error("correct a record of table {table}: {what}")]
+    Correction {
+        /// The table.
+        table: TableName,
+        /// What is wrong with it.
+        what: String,
+    },
     /// The offset belongs to another journal or shard than the table was opened for.
     #[error("append to table {table}: the offset belongs to another journal")]
     WrongJournal {

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::delta::DIGEST_TAG;
 use crate::ranges::{Ranges, Stream, Streams, collect};
-use crate::{Audit, DeltaTable, LakeError, Offset, Rows, Subject, Table, arrow};
+use crate::{Audit, Correction, DeltaTable, LakeError, Offset, Reason, Rows, Subject, Table, arrow};
 
 /// One entry of a table's log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -24,27 +24,51 @@ pub(crate) struct LogEntry {
     pub(crate) added: Vec<(String, Option<Digest>)>,
     /// Paths of the files that it took out.
     pub(crate) removed: Vec<String>,
-    /// What it erased, where it was an erasure.
-    pub(crate) erased: Option<Note>,
+    /// What it says of itself, where a person or the retention asked for it.
+    pub(crate) note: Option<Note>,
     /// When it was committed, by the committer's clock.
     pub(crate) at: Option<Micros>,
 }
 
-/// What an erasure's commit says of itself.
+/// What the commit of an erasure, an expiry or a correction says of itself.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub(crate) struct Note {
-    /// Whose data.
-    #[serde(rename = "erase")]
-    pub(crate) subject: Subject,
+    /// Whose data was erased.
+    erase: Option<Subject>,
+    /// What was older than it is kept.
+    expire: Option<Subject>,
+    /// Which record was corrected, and how.
+    pub(crate) correct: Option<Correction>,
+    /// What it held before.
+    #[serde(default)]
+    pub(crate) was: std::collections::BTreeMap<String, Value>,
     /// Who wanted it, and why.
     pub(crate) audit: Audit,
     /// How many rows went.
+    #[serde(default)]
     pub(crate) rows: usize,
     /// Which records; older builds did not write them here.
     #[serde(default)]
     pub(crate) records: Vec<(Stream, Ranges)>,
 }
 
+impl Note {
+    /// The word under which the subject stands.
+    pub(crate) fn key(reason: Reason) -> &'static str {
+        match reason {
+            Reason::Erase => "erase",
+            Reason::Expire => "expire",
+        }
+    }
+
+    /// Whose data was taken out for this reason.
+    pub(crate) fn cleared(&self, reason: Reason) -> Option<&Subject> {
+        match reason {
+            Reason::Erase => self.erase.as_ref(),
+            Reason::Expire => self.expire.as_ref(),
+        }
+    }
+}
 impl DeltaTable {
     /// Records that stand in the table although no mark of the journal that was opened covers them: those of other journals' commits
     /// later than version `since` that are not in `held`, the records below the marks with which this journal began.
@@ -100,7 +124,7 @@ impl DeltaTable {
             entry.removed.extend(action.remove.map(|remove| decoded(&remove.path)));
             if let Some(note) = action.commit_info {
                 entry.at = note["timestamp"].as_i64().map(Micros::from_millis);
-                entry.erased = Note::deserialize(&note["kilter"]).ok();
+                entry.note = Note::deserialize(&note["kilter"]).ok();
             }
             if let Some(offset) = action.txn.and_then(|txn| offset_of(&txn)) {
                 entry.appended = Some(offset);

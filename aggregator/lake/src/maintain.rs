@@ -1,5 +1,4 @@
-//! What is done to a table besides appending: small files become large ones, data is erased, and files that nothing needs any
-//! more are removed.
+//! What is done to a table besides appending: small files become large ones, and files that nothing needs any more are removed.
 //!
 //! Each is one commit by the same committer that appends, so that none of them ever conflicts with another. Files are rewritten as
 //! Arrow batches, not as [`crate::Rows`]: a column that only a newer build knows survives.
@@ -10,10 +9,8 @@ use std::sync::Arc;
 
 use chrono::Duration;
 use deltalake::DeltaTableError;
-use deltalake::arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int32Array, StringArray, new_null_array};
-use deltalake::arrow::compute::{
-    SortColumn, cast, concat_batches, filter_record_batch, lexsort_to_indices, not, take_record_batch,
-};
+use deltalake::arrow::array::{Array, ArrayRef, Int32Array, StringArray, new_null_array};
+use deltalake::arrow::compute::{SortColumn, cast, concat_batches, lexsort_to_indices, take_record_batch};
 use deltalake::arrow::datatypes::{DataType, SchemaRef};
 use deltalake::arrow::record_batch::RecordBatch;
 use deltalake::kernel::{Action, Add, Remove};
@@ -21,15 +18,11 @@ use deltalake::operations::vacuum::{Clock, VacuumMode};
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::protocol::DeltaOperation;
 use kilter_types::Micros;
-use object_store::ObjectStoreExt;
-use object_store::path::Path;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::arrow::partition_of;
 use crate::delta::parquet;
-use crate::ranges::{Streams, collect};
-use crate::{Bound, DataFile, DeltaTable, LakeError, Table, TableName, arrow};
+use crate::{DataFile, DeltaTable, LakeError, Table};
 
 /// When files are put together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,38 +44,6 @@ pub struct Rewritten {
     pub into: usize,
     /// Rows in the new files.
     pub rows: usize,
-}
-
-/// Whose data is erased: rows that have all of these values.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Subject {
-    /// Columns and values, as in `device`: `press-1`.
-    pub equals: BTreeMap<String, String>,
-}
-
-/// Who erases, and why: it stands in the commit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Audit {
-    /// Who.
-    pub who: String,
-    /// Why.
-    pub why: String,
-    /// When.
-    pub at_us: i64,
-}
-
-/// What an erasure took out of one table.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Erased {
-    /// The table.
-    pub table: TableName,
-    /// The first version without the rows. Earlier ones can't be read any more where they held them: erasure wins over pins.
-    pub version: u64,
-    /// How many rows.
-    pub rows: usize,
-    /// Which records.
-    pub records: Streams,
 }
 
 impl DeltaTable {
@@ -108,90 +69,6 @@ impl DeltaTable {
         let before = self.prepare().await?;
         let done = self.put_together(files, when).await;
         self.conclude(before, done).await.map(Some)
-    }
-
-    /// Takes out every row of the subject, in one commit that says who wanted it and why. `None` when the newest version held nothing
-    /// of it. The files that held the rows stay until [`DeltaTable::remove_erased`]: questions that began before may end.
-    pub async fn erase(&mut self, subject: &Subject, audit: &Audit) -> Result<Option<Erased>, LakeError> {
-        let known = |name: &String| self.name.position(name).is_some();
-        if subject.equals.is_empty() || !subject.equals.keys().all(known) {
-            return Ok(None);
-        }
-        let may_hold = |file: &DataFile| {
-            let mut equals = subject.equals.iter();
-            equals.all(|(column, value)| {
-                let value = Bound::Text(value.clone());
-                file.may_hold(column, Some(&value), Some(&value))
-            })
-        };
-        let files: Vec<_> = self.snapshot()?.files.into_iter().filter(may_hold).collect();
-        if files.is_empty() {
-            return Ok(None);
-        }
-        let before = self.prepare().await?;
-        let done = self.take_out(files, subject, audit).await;
-        let Some(mut erased) = self.conclude(before, done).await? else { return Ok(None) };
-        erased.version = self.version();
-        Ok(Some(erased))
-    }
-
-    /// What commits of this very erasure took out of the table, as the log tells: also those of a run that was killed after its commit.
-    pub async fn erased(&self, subject: &Subject, audit: &Audit) -> Result<Vec<Erased>, LakeError> {
-        let mut found = Vec::new();
-        for version in 1..=self.version() {
-            let entry = self.log_entry(version).await.map_err(|source| self.unreadable(version, source))?;
-            let note = entry.erased.filter(|note| (&note.subject, &note.audit) == (subject, audit));
-            found.extend(note.map(|note| Erased {
-                table: self.name,
-                version,
-                rows: note.rows,
-                records: note.records.into_iter().collect(),
-            }));
-        }
-        Ok(found)
-    }
-
-    /// Removes every file that is no longer part of the table and holds something of this subject, pinned or not; says how many. Those are
-    /// the files that its erasures took out, and older ones that a compaction had replaced before. Which they are stands in the log, so that
-    /// what a crash interrupted can be done again.
-    pub async fn remove_erased(&mut self, subject: &Subject) -> Result<usize, LakeError> {
-        if subject.equals.is_empty() || !subject.equals.keys().all(|name| self.name.position(name).is_some()) {
-            return Ok(0);
-        }
-        let store = self.stores.log.object_store(None);
-        let mut removed = 0;
-        for version in 1..=self.version() {
-            let entry = self.log_entry(version).await.map_err(|source| self.unreadable(version, source))?;
-            let erased = entry.erased.is_some_and(|note| note.subject == *subject);
-            for path in entry.removed {
-                let location = Path::from_iter(path.split('/'));
-                match store.head(&location).await {
-                    Ok(_) => {}
-                    Err(object_store::Error::NotFound { .. }) => continue,
-                    Err(error) => return Err(self.unreadable(version, error.into())),
-                }
-                if !erased {
-                    let old = DataFile { path: self.stores.folder.join(&path), bytes: 0, rows: None, stats: None };
-                    let holds = match self.load(vec![old]).await {
-                        Ok(batch) => matching(&batch, subject).map(|matching| matching.true_count() > 0),
-                        Err(error) => Err(error),
-                    };
-                    if !holds.map_err(|source| self.unreadable(version, source))? {
-                        continue;
-                    }
-                }
-                match store.delete(&location).await {
-                    Ok(()) => removed += 1,
-                    Err(object_store::Error::NotFound { .. }) => {}
-                    Err(error) => return Err(self.unreadable(version, error.into())),
-                }
-                if self.stores.local.is_none() {
-                    // The copy for reading goes too; where there is none there is nothing to remove.
-                    let _ = std::fs::remove_file(self.stores.folder.join(&path));
-                }
-            }
-        }
-        Ok(removed)
     }
 
     /// Removes files that the newest version does not need, were replaced longer ago than `retention`, and are in none of the pinned
@@ -243,44 +120,6 @@ impl DeltaTable {
         Ok(Rewritten { files: count, into, rows })
     }
 
-    async fn take_out(
-        &mut self,
-        files: Vec<DataFile>,
-        subject: &Subject,
-        audit: &Audit,
-    ) -> Result<Option<Erased>, DeltaTableError> {
-        let mut erased = Erased { table: self.name, version: 0, rows: 0, records: Streams::new() };
-        let (mut adds, mut touched) = (Vec::new(), Vec::new());
-        for file in files {
-            let batch = self.load(vec![file.clone()]).await?;
-            let matching = matching(&batch, subject)?;
-            let count = matching.true_count();
-            if count == 0 {
-                continue;
-            }
-            let out =
-                arrow::rows(self.name, &filter_record_batch(&batch, &matching)?).map_err(DeltaTableError::generic)?;
-            collect(&out, &mut erased.records);
-            erased.rows += count;
-            let rest = filter_record_batch(&batch, &not(&matching)?)?;
-            if rest.num_rows() > 0 {
-                adds.extend(self.write(|_| Ok(rest), large_files()?).await?);
-            }
-            touched.push(file);
-        }
-        if touched.is_empty() {
-            return Ok(None);
-        }
-        let predicate = subject.equals.iter().map(|(column, value)| format!("{column} = '{value}'"));
-        let operation = DeltaOperation::Delete { predicate: Some(predicate.collect::<Vec<_>>().join(" AND ")) };
-        // With the records: whoever ends an erasure after a crash learns from here what is gone.
-        let records: Vec<_> = erased.records.iter().collect();
-        let note = json!({ "erase": subject, "audit": audit, "rows": erased.rows, "records": records });
-        let actions = self.replacing(&touched, adds, true)?;
-        self.enter(actions, None, operation, note).await?;
-        Ok(Some(erased))
-    }
-
     /// The actions that put `adds` in the place of `files`.
     pub(crate) fn replacing(
         &self,
@@ -319,7 +158,7 @@ impl DeltaTable {
 }
 
 /// Row groups small enough that a question about one machine opens few of them.
-fn large_files() -> Result<deltalake::parquet::file::properties::WriterPropertiesBuilder, DeltaTableError> {
+pub(crate) fn large_files() -> Result<deltalake::parquet::file::properties::WriterPropertiesBuilder, DeltaTableError> {
     Ok(parquet(3)?.set_max_row_group_row_count(Some(ROWS_PER_GROUP)))
 }
 
@@ -352,17 +191,7 @@ fn sorted(batch: &RecordBatch) -> Result<RecordBatch, DeltaTableError> {
     Ok(take_record_batch(batch, &order)?)
 }
 
-fn matching(batch: &RecordBatch, subject: &Subject) -> Result<BooleanArray, DeltaTableError> {
-    let mut all = vec![true; batch.num_rows()];
-    for (column, wanted) in &subject.equals {
-        let values = batch.column_by_name(column).and_then(|column| column.as_string_opt::<i32>());
-        let values = values.ok_or_else(|| DeltaTableError::generic(format!("{column} is not a column of texts")))?;
-        all.iter_mut().zip(values).for_each(|(all, value)| *all &= value == Some(wanted.as_str()));
-    }
-    Ok(BooleanArray::from(all))
-}
-
-fn lost(error: tokio::task::JoinError) -> DeltaTableError {
+pub(crate) fn lost(error: tokio::task::JoinError) -> DeltaTableError {
     DeltaTableError::generic(error.to_string())
 }
 

@@ -72,6 +72,18 @@ impl TableName {
     pub fn position(self, name: &str) -> Option<usize> {
         self.columns().position(|column| column.name == name)
     }
+
+    /// Column `name` where it stands for what a record says and not for which record it is. Gaps and quarantine are accounts of what came.
+    pub(crate) fn content_column(self, name: &str) -> Option<Column> {
+        let own = match self {
+            Self::Features => FEATURES,
+            Self::Scores => SCORES,
+            Self::Events => EVENTS,
+            Self::Clips => CLIPS,
+            Self::Gaps | Self::Quarantine => &[],
+        };
+        own.iter().copied().find(|column| column.name == name)
+    }
 }
 
 impl fmt::Display for TableName {

@@ -20,19 +20,26 @@ pub(crate) struct Server {
     pub(crate) journal: Journal,
     seq: u64,
     pub(crate) received: Micros,
+    /// Between two records, in seconds of event time.
+    pub(crate) apart_s: i64,
 }
 
 impl Server {
     pub(crate) fn open(data: &Path, journal_id: u64, marks: Vec<MarkState>) -> Self {
+        Self::open_with(data, journal_id, marks, 1 << 20)
+    }
+
+    /// The same with segments of this size.
+    pub(crate) fn open_with(data: &Path, journal_id: u64, marks: Vec<MarkState>, segment_bytes: u64) -> Self {
         let config = Config {
-            segment_bytes: 1 << 20,
+            segment_bytes,
             max_bytes: 1 << 30,
             fsync: FsyncPolicy::Always,
             reserve_bytes: 0,
             drop_policy: Drop::Never,
         };
         let (journal, _) = Journal::open(RealFilesystem, &data.join("journal"), config, journal_id).expect("a journal");
-        let mut server = Self { journal, seq: 0, received: Micros::from_secs(100) };
+        let mut server = Self { journal, seq: 0, received: Micros::from_secs(100), apart_s: 1 };
         server.append(Entry::Opened { journal_id: JournalId(journal_id), at: Micros(1), marks });
         server
     }
@@ -52,7 +59,8 @@ impl Server {
     pub(crate) fn records(&mut self, device: &str, payloads: impl Iterator<Item = (u64, Payload)>) {
         let (mut bytes, mut used) = (vec![0; 200_000], 0);
         for (seq, payload) in payloads {
-            let record = record(seq, payload);
+            let wall = Some(Micros::from_secs(seq as i64 * self.apart_s));
+            let record = Record { wall, ..record(seq, payload) };
             let mut room = [0; 4096];
             let encoded = encode_record(&record, &mut room).expect("a record fits");
             let part = BatchRecord { class: record.class() as u8, seq, bytes: encoded };

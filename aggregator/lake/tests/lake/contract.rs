@@ -169,3 +169,17 @@ fn sorted(rows: &Rows) -> Vec<String> {
     lines.sort_unstable();
     lines
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_rows_are_written_by_several_tasks_and_are_those_that_were_given() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let journal_id = JournalId(7);
+    let mut table =
+        DeltaTable::open(folder.path(), TableName::Features, 0, journal_id, open_gate()).await.expect("a table");
+    let rows = feature_rows(0..9_000, |i| i);
+    table.append(&rows, Offset { shard: 0, journal_id, offset: 9_000 }).await.expect("an append");
+    assert_eq!((table.version(), table.snapshot().expect("a snapshot").files.len()), (1, 4), "two days, two buckets");
+    assert_eq!(keys(&table.read_as_of(1).await.expect("rows")), keys(&rows));
+    let checked = table.check().await.expect("a check");
+    assert_eq!((checked.rows, checked.damage, checked.doubled.len()), (9_000, Vec::new(), 0), "each file has its digest");
+}

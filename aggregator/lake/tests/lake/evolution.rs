@@ -85,3 +85,26 @@ fn colours(table: &DeltaTable) -> Vec<String> {
     }
     colours
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f3_a_column_that_holds_another_type_is_refused_by_name_and_nothing_is_written() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("features");
+    std::fs::create_dir(&path).expect("created");
+    let fields = [("seq", PrimitiveType::Long), ("rpm", PrimitiveType::String), ("day", PrimitiveType::String)];
+    let fields = fields.map(|(name, kind)| StructField::new(name, DataType::Primitive(kind), true));
+    let url = deltalake::ensure_table_uri(path.to_str().expect("UTF-8")).expect("a folder");
+    let create = CreateBuilder::new().with_location(url.as_str()).with_columns(fields);
+    create.with_partition_columns(["day"]).await.expect("a table");
+    let opened = DeltaTable::open(folder.path(), TableName::Features, 0, JournalId(7), open_gate()).await;
+    let refused = opened.err().expect("speeds are numbers");
+    let mut said = refused.to_string();
+    let mut cause = std::error::Error::source(&refused);
+    while let Some(error) = cause {
+        said.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    assert!(said.contains("rpm") && said.contains("string") && said.contains("float"), "{said}");
+    let log = std::fs::read_dir(path.join("_delta_log")).expect("the log").count();
+    assert_eq!(log, 1, "no column was added beside it");
+}

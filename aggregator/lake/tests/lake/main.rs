@@ -2,6 +2,7 @@
 
 mod contract;
 mod crash;
+mod erase;
 mod evolution;
 mod maintain;
 mod python;

@@ -37,6 +37,10 @@ fn parquet_files(table: &DeltaTable) -> usize {
     table.snapshot().expect("a snapshot").files.len()
 }
 
+fn device(name: &str) -> Subject {
+    Subject { equals: BTreeMap::from([("device".into(), name.into())]), within: None }
+}
+
 const ALWAYS: Compaction = Compaction { least_files: 2, small_bytes: 1 << 20, most_bytes: 64 << 20 };
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +92,7 @@ async fn an_erasure_takes_one_device_out_of_every_version_and_says_who_wanted_it
     let folder = tempfile::tempdir().expect("a folder");
     let mut table = small_commits(folder.path()).await;
     let pinned = table.version();
-    let subject = Subject { equals: BTreeMap::from([("device".into(), "press-1".into())]) };
+    let subject = device("press-1");
     let audit = Audit { who: "dpo@acme".into(), why: "contract ended".into(), at_us: 77 };
     let erased = table.erase(&subject, &audit).await.expect("an erasure").expect("there was something");
     assert_eq!((erased.rows, erased.version), (60, pinned + 1));
@@ -111,7 +115,7 @@ async fn an_erasure_takes_one_device_out_of_every_version_and_says_who_wanted_it
     assert!(log.contains("dpo@acme") && log.contains("contract ended") && log.contains("press-1"), "{log}");
     assert_eq!(table.erase(&subject, &audit).await.expect("again").map(|erased| erased.rows), Some(1), "the row since");
     assert_eq!(table.erase(&subject, &audit).await.expect("once more"), None);
-    let nobody = Subject { equals: BTreeMap::from([("colour".into(), "red".into())]) };
+    let nobody = Subject { equals: BTreeMap::from([("colour".into(), "red".into())]), within: None };
     assert_eq!(table.erase(&nobody, &audit).await.expect("no such column"), None);
 }
 
