@@ -6,6 +6,7 @@
 //! snapshotted with the journal offset that it stands for.
 
 mod alarm;
+mod forget;
 mod live;
 mod machine;
 mod run;

@@ -32,7 +32,7 @@ pub struct Watermarks {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-struct Progress {
+pub(crate) struct Progress {
     latest: Micros,
     heard: Micros,
 }
@@ -87,6 +87,10 @@ impl Watermarks {
             Some(mark) if t < mark => Arrival::Late,
             Some(_) | None => Arrival::OnTime,
         }
+    }
+
+    pub(crate) fn devices_mut(&mut self) -> &mut BTreeMap<DeviceId, Progress> {
+        &mut self.devices
     }
 
     /// Where it stands.

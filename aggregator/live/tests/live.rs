@@ -169,3 +169,29 @@ fn s4_12_late_windows_are_counted_and_correct_the_run_that_they_belong_to() {
     assert_eq!((fleet.late, fleet.too_late, fleet.watermark_us), (1, 1, Some(8_995 * SECOND)));
     assert_eq!(Live::restore(&live.snapshot()).expect("its own snapshot"), live);
 }
+
+#[test]
+fn s4_20_a_machine_that_is_gone_leaves_the_page_in_time_and_one_with_an_open_alarm_stays() {
+    // Everything comes in at 100 s.
+    let (heard, after) = (Micros(100 * SECOND), Micros::from_secs(86_400));
+    let mut live = Live::new();
+    live.apply(&features(1, 0.5));
+    assert_eq!(live.forget(heard + after, after), 0, "not yet");
+    let mut alarmed = live.clone();
+    alarmed.apply(&alarm(2, AlarmState::Raised, Severity::Alarm));
+    // A copy that went through its snapshot forgets the same.
+    let mut copy = Live::restore(&live.snapshot()).expect("a good snapshot");
+    for live in [&mut live, &mut copy] {
+        assert_eq!(live.forget(heard + after + Micros(1), after), 2, "the machine and its node");
+    }
+    assert_eq!(live, copy);
+    let view = live.fleet(heard);
+    assert!(view.machines.is_empty() && view.devices.is_empty());
+    assert_eq!((view.rows, view.watermark_us.is_some()), (1, true), "what was counted stays, and time does not go back");
+    assert_eq!(alarmed.forget(heard + after + Micros(1), after), 0, "somebody has to look at its alarm");
+    alarmed.apply(&alarm(3, AlarmState::Cleared, Severity::Healthy));
+    assert_eq!(alarmed.forget(heard + after + Micros(1), after), 2);
+    // It may come back.
+    live.apply(&features(3, 0.5));
+    assert_eq!(live.fleet(heard).machines.len(), 1);
+}

@@ -39,7 +39,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     };
     let catalogue = Catalogue::open(&data.join("catalogue.sqlite")).await?;
     let committed = Committed::read(data).unwrap_or_default();
-    let store = Store::open(data, &config.journal, committed.marks.clone(), clock::now())?;
+    let store = Store::open(data, &config.journal, config.live.forget_after(), committed.marks.clone(), clock::now())?;
     let fleet = FleetHandle::open(catalogue.clone(), &config.rollout, keys.signing_secret, data).await?;
 
     let quic = mqtt.as_ref().and_then(|socket| bind_quic(&config.mqtt, socket));

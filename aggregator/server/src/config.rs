@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use kilter_types::Name;
+use kilter_types::{Micros, Name};
 use serde::{Deserialize, Serialize};
 
 /// The documented defaults.
@@ -22,6 +22,7 @@ pub(crate) struct Config {
     pub(crate) journal: Journal,
     pub(crate) rollout: Rollout,
     pub(crate) lab: Lab,
+    pub(crate) live: Live,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -71,6 +72,12 @@ pub(crate) struct Lab {
     pub(crate) arguments: Vec<String>,
 }
 
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Live {
+    pub(crate) forget_days: u32,
+}
+
 impl Config {
     /// Reads a file; without one the defaults hold.
     pub(crate) fn load(path: Option<&Path>) -> anyhow::Result<Self> {
@@ -96,6 +103,7 @@ impl Default for Config {
             journal: Journal::default(),
             rollout: Rollout::default(),
             lab: Lab::default(),
+            live: Live::default(),
         }
     }
 }
@@ -140,6 +148,19 @@ impl Default for Rollout {
 impl Default for Lab {
     fn default() -> Self {
         Self { enabled: true, program: String::new(), arguments: Vec::new() }
+    }
+}
+
+impl Live {
+    /// How long the page keeps a machine that is gone; nothing: for ever.
+    pub(crate) fn forget_after(&self) -> Option<Micros> {
+        (self.forget_days > 0).then(|| Micros::from_secs(i64::from(self.forget_days) * 86_400))
+    }
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self { forget_days: 400 }
     }
 }
 

@@ -10,7 +10,7 @@ use anyhow::Context;
 use kilter_fold::{Entry, Fold, KeptFold, MarkState, Output};
 use kilter_journal::{Journal, Offset};
 use kilter_live::{Change, Live};
-use kilter_types::JournalId;
+use kilter_types::{JournalId, Micros};
 use tracing::{info, warn};
 
 use crate::committed::Committed;
@@ -20,11 +20,17 @@ use crate::store::State;
 pub(crate) const SNAPSHOT: &str = "live.snapshot";
 
 /// The state at the journal's end.
-pub(crate) fn fold_up(journal: &Journal, data: &Path, journal_id: JournalId) -> anyhow::Result<State> {
+pub(crate) fn fold_up(
+    journal: &Journal,
+    data: &Path,
+    journal_id: JournalId,
+    forget_after: Option<Micros>,
+) -> anyhow::Result<State> {
     let restored = std::fs::read(data.join(SNAPSHOT)).ok().and_then(|bytes| decode_snapshot(&bytes, journal_id));
     let mut taken = if restored.is_none() { Taken::read(data, journal_id) } else { None };
-    let mut state =
-        restored.unwrap_or_else(|| State { fold: Fold::new(), live: Live::new(), offset: journal.first_offset().0 });
+    let first = journal.first_offset().0;
+    let fresh = || State { fold: Fold::new(), live: Live::new(), offset: first, forget_after };
+    let mut state = State { forget_after, ..restored.unwrap_or_else(fresh) };
     let mut reader = journal.reader(Offset(state.offset));
     let mut entries = 0u64;
     while let Some(stored) = reader.next().context("failed to read the journal")? {
@@ -58,8 +64,14 @@ pub(crate) fn fold_up(journal: &Journal, data: &Path, journal_id: JournalId) -> 
 
 /// Folds one entry; `told` hears what changed.
 pub(crate) fn apply(state: &mut State, offset: u64, entry: Entry, told: &mut dyn FnMut(Change)) {
-    let State { fold, live, .. } = state;
+    let State { fold, live, forget_after, .. } = state;
+    let day = fold.now().0.div_euclid(DAY_US);
     fold.apply(offset, entry, &mut |output: Output| told(live.apply(&output)));
+    // By the journal's own clock: whoever folds the same entries forgets the same. A clock that jumps, or a service that was away for
+    // long, forgets nobody before they had a day to speak.
+    if let Some(after) = forget_after.filter(|_| fold.now().0.div_euclid(DAY_US) == day + 1) {
+        live.forget(fold.now(), after);
+    }
 }
 
 /// The state as bytes.
@@ -73,7 +85,7 @@ fn decode_snapshot(bytes: &[u8], journal_id: JournalId) -> Option<State> {
     if version != SNAPSHOT_VERSION || id != journal_id {
         return None;
     }
-    Some(State { fold: Fold::restore(&fold).ok()?, live: Live::restore(&live).ok()?, offset })
+    Some(State { fold: Fold::restore(&fold).ok()?, live: Live::restore(&live).ok()?, offset, forget_after: None })
 }
 
 /// What the lab knows of the records below an offset.
@@ -108,6 +120,8 @@ impl Taken {
 }
 
 const SNAPSHOT_VERSION: u8 = 1;
+
+const DAY_US: i64 = 86_400_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -198,7 +212,7 @@ mod tests {
         let (journal, whole, fold, published) = released(data);
         let lab = data.join("lab");
         std::fs::create_dir(&lab).expect("created");
-        let up = || fold_up(&journal, data, JOURNAL).expect("folded");
+        let up = || fold_up(&journal, data, JOURNAL, None).expect("folded");
         assert!(rows_of_all_sent_again(up()) > 300, "without the lab's files nobody knows what was released");
         std::fs::write(lab.join("committed.json"), published.to_string()).expect("written");
         let from_marks = up();
@@ -219,6 +233,32 @@ mod tests {
     }
 
     #[test]
+    fn s4_20_who_is_gone_is_forgotten_on_the_same_day_by_every_replay_and_a_jump_of_the_clock_forgets_nobody() {
+        let day = |day: i64| Entry::Tick { now: Micros(day * DAY_US + 5) };
+        let fresh = || State { fold: Fold::new(), live: Live::new(), offset: 0, forget_after: Some(Micros(3 * DAY_US)) };
+        let nodes = |state: &State| state.live.fleet(Micros(0)).devices.len();
+        let mut entries = vec![events(0..3)];
+        entries.extend((0..8).map(day));
+        let run = |mut state: State, entries: &[Entry]| {
+            entries.iter().for_each(|entry| apply(&mut state, 0, entry.clone(), &mut drop));
+            state
+        };
+        let gone = (0..=entries.len()).find(|upto| *upto > 0 && nodes(&run(fresh(), &entries[..*upto])) == 0);
+        assert_eq!(gone, Some(6), "after the fourth day");
+        for cut in 0..entries.len() {
+            let mut half = run(fresh(), &entries[..cut]);
+            half = decode_snapshot(&encode_snapshot(&half, JOURNAL), JOURNAL).expect("a good snapshot");
+            half.forget_after = Some(Micros(3 * DAY_US));
+            assert_eq!(run(half, &entries[cut..]).live, run(fresh(), &entries).live, "cut after {cut} entries");
+        }
+        let jumped = run(fresh(), &[events(0..3), day(1), day(24_000), Entry::Tick { now: Micros(24_000 * DAY_US + 9) }]);
+        assert_eq!(nodes(&jumped), 1);
+        assert_eq!(nodes(&run(jumped, &[day(24_001)])), 0, "a day later it has had its time");
+        let kept = run(State { forget_after: None, ..fresh() }, &entries);
+        assert_eq!(nodes(&kept), 1);
+    }
+
+    #[test]
     fn s4_33_a_journal_that_is_whole_is_folded_from_its_begin_whatever_the_lab_keeps() {
         let data = tempfile::tempdir().expect("a folder");
         let data = data.path();
@@ -236,7 +276,7 @@ mod tests {
         std::fs::create_dir(data.join("lab")).expect("created");
         let ahead = KeptFold::encode(JOURNAL, 1, &Fold::new().snapshot());
         std::fs::write(data.join("lab/fold"), ahead).expect("written");
-        let state = fold_up(&journal, data, JOURNAL).expect("folded");
+        let state = fold_up(&journal, data, JOURNAL, None).expect("folded");
         assert_eq!((state.fold, state.live.rows().values().sum::<u64>()), (whole, 9));
     }
 }

@@ -43,6 +43,8 @@ pub(crate) struct State {
     pub(crate) live: Live,
     /// The first offset that is not in it yet.
     pub(crate) offset: u64,
+    /// How long machines that are gone are kept; nothing: for ever.
+    pub(crate) forget_after: Option<Micros>,
 }
 
 enum Work {
@@ -77,6 +79,7 @@ impl Store {
     pub(crate) fn open(
         data: &Path,
         config: &crate::config::Journal,
+        forget_after: Option<Micros>,
         marks: Vec<MarkState>,
         now: Micros,
     ) -> anyhow::Result<Self> {
@@ -103,7 +106,7 @@ impl Store {
             journal.sync().context("failed to sync the journal")?;
         }
         let snapshot_path = data.join(SNAPSHOT);
-        let state = fold_up(&journal, data, journal_id)?;
+        let state = fold_up(&journal, data, journal_id, forget_after)?;
         let (work, queue) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
             bytes: AtomicU64::new(journal.bytes()),
