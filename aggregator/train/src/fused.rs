@@ -90,3 +90,67 @@ pub(crate) fn by_step(windows: &[&[f32]], inputs: usize, length: usize) -> Vec<f
     let row = |step: usize| windows.iter().flat_map(move |window| &window[step * inputs..(step + 1) * inputs]);
     (0..length).flat_map(row).copied().collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::{
+        fit::Learner,
+        network::{Network, numbers, steps},
+        random::Random,
+    };
+
+    #[test]
+    fn loss_and_every_gradient_agree_with_autodiff() {
+        for (shape, batch, length) in [
+            (Shape { inputs: 5, hidden: 8, code: 3 }, 6, 4),
+            (Shape { inputs: 17, hidden: 16, code: 9 }, 5, 7),
+            (Shape { inputs: 1, hidden: 8, code: 1 }, 1, 2),
+        ] {
+            let device = Device::flex().autodiff();
+            let mut random = Random::new(3, "gradient check");
+            let network = Network::new(shape, &mut random, &device);
+            let windows: Vec<Vec<f32>> =
+                (0..batch).map(|_| (0..length * shape.inputs).map(|_| 2.0 * random.symmetric()).collect()).collect();
+            let windows: Vec<&[f32]> = windows.iter().map(Vec::as_slice).collect();
+            let loss = network.loss(&steps(&windows, shape.inputs, &device));
+            let expected_loss = numbers(loss.clone().inner()).expect("a loss")[0];
+            let expected = network.autodiff_gradients(&loss).expect("gradients");
+            let (found_loss, found) = loss_and_gradients(&network.values().expect("values"), &windows, shape);
+            assert!((found_loss - expected_loss).abs() < 1e-5 * expected_loss.max(1.0));
+            for (parameter, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                let largest = expected.iter().fold(1e-3f32, |largest, v| largest.max(v.abs()));
+                assert_eq!(found.len(), expected.len(), "parameter {parameter}");
+                for (found, expected) in found.iter().zip(expected) {
+                    // Two orders of summation in f32, and two approximations of tanh.
+                    assert!((found - expected).abs() < 1e-4 * largest, "parameter {parameter}: {found} {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_loss_falls_along_its_gradient_as_finite_differences_say() {
+        let shape = Shape { inputs: 3, hidden: 8, code: 2 };
+        let mut random = Random::new(4, "finite differences");
+        let device = Device::flex().autodiff();
+        let mut values = Network::new(shape, &mut random, &device).values().expect("values");
+        let window: Vec<f32> = (0..15).map(|_| random.symmetric()).collect();
+        let windows = [window.as_slice(), &window];
+        let (_, gradients) = loss_and_gradients(&values, &windows, shape);
+        for parameter in 0..PARAMETERS {
+            let step = 1e-2;
+            let kept = values[parameter][0];
+            values[parameter][0] = kept + step;
+            let (above, _) = loss_and_gradients(&values, &windows, shape);
+            values[parameter][0] = kept - step;
+            let (below, _) = loss_and_gradients(&values, &windows, shape);
+            values[parameter][0] = kept;
+            let slope = (above - below) / (2.0 * step);
+            // Rounding of the loss divided by the step, and the curvature over it.
+            assert!((slope - gradients[parameter][0]).abs() < 1e-3, "parameter {parameter}: {slope}");
+        }
+    }
+}
