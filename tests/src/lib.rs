@@ -8,6 +8,8 @@ pub mod expected;
 mod house;
 mod http;
 pub mod lake;
+#[cfg(feature = "model")]
+pub mod model;
 mod place;
 mod plant;
 mod process;

@@ -223,6 +223,10 @@ fn real_board() -> anyhow::Result<()> {
     let flash = flash_bytes(&programs.join("kilter-board-nrf52840"))?;
     println!("nRF52840: the whole node is {flash} bytes of flash");
     ensure!(flash < NODE_FLASH_BYTES, "{flash} bytes of flash; the bound is {NODE_FLASH_BYTES}");
+    let programs = board("nrf52840-boot", M4F.triple, &[])?;
+    let boot = flash_bytes(&programs.join("kilter-board-nrf52840-boot"))?;
+    println!("nRF52840: its bootloader is {boot} bytes of flash");
+    ensure!(boot < BOOT_FLASH_BYTES, "{boot} bytes of flash; the bound is {BOOT_FLASH_BYTES}");
     Ok(())
 }
 
@@ -264,3 +268,5 @@ fn output(command: &mut Command) -> anyhow::Result<String> {
 const FLASH_BYTES: usize = 64_000;
 const RAM_BYTES: usize = 24_000;
 const NODE_FLASH_BYTES: usize = 256 * 1024;
+/// The place that the board's layout gives it.
+const BOOT_FLASH_BYTES: usize = 24 * 1024;

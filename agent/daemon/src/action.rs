@@ -69,7 +69,7 @@ impl Actions {
         }));
     }
 
-    /// Somebody at the machine resets it.
+    /// Somebody has released it, at the machine or, where that is allowed, from afar.
     pub(crate) fn reset(&self, asset: &Name, by: &str) {
         warn!(%asset, by, "reset: latched alarms and trips are released");
         self.tell(json!({ "kind": "reset", "asset": asset, "by": by }));

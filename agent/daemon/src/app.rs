@@ -23,7 +23,7 @@ use crate::checkpoint::Checkpoint;
 use crate::clip::Clips;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, SourceConfig};
-use crate::control::{Control, Work};
+use crate::control::{Control, Done, Work};
 use crate::file;
 use crate::http::{self, Page};
 use crate::identity::Enrolled;
@@ -128,7 +128,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
     }
 
     let assets = candidates.iter().map(|candidate| candidate.asset.clone());
-    let desk = Desk::open(data, assets.zip(orders.iter().cloned()), Arc::clone(&outlet.actions))
+    let desk = Desk::open(data, assets.zip(orders.iter().cloned()))
         .with_context(|| format!("drop old resets in {}", data.display()))?;
 
     let (durable, durable_seen) = watch::channel(found.durable);
@@ -174,6 +174,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
                 key: enrolled.key,
                 outgoing,
                 recorder: inbox.clone(),
+                done: Done::open(data).with_context(|| format!("read the commands in {}", data.display()))?,
                 board: board.clone(),
                 clock: clock.clone(),
                 fetch_bytes: config.uplink.fetch_bytes,
@@ -184,6 +185,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
             let ports = Ports {
                 durable: durable_seen,
                 notes: notes_seen,
+                remote_reset: config.alarm.remote_reset,
                 outgoing: outgoing_seen,
                 downs,
                 released,
@@ -328,6 +330,7 @@ fn start(
         | ChannelKind::Load
         | ChannelKind::Ambient => None,
     });
+            alarms,
     let sampled = sampled.collect();
     let parts = Parts {
         place,

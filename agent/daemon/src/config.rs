@@ -114,6 +114,7 @@ impl Config {
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config = Self::parse(&text)?;
         let base = path.parent().unwrap_or(Path::new(""));
+    pub(crate) remote_reset: bool,
         let place = |file: &mut PathBuf| {
             if !file.as_os_str().is_empty() {
                 *file = base.join(&*file);
@@ -287,7 +288,13 @@ impl Default for Http {
 
 impl Default for Alarm {
     fn default() -> Self {
-        Self { severity: Severity::Alarm, log_file: PathBuf::new(), output_file: PathBuf::new(), command: Vec::new() }
+        Self {
+            severity: Severity::Alarm,
+            log_file: PathBuf::new(),
+            output_file: PathBuf::new(),
+            command: Vec::new(),
+            remote_reset: false,
+        }
     }
 }
 

@@ -11,9 +11,9 @@ use kilter_monitor::{ConfigError, MachineConfig, Memory, Monitor, Output, What};
 use kilter_source::{Item, Source, Stop};
 use kilter_types::{
     Alarm, AlarmState, ChannelId, Class, Clip, ClipCause, Clock as _, Digest, Event, Generation, Input, Micros,
-    Monotonic, Name, Payload, Role, RowRef, RunningModel, Timeline,
+    Monotonic, Name, Payload, Role, RowRef, RunningModel, Timeline, Who,
 };
-use kilter_wire::CommandKind;
+use kilter_wire::{Command, CommandKind};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -66,7 +66,7 @@ pub(crate) enum Order {
     /// Run no model in this role.
     Remove(Role),
     /// A command.
-    Command(u64, CommandKind),
+    Command(Command),
     /// Maintenance or a label.
     Event(Event),
 }
@@ -294,6 +294,14 @@ impl Machine {
         hand_over(&output, *place, asset, *timeline, *newest, false, outlet, clogged);
     }
 
+    /// A person has released it: told on the spot and journalled behind the alarms that this ended.
+    fn released(&self, by: Who) {
+        self.outlet.actions.reset(&self.asset, by.as_str());
+        let payload = Payload::Event(Event::Reset { by });
+        // It fails only when the recorder has ended.
+        let _ = self.outlet.recorder.send(Message::About { machine: self.place, payload });
+    }
+
     fn obey(&mut self, order: Order) {
         let Self { monitor, outlet, newest, timeline, place, asset, clogged, standing, .. } = self;
         let (timeline, now) = (*timeline, *newest);
@@ -334,17 +342,22 @@ impl Machine {
                     self.outlet.board.machine(self.place, |machine| machine.model(role, None));
                 }
             }
-            Order::Command(_, CommandKind::Recommission { .. }) => monitor.recommission(now, &mut sink),
-            Order::Command(_, CommandKind::Reset { .. }) => {
-                monitor.reset(now, &mut sink);
-                for (point, alarm) in standing.release() {
-                    self.end(&point, &alarm, now);
+            Order::Command(Command { id, kind, .. }) => match kind {
+                CommandKind::Recommission { .. } => monitor.recommission(now, &mut sink),
+                CommandKind::Reset { .. } | CommandKind::ResetBy { .. } => {
+                    monitor.reset(now, &mut sink);
+                    for (point, alarm) in standing.release() {
+                        self.end(&point, &alarm, now);
+                    }
+                    if let CommandKind::ResetBy { by, .. } = kind {
+                        self.released(by);
+                    }
+                    // The output follows at once.
+                    self.board_due = Monotonic(0);
                 }
-                // The output follows at once.
-                self.board_due = Monotonic(0);
-            }
-            Order::Command(_, CommandKind::Flush) => {}
-            Order::Command(id, CommandKind::Clip { .. }) => drop(self.clips.want(ClipCause::Command(id), now)),
+                CommandKind::Flush => {}
+                CommandKind::Clip { .. } => drop(self.clips.want(ClipCause::Command(id), now)),
+            },
             Order::Event(event) => monitor.event(&event, now, &mut sink),
         }
         // What came from outside does not come again after a restart, so it must be in the checkpoint.

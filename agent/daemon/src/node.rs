@@ -4,25 +4,35 @@
 //! the aggregator planned for this machine is offered with its signed manifest, which the node checks itself, and served part
 //! by part. The node's own status ends the offer: once it says that the model runs and has proven itself, the control is told and
 //! remembers it over a restart. Nothing is offered before the node has said what it runs, nor again after it refused.
+//! Commands are repeated until the node answers ([`errand`]); maintenance reaches it as the command to learn its baseline anew.
+
+mod errand;
+mod offer;
+mod open;
 
 use std::sync::mpsc::Receiver;
 
+use kilter_monitor::Trip;
 use kilter_source::{Heard, LineTurn, Nodes, Now, SerialLine, Stop, encode};
 use kilter_types::{
-    Class, Clock as _, Digest, Epoch, Event, Monotonic, Name, Payload, Record, Role, RunningModel, Severity,
+    Alarm, AlarmState, Class, Clock as _, Digest, Epoch, Event, Micros, Monotonic, Name, Payload, Record, Timeline,
 };
 use kilter_wire::frame::{Kind, Message as Framed};
-use kilter_wire::node::{NodeDown, NodeSettings, NodeStatus};
-use kilter_wire::{Chunk, Command, CommandResult, Down, Fetch, SignedManifest};
+use kilter_wire::node::{NodeSettings, NodeStatus};
+use kilter_wire::{Command, CommandKind, CommandResult, Down, Outcome};
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
-use crate::board::Model;
 use crate::checkpoint::Checkpoint;
 use crate::clock::SystemClock;
 use crate::machine::{Install, Order, Outlet};
 use crate::recorder::Message;
-use crate::standing::Standing;
+use crate::said::Said;
+use crate::standing::{Standing, is_trip};
+use errand::{Errand, Errands};
+use offer::Offer;
+use open::Open;
 
 /// What a node's thread is made of.
 pub(crate) struct Parts {
@@ -30,6 +40,8 @@ pub(crate) struct Parts {
     pub(crate) asset: Name,
     pub(crate) line: SerialLine,
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// What the journal says last of each alarm of this machine.
+    pub(crate) alarms: Vec<(Name, Alarm)>,
     pub(crate) orders: Receiver<Order>,
     pub(crate) words: mpsc::Sender<Word>,
     pub(crate) outlet: Outlet,
@@ -60,6 +72,10 @@ pub(crate) struct Carrier {
     nodes: Nodes,
     epoch: Option<Epoch>,
     offer: Option<Offer>,
+    errands: Errands,
+    open: Open,
+    /// What its firmware reads.
+    wire_version: u16,
     /// What the node said last, since its start.
     status: Option<NodeStatus>,
     checkpoint_due: Monotonic,
@@ -67,34 +83,50 @@ pub(crate) struct Carrier {
     said_error: String,
 }
 
-/// A model that the node shall run.
-struct Offer {
-    install: Install,
-    due: Monotonic,
-    /// The control knows that the node has confirmed it.
-    confirmed: bool,
+/// What a restart must know.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Kept {
+    /// The last records: epoch, class, seq.
+    last: Vec<(u64, u8, u64)>,
+    errands: Vec<Errand>,
+    open: Vec<(Name, Alarm)>,
+}
+
+impl Kept {
+    fn parse(bytes: &[u8]) -> Self {
+        serde_json::from_slice(bytes).unwrap_or_else(|_| {
+            // As it was written before there were errands.
+            Self { last: serde_json::from_slice(bytes).unwrap_or_default(), ..Self::default() }
+        })
+    }
 }
 
 impl Carrier {
     /// Goes on behind the records that came before the restart.
     pub(crate) fn new(mut parts: Parts) -> Self {
         let kept = parts.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.snapshot);
-        let last: Vec<(u64, u8, u64)> = serde_json::from_slice(kept).unwrap_or_default();
+        let Kept { last, errands, open } = Kept::parse(kept);
+        let open = Open::resume(open, &parts.alarms);
         let known = |(epoch, class, seq)| Class::from_u8(class).map(|class| (Epoch(epoch), class, seq));
         let now = parts.clock.monotonic();
         // What a node holds latched it holds itself.
         parts.outlet.board.machine(parts.place, |machine| machine.known = true);
         let offer = parts.offered.take().map(|install| Offer { install, due: now, confirmed: true });
-        Self {
+        let carrier = Self {
             nodes: Nodes::resume(last.into_iter().filter_map(known)),
             epoch: None,
             offer,
+            errands: Errands::resume(errands),
+            open,
+            wire_version: 0,
             status: None,
             checkpoint_due: now,
             changed: false,
             said_error: String::new(),
             parts,
-        }
+        };
+        carrier.show();
+        carrier
     }
 
     /// Runs until `stop`.
@@ -122,9 +154,12 @@ impl Carrier {
         for said in heard {
             match said {
                 Heard::Hello(hello) => {
+                    self.wire_version = hello.wire_version;
                     if self.epoch.replace(hello.epoch) != Some(hello.epoch) {
                         info!(asset = %self.parts.asset, device = %hello.device, epoch = hello.epoch.0, "node on the line");
                         self.status = None;
+                        let ended = self.open.started();
+                        self.end(ended);
                     }
                 }
                 Heard::Record(record) => self.carry(*record),
@@ -134,11 +169,7 @@ impl Carrier {
                 }
                 Heard::Status(status) => self.hear(*status),
                 Heard::Fetch(fetch) => self.serve(&fetch),
-                Heard::Result(result) => {
-                    info!(id = result.id, outcome = ?result.outcome, "node's command ended");
-                    // Without room or an aggregator nobody waits for it: a command that stays unanswered is repeated.
-                    let _ = self.parts.words.try_send(Word::Ended(result));
-                }
+                Heard::Result(result) => self.ended(result),
                 Heard::Reply(reply) => self.send(Kind::Down, &Down::TimeReply(reply)),
             }
         }
@@ -154,70 +185,67 @@ impl Carrier {
                 outlet.board.machine(*place, |machine| machine.summary.windows += 1);
             }
             Payload::Alarm(alarm) => {
-                outlet.actions.alarm(asset, &record.point.point, at, alarm);
+                let point = record.point.point.clone();
+                self.open.note(&point, alarm);
+                let trip = stopped(alarm);
                 outlet.board.machine(*place, |machine| {
                     machine.alarms += 1;
-                    let cleared = alarm.state == kilter_types::AlarmState::Cleared;
-                    machine.summary.severity = if cleared { Severity::Healthy } else { alarm.severity };
-                    machine.summary.cause = alarm.cause;
+                    machine.trips += u64::from(trip.is_some());
                 });
+                self.show();
+                let Parts { asset, outlet, .. } = &self.parts;
+                if let Some(trip) = trip {
+                    outlet.actions.trip(asset, &point, at, &trip);
+                }
+                outlet.actions.alarm(asset, &point, at, alarm);
             }
             Payload::Score(score) => {
                 outlet.board.machine(*place, |machine| machine.summary.score = Some((score.anomaly, score.threshold)));
             }
+            Payload::Event(Event::Reset { by }) => {
+                outlet.actions.reset(asset, by.as_str());
+                let ended = self.open.released();
+                self.end(ended);
+            }
             Payload::Event(Event::ModelRefused { model, reason }) => {
-                warn!(%asset, %model, %reason, "the node refused a model");
-                let now = self.parts.clock.monotonic();
-                if let Some(offer) = self.offer.take_if(|offer| [offer.install.digest, Digest::NONE].contains(model)) {
-                    // What came damaged may come whole; every other reason stands until there is another plan.
-                    let again = DAMAGED.contains(&reason.as_str());
-                    self.offer = again.then_some(Offer { due: Monotonic(now.0 + DAMAGED_US), ..offer });
-                }
+                self.refused(*model, reason);
             }
             _ => {}
         }
         self.changed |= self.parts.outlet.recorder.send(Message::Carried(Box::new(record))).is_ok();
     }
 
-    /// What the node says of itself: shown, reported when it runs another model, and the end of an offer that it has confirmed.
-    fn hear(&mut self, status: NodeStatus) {
-        let Parts { place, asset, outlet, words, settings, .. } = &self.parts;
-        info!(
-            %asset, boots = status.faults.boots, watchdog = status.faults.watchdog, panics = status.faults.panics,
-            lost_samples = status.lost_samples, on_trial = status.on_trial, settings = status.settings,
-            charge_uah_per_day = status.charge_uah_per_day, "node's status"
-        );
-        let before = self.status.as_ref().map(|before| before.model);
-        if before != Some(status.model) {
-            let running = status.model.map(|(digest, generation)| RunningModel {
-                digest,
-                role: Role::Leader,
-                generation,
-                expired: false,
-                cost_us: 0.0,
-            });
-            let offered = self.offer.as_ref().filter(|offer| running.is_some_and(|r| r.digest == offer.install.digest));
-            let expires = offered.map_or(kilter_types::Micros(i64::MAX), |offer| offer.install.expires);
-            outlet.board.machine(*place, |machine| {
-                machine.model(Role::Leader, running.map(|running| Model { running, expires }));
-            });
-            let _ = outlet.recorder.try_send(Message::Report(*place));
+    /// Alarms that no start of the node will end: told and journalled in their own names.
+    fn end(&mut self, ended: Vec<(Name, Alarm)>) {
+        let Parts { place, asset, outlet, clock, .. } = &self.parts;
+        let at = clock.best().0;
+        for (point, alarm) in ended {
+            outlet.actions.alarm(asset, &point, at, &alarm);
+            let said = Said {
+                machine: *place,
+                point,
+                group: alarm.input.group,
+                index: alarm.input.index,
+                at,
+                timeline: Timeline::Device,
+                replayable: false,
+                payload: Payload::Alarm(alarm),
+            };
+            self.changed |= outlet.recorder.send(Message::Said(said)).is_ok();
         }
-        if let Some(offer) = &mut self.offer
-            && !status.on_trial
-            && !offer.confirmed
-            && status.model.is_some_and(|(digest, _)| digest == offer.install.digest)
-        {
-            let word = Word::Confirmed { machine: *place, digest: offer.install.digest };
-            offer.confirmed = words.try_send(word).is_ok();
-        }
-        outlet.board.machine(*place, |machine| machine.node = Some(status.clone()));
-        let (wanted, holds) = (*settings, status.settings);
-        self.status = Some(status);
-        if wanted.generation > holds {
-            info!(asset = %self.parts.asset, generation = wanted.generation, "settings for the node");
-            self.send(Kind::NodeDown, &NodeDown::Settings(wanted));
-        }
+        self.show();
+    }
+
+    /// Board and output say what stands open.
+    fn show(&self) {
+        let Parts { place, outlet, .. } = &self.parts;
+        let (severity, cause, tripped) = self.open.worst();
+        outlet.board.machine(*place, |machine| {
+            machine.summary.severity = severity;
+            machine.summary.cause = cause;
+            machine.summary.tripped = tripped;
+        });
+        outlet.actions.output();
     }
 
     fn obey(&mut self, order: Order) {
@@ -236,47 +264,62 @@ impl Carrier {
             // A node runs what it has until it is offered another.
             Order::Remove(role) => drop(self.offer.take_if(|offer| offer.install.role == role)),
             // The aggregator's id goes on with it, so that the node does it once.
-            Order::Command(id, kind) => {
-                let expires = self.parts.clock.best().0 + COMMAND_LIFE;
-                self.send(Kind::Down, &Down::Command(Command { id, expires, kind }));
+            Order::Command(command) => {
+                let expires = command.expires.min(self.parts.clock.best().0 + COMMAND_LIFE);
+                self.errands.add(Command { expires, ..command }, false);
             }
-            Order::Event(_) => warn!(asset = %self.parts.asset, "an event for a node is not passed on"),
+            Order::Event(Event::Maintenance { .. }) => self.recommission(),
+            // No other event changes anything where the machine is measured; the control has journalled it.
+            Order::Event(_) => {}
         }
     }
 
-    /// Offers the model again while the node runs another, and checkpoints.
+    /// The node learns its baseline anew, as an agent's monitor does at maintenance.
+    fn recommission(&mut self) {
+        let Some(id) = fresh_id() else { return warn!(asset = %self.parts.asset, "no id for a command") };
+        let expires = self.parts.clock.best().0 + EVENT_LIFE;
+        let kind = CommandKind::Recommission { asset: self.parts.asset.clone() };
+        self.errands.add(Command { id, expires, kind }, true);
+        self.changed = true;
+        self.checkpoint();
+    }
+
+    fn ended(&mut self, result: CommandResult) {
+        info!(id = result.id, outcome = ?result.outcome, "node's command ended");
+        let now = self.parts.clock.monotonic();
+        let fresh = fresh_id().unwrap_or_else(|| result.id.wrapping_add(1));
+        let Some(Errand { command, own }) = self.errands.end(result, fresh, now) else { return };
+        self.changed |= own;
+        if let CommandKind::ResetBy { by, .. } = command.kind
+            && result.outcome == Outcome::Done
+            && self.wire_version < 3
+        {
+            // It was asked in the words of before, so it names nobody itself.
+            self.parts.outlet.actions.reset(&self.parts.asset, by.as_str());
+            let payload = Payload::Event(Event::Reset { by });
+            let _ = self.parts.outlet.recorder.send(Message::About { machine: self.parts.place, payload });
+        }
+        if !own {
+            // Without room or an aggregator nobody waits for it.
+            let _ = self.parts.words.try_send(Word::Ended(result));
+        }
+    }
+
+    /// Offers, errands and checkpoints, as they are due.
     fn keep_up(&mut self) {
         let now = self.parts.clock.monotonic();
-        if let (Some(offer), Some(status)) = (&mut self.offer, &self.status)
-            && now >= offer.due
-            && !status.on_trial
-            && status.model.map(|(digest, _)| digest) != Some(offer.install.digest)
+        self.offer_again(now);
+        if self.status.is_some()
+            && let Some(command) = self.errands.poll(now, self.parts.clock.best().0)
         {
-            offer.due = Monotonic(now.0 + OFFER_US);
-            let digest = offer.install.digest;
-            if let Some((manifest, signature)) = offer.install.signed.clone() {
-                info!(asset = %self.parts.asset, model = %digest, "model offered to the node");
-                let signed = SignedManifest { manifest: &manifest, signature: &signature };
-                self.send(Kind::NodeDown, &NodeDown::Model(signed));
-            }
+            let kind = if self.wire_version < 3 { errand::in_version_2(command.kind) } else { command.kind };
+            info!(asset = %self.parts.asset, id = command.id, ?kind, "command for the node");
+            self.send(Kind::Down, &Down::Command(Command { kind, ..command }));
         }
         if now >= self.checkpoint_due {
             self.checkpoint_due = Monotonic(now.0 + self.parts.checkpoint_us);
             self.checkpoint();
         }
-    }
-
-    fn serve(&mut self, fetch: &Fetch) {
-        let offered = self.offer.as_mut().filter(|offer| offer.install.digest == fetch.digest);
-        let Some(offer) = offered else { return };
-        // It is on its way: no need to offer it meanwhile.
-        offer.due = Monotonic(self.parts.clock.monotonic().0 + OFFER_US);
-        let bytes = &offer.install.bytes;
-        let from = (fetch.offset as usize).min(bytes.len());
-        let part = bytes[from..(from + fetch.len as usize).min(bytes.len())].to_vec();
-        let total = u32::try_from(bytes.len()).unwrap_or(0);
-        let chunk = Chunk { digest: fetch.digest, offset: fetch.offset, total, bytes: &part };
-        self.send(Kind::Down, &Down::Chunk(chunk));
     }
 
     fn send<T: Framed>(&mut self, kind: Kind, message: &T) {
@@ -301,12 +344,12 @@ impl Carrier {
     /// The last seqs, behind every record that they count.
     fn checkpoint(&mut self) {
         let checkpoint = self.changed.then(|| {
-            let last: Vec<(u64, u8, u64)> =
-                self.nodes.last().into_iter().map(|(epoch, class, seq)| (epoch.0, class as u8, seq)).collect();
+            let last = self.nodes.last().into_iter().map(|(epoch, class, seq)| (epoch.0, class as u8, seq)).collect();
+            let kept = Kept { last, errands: self.errands.keep(), open: self.open.keep() };
             Checkpoint {
                 positions: Vec::new(),
                 open: Standing::default(),
-                snapshot: serde_json::to_vec(&last).unwrap_or_default(),
+                snapshot: serde_json::to_vec(&kept).unwrap_or_default(),
             }
         });
         let machine = self.parts.place;
@@ -314,8 +357,18 @@ impl Carrier {
     }
 }
 
-const OFFER_US: u64 = 15_000_000;
-/// Reasons of a node that speak of what came, not of what was planned.
-const DAMAGED: [&str; 3] = ["digest", "order", "flash"];
-const DAMAGED_US: u64 = 300_000_000;
-const COMMAND_LIFE: kilter_types::Micros = kilter_types::Micros::from_secs(300);
+/// The trip that an alarm tells of.
+fn stopped(alarm: &Alarm) -> Option<Trip> {
+    let raised = alarm.state == AlarmState::Raised && is_trip(alarm);
+    let evidence = alarm.evidence.first().filter(|_| raised)?;
+    Some(Trip { feature: evidence.feature, value: evidence.value, limit: evidence.limit })
+}
+
+fn fresh_id() -> Option<u64> {
+    getrandom::u64().ok()
+}
+
+/// A person waits no longer for what they asked.
+const COMMAND_LIFE: Micros = Micros::from_secs(60);
+/// So long a node may be away and still hear of maintenance.
+const EVENT_LIFE: Micros = Micros::from_secs(7 * 86_400);

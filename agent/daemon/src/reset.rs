@@ -7,18 +7,16 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use clap::Args;
 use kilter_source::Stop;
-use kilter_types::Name;
-use kilter_wire::CommandKind;
+use kilter_types::{MAX_WHO, Micros, Name, Who};
+use kilter_wire::{Command, CommandKind};
 use tracing::error;
 
-use crate::action::Actions;
 use crate::clock;
 use crate::config::Config;
 use crate::file;
@@ -35,7 +33,7 @@ pub(crate) struct Reset {
     /// Where the agent keeps its data, if it was started with --data.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Who resets it: told in the agent's log and in the alarm log.
+    /// Who resets it: told in the log, in the alarm log and in the journal.
     #[arg(long)]
     by: String,
 }
@@ -47,11 +45,10 @@ pub(crate) fn run(ask: &Reset) -> anyhow::Result<()> {
         let known: Vec<&str> = config.machine.iter().map(|machine| machine.asset.as_str()).collect();
         bail!("find machine {:?} in {}: there are {}", ask.asset, ask.config.display(), known.join(", "));
     };
-    let by = ask.by.trim();
-    let plain = (1..=64).contains(&by.chars().count()) && !by.contains(char::is_control);
-    ensure!(plain, "take {by:?} as the one who resets: 1 to 64 characters on one line");
+    let by = Who::new(&ask.by)
+        .with_context(|| format!("take {:?} as the one who resets: 1 to {MAX_WHO} bytes on one line", ask.by))?;
     let note = path(ask.data.as_ref().unwrap_or(&config.data), &machine.asset);
-    file::replace(&note, by.as_bytes()).with_context(|| format!("write {}", note.display()))?;
+    file::replace(&note, by.as_str().as_bytes()).with_context(|| format!("write {}", note.display()))?;
     if wait(&note, ATTEMPTS).with_context(|| format!("withdraw {}", note.display()))? {
         println!("the agent resets {}", machine.asset);
         return Ok(());
@@ -83,17 +80,12 @@ fn wait(note: &Path, attempts: u32) -> io::Result<bool> {
 /// Where the running agent finds the notes.
 pub(crate) struct Desk {
     notes: Vec<(Name, PathBuf, SyncSender<Order>)>,
-    actions: Arc<Actions>,
     said_error: String,
 }
 
 impl Desk {
     /// Makes the folder, so that it is the agent's own, and drops the notes from before the start.
-    pub(crate) fn open(
-        data: &Path,
-        machines: impl IntoIterator<Item = (Name, SyncSender<Order>)>,
-        actions: Arc<Actions>,
-    ) -> io::Result<Self> {
+    pub(crate) fn open(data: &Path, machines: impl IntoIterator<Item = (Name, SyncSender<Order>)>) -> io::Result<Self> {
         fs::create_dir_all(folder(data))?;
         let mut notes = Vec::new();
         for (asset, orders) in machines {
@@ -103,7 +95,7 @@ impl Desk {
             }
             notes.push((asset, note, orders));
         }
-        Ok(Self { notes, actions, said_error: String::new() })
+        Ok(Self { notes, said_error: String::new() })
     }
 
     /// Takes notes as they come.
@@ -116,7 +108,7 @@ impl Desk {
 
     fn poll(&mut self) {
         for (asset, note, orders) in &self.notes {
-            if let Err(error) = take(asset, note, orders, &self.actions) {
+            if let Err(error) = take(asset, note, orders) {
                 let text = format!("{asset}: {error}");
                 if text != self.said_error {
                     error!(%asset, note = %note.display(), %error, "reset not done");
@@ -127,15 +119,15 @@ impl Desk {
     }
 }
 
-fn take(asset: &Name, note: &Path, orders: &SyncSender<Order>, actions: &Actions) -> io::Result<()> {
+fn take(asset: &Name, note: &Path, orders: &SyncSender<Order>) -> io::Result<()> {
     let Some(by) = file::read(note)? else { return Ok(()) };
     let id = getrandom::u64().map_err(io::Error::other)?;
     // Before it is done: a note that could not be removed would reset for ever.
     fs::remove_file(note)?;
-    let order = Order::Command(id, CommandKind::Reset { asset: asset.clone() });
-    orders.try_send(order).map_err(|_| io::Error::other("the machine takes no orders"))?;
-    actions.reset(asset, &String::from_utf8_lossy(&by));
-    Ok(())
+    let by = Who::new(&String::from_utf8_lossy(&by)).ok_or_else(|| io::Error::other("the note names nobody"))?;
+    let kind = CommandKind::ResetBy { asset: asset.clone(), by };
+    let order = Order::Command(Command { id, expires: Micros(i64::MAX), kind });
+    orders.try_send(order).map_err(|_| io::Error::other("the machine takes no orders"))
 }
 
 fn path(data: &Path, asset: &Name) -> PathBuf {
@@ -154,24 +146,22 @@ mod tests {
     use super::*;
     use std::sync::mpsc::sync_channel;
 
-    use crate::board::Board;
-
     #[test]
     fn a_note_is_taken_once_and_neither_before_the_start_nor_after_it_was_withdrawn() {
         let dir = tempfile::tempdir().expect("a folder");
         let asset = Name::new("pump-1").expect("a good name");
         let note = path(dir.path(), &asset);
         file::replace(&note, b"too early").expect("it is written");
-        let board = Board::new(vec![(asset.clone(), asset.clone())]);
-        let actions = Arc::new(Actions::new(crate::config::Alarm::default(), board));
         let (orders, taken) = sync_channel(4);
-        let mut desk = Desk::open(dir.path(), [(asset.clone(), orders)], actions).expect("it opens");
+        let mut desk = Desk::open(dir.path(), [(asset.clone(), orders)]).expect("it opens");
         desk.poll();
         assert!(taken.try_recv().is_err(), "a note from before the start");
         file::replace(&note, b"a person").expect("it is written");
         desk.poll();
         let order = taken.try_recv().expect("an order");
-        assert!(matches!(order, Order::Command(_, CommandKind::Reset { asset: which }) if which == asset));
+        assert!(
+            matches!(order, Order::Command(Command { kind: CommandKind::ResetBy { asset: which, by }, .. }) if which == asset && by.as_str() == "a person")
+        );
         desk.poll();
         assert!(taken.try_recv().is_err(), "a note is taken once");
         assert!(wait(&note, 0).expect("a readable folder"), "it was taken");

@@ -64,11 +64,13 @@ impl Standing {
     }
 }
 
-fn is_trip(alarm: &Alarm) -> bool {
+/// Only a person ends it.
+pub(crate) fn is_trip(alarm: &Alarm) -> bool {
     alarm.source == AlarmSource::Protection
 }
 
-fn over(mut alarm: Alarm) -> Alarm {
+/// The same alarm, cleared.
+pub(crate) fn over(mut alarm: Alarm) -> Alarm {
     alarm.state = AlarmState::Cleared;
     alarm.evidence.clear();
     alarm.contributions.clear();
@@ -234,7 +236,7 @@ mod tests {
         let checkpoint = Checkpoint { positions: vec![(name("de"), 5 * 1024)], open, snapshot: vec![1, 2, 3] };
         let mut config = MachineConfig::new(name("pump"));
         let kind = ChannelKind::Vibration { rate: Hertz(1024.0) };
-        config.channels.push(ChannelConfig { name: name("de"), unit: Unit::G, kind }).expect("it fits");
+        config.channels.push(ChannelConfig::new(name("de"), Unit::G, kind)).expect("it fits");
         let channels = heapless::Vec::from_slice(&[ChannelId(0)]).expect("it fits");
         let group = GroupConfig { kind: GroupKind::Vibration, point: point.clone(), channels, window: 1024, hop: 1024 };
         config.groups.push(group).expect("it fits");

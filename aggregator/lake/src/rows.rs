@@ -354,6 +354,7 @@ impl EventRow {
                 Self { model: Some(model.to_string()), label: Some(reason.to_string()), ..of("model_refused") }
             }
             Event::Maintenance { what } => Self { label: Some(what.to_string()), ..of("maintenance") },
+            Event::Reset { by } => Self { label: Some(by.to_string()), ..of("reset") },
             Event::Labelled { from, to, label } => Self {
                 from: Some(from.0),
                 to: Some(to.0),

@@ -194,7 +194,7 @@ impl Live {
                 }
                 Event::ModelSwitched { .. } => machine.drift = None,
                 Event::ModelRefused { model, reason } => machine.refused(*model, reason),
-                Event::NewRegime { .. } | Event::Maintenance { .. } | Event::Labelled { .. } => {}
+                Event::NewRegime { .. } | Event::Maintenance { .. } | Event::Labelled { .. } | Event::Reset { .. } => {}
             },
             Payload::Opening(_) | Payload::Gap(_) | Payload::State(_) | Payload::Clip(_) => {}
         }

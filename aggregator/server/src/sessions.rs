@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use bytes::Bytes;
 use kilter_fold::{Entry, MAX_EPOCHS};
 use kilter_ingest::{Admission, Admit, DeviceLink, Exchange, Inbound, Intake, Principal, Refuse};
-use kilter_types::{Class, DeviceId, Digest, Epoch, Name, Payload};
+use kilter_types::{Class, DeviceId, Digest, Epoch, Micros, Name, Payload};
 use kilter_wire::frame::{self, Kind};
-use kilter_wire::{Ack, Batch, Chunk, ClassAck, Down, Fetch, TimeReply, Welcome, decode_record};
+use kilter_wire::{
+    Ack, Batch, Chunk, ClassAck, Command, CommandResult, Down, Fetch, TimeReply, Welcome, decode_record,
+};
 use tokio::sync::mpsc;
 use tracing::{debug, info, warn};
 
@@ -34,6 +36,8 @@ pub(crate) struct Sessions {
     catalogue: Catalogue,
     /// The door was narrow when the devices were told last.
     was_near_cap: Arc<AtomicBool>,
+    /// Commands that a person asked for and whose end nobody has said.
+    asked: Arc<Mutex<BTreeMap<u64, DeviceId>>>,
 }
 
 impl Sessions {
@@ -56,6 +60,7 @@ impl Sessions {
             epochs: Arc::default(),
             catalogue,
             was_near_cap: Arc::default(),
+            asked: Arc::default(),
         }
     }
 
@@ -108,6 +113,37 @@ impl Sessions {
                 }
             }
             Err(error) => warn!(device = %device, %error, "message too large to send"),
+        }
+    }
+
+    /// Sends a command and remembers it, so that its end is audited.
+    pub(crate) fn command(&self, device: &Principal, command: Command) {
+        {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            asked.insert(command.id, device.device.clone());
+            while asked.len() > MOST_ASKED {
+                asked.pop_first();
+            }
+        }
+        self.send(device, &Down::Command(command));
+    }
+
+    /// The end of a command that somebody asked of this device; every other answer is only told.
+    async fn ended(&self, device: &Principal, result: CommandResult, now: Micros) {
+        let CommandResult { id, outcome } = result;
+        info!(device = %device, command = id, ?outcome, "command ended");
+        let known = {
+            let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = asked.get(&id) == Some(&device.device);
+            known && asked.remove(&id).is_some()
+        };
+        if known
+            && let Err(error) = self
+                .catalogue
+                .audit(device.device.as_str(), "command ended", &format!("command {id} {outcome:?}"), now)
+                .await
+        {
+            warn!(command = id, %error, "the end of a command is not audited");
         }
     }
 
@@ -182,7 +218,7 @@ impl Sessions {
             }
             Admit::CommandResult(result) => {
                 ack.accept();
-                info!(device = %device, command = result.id, outcome = ?result.outcome, "command ended");
+                self.ended(&device, result, received).await;
             }
             Admit::Quarantine { reason, bytes } => {
                 warn!(device = %device, reason, "payload quarantined");
@@ -294,6 +330,8 @@ fn software() -> Name {
     Name::new(env!("CARGO_PKG_VERSION")).expect("a version is a good name")
 }
 
+/// People who ask are few.
+const MOST_ASKED: usize = 256;
 /// The wire version whose nodes know a welcome.
 const WELCOME_SINCE: u16 = 2;
 

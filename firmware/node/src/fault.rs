@@ -1,14 +1,18 @@
-//! Faults that survive a reset: counters and the last panic in memory that nobody clears.
+//! Faults that survive a reset and a loss of power: counters and the last panic.
 //!
-//! A board keeps [`KEPT_BYTES`] in a section that start-up code leaves alone (`.uninit`). After a reset [`Faults::start`] reads
-//! them: with a good checksum they are what was kept, otherwise the power was off. The panic handler calls [`Faults::panicked`]
-//! and resets; the next hello tells the gateway.
+//! A board keeps [`KEPT_BYTES`] in a section that start-up code leaves alone (`.uninit`). After a reset [`FaultLog::start`] reads
+//! them: with a good checksum they are what was kept, otherwise the power was off and flash says what it was. The panic handler calls
+//! [`Faults::panicked`], which touches memory only, and resets; the next status tells the gateway.
+
+mod log;
 
 use core::panic::PanicInfo;
 
 use kilter_types::Monotonic;
 use kilter_wire::node::{FaultCounters, PanicNote};
 use serde::{Deserialize, Serialize};
+
+pub use log::FaultLog;
 
 /// Bytes that a board keeps over a reset.
 pub const KEPT_BYTES: usize = 96;
@@ -35,9 +39,10 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Takes up what was kept, counts this start and keeps it.
-    pub fn start(kept: &mut [u8; KEPT_BYTES], reset: Reset) -> Self {
-        let mut faults = Self::read(kept).unwrap_or_default();
+    /// Takes up what was kept, or what flash holds if that is more, counts this start and keeps it.
+    fn start(kept: &mut [u8; KEPT_BYTES], reset: Reset, held: &Self) -> Self {
+        let known = Self::read(kept).filter(|known| known.events() >= held.events());
+        let mut faults = known.unwrap_or_else(|| held.clone());
         let counters = &mut faults.counters;
         counters.boots = counters.boots.saturating_add(1);
         if reset == Reset::Watchdog {
@@ -72,6 +77,12 @@ impl Faults {
         faults.keep(kept);
     }
 
+    /// Starts and faults, all together.
+    fn events(&self) -> u64 {
+        let FaultCounters { boots, watchdog, panics, hard_faults } = self.counters;
+        [boots, watchdog, panics, hard_faults].into_iter().map(u64::from).sum()
+    }
+
     fn keep(&self, kept: &mut [u8; KEPT_BYTES]) {
         let (body, crc) = kept.split_at_mut(KEPT_BYTES - 4);
         body.fill(0);
@@ -95,21 +106,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counters_and_the_last_panic_survive_resets_and_a_power_failure_starts_anew() {
+    fn counters_and_the_last_panic_survive_resets_and_after_a_power_failure_flash_says_them() {
+        let none = Faults::default();
         let mut kept = [0x5A; KEPT_BYTES];
-        assert_eq!(Faults::start(&mut kept, Reset::Power).counters.boots, 1);
+        assert_eq!(Faults::start(&mut kept, Reset::Power, &none).counters.boots, 1);
         let path = "a/long/way/to/firmware/node/src/node.rs";
         Faults::note(&mut kept, path, u32::MAX, Monotonic(u64::MAX));
         Faults::faulted(&mut kept);
-        let faults = Faults::start(&mut kept, Reset::Watchdog);
+        let faults = Faults::start(&mut kept, Reset::Watchdog, &none);
         assert_eq!(faults.counters, FaultCounters { boots: 2, watchdog: 1, panics: 1, hard_faults: 1 });
-        let panic = faults.panic.expect("it was noted");
+        let panic = faults.panic.clone().expect("it was noted");
         assert_eq!((panic.file.as_str(), panic.line), ("way/to/firmware/node/src/node.rs", u32::MAX));
         let counters = FaultCounters { boots: u32::MAX, watchdog: u32::MAX, panics: u32::MAX, hard_faults: u32::MAX };
         let most = Faults { counters, panic: Some(panic) };
         most.keep(&mut kept);
         assert_eq!(Faults::read(&kept), Some(most));
         kept[20] ^= 1;
-        assert_eq!(Faults::start(&mut kept, Reset::Power).counters.boots, 1);
+        let held = faults.clone();
+        let after = Faults::start(&mut kept, Reset::Power, &held);
+        assert_eq!(after.counters, FaultCounters { boots: 3, ..held.counters });
+        assert_eq!(after.panic, held.panic);
+        assert_eq!(Faults::start(&mut kept, Reset::Power, &none).counters.boots, 4, "memory knows more than flash");
     }
 }

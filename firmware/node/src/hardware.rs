@@ -4,6 +4,8 @@ use embedded_hal::digital::OutputPin;
 use embedded_storage::nor_flash::NorFlash;
 use kilter_types::{Celsius, Monotonic, Severity};
 
+use crate::{Booted, Images, slots::PART};
+
 /// Everything that one board brings, by type.
 pub trait Hardware {
     /// Where vibration comes from.
@@ -18,6 +20,8 @@ pub trait Hardware {
     type Flash: Flash;
     /// What resets a node that hangs.
     type Watchdog: Watchdog;
+    /// The bootloader; [`Absent`] where there is none.
+    type Images: Images;
 }
 
 /// The board's parts, handed over once.
@@ -34,6 +38,8 @@ pub struct Parts<H: Hardware> {
     pub flash: H::Flash,
     /// The watchdog, already running.
     pub watchdog: H::Watchdog,
+    /// The bootloader's slots.
+    pub images: H::Images,
 }
 
 /// An accelerometer behind a ring that a DMA fills.
@@ -121,6 +127,40 @@ impl Thermometer for Absent {
 
 impl Watchdog for Absent {
     fn feed(&mut self) {}
+}
+
+impl Images for Absent {
+    type Error = ();
+
+    fn board(&self) -> &str {
+        ""
+    }
+
+    fn capacity_bytes(&self) -> u32 {
+        0
+    }
+
+    fn write(&mut self, _: u32, _: &[u8; PART]) -> Result<(), ()> {
+        Err(())
+    }
+
+    fn read(&mut self, _: u32, _: &mut [u8; PART]) -> Result<(), ()> {
+        Err(())
+    }
+
+    fn booted(&mut self) -> Result<Booted, ()> {
+        Ok(Booted::Kept)
+    }
+
+    fn swap(&mut self) -> Result<(), ()> {
+        Err(())
+    }
+
+    fn keep(&mut self) -> Result<(), ()> {
+        Ok(())
+    }
+
+    fn restart(&mut self) {}
 }
 
 /// Two pins: a lamp from [`Severity::Alarm`] on, and a trip relay.

@@ -8,30 +8,38 @@
 //! `Down` and `NodeDown` come back the same way. The origin of a record stays the node, whoever carries it on. There is no
 //! journal: what the line does not take is counted, and its seq is missing, which the gateway tells as a gap.
 //!
-//! **In flash** lie two model slots and a log of states ([`slots`]); **over a reset** survive the fault counters ([`fault`]).
+//! **In flash** lie two model slots and a log of states ([`slots`]), and the account of faults ([`fault`]), which memory also keeps over a reset.
 #![no_std]
 
 #[cfg(test)]
 extern crate std;
 
+#[cfg(feature = "embassy-boot")]
+mod bootslots;
+mod cells;
 pub mod driver;
 pub mod duty;
 pub mod fault;
 mod hardware;
+pub mod image;
 mod line;
 pub mod log;
 mod node;
 mod obey;
+mod renew;
 pub mod ring;
 pub mod slots;
 mod time;
 mod voice;
 
+#[cfg(feature = "embassy-boot")]
+pub use bootslots::BootSlots;
 pub use duty::{Duty, Meter, Power};
-pub use fault::{Faults, KEPT_BYTES, Reset};
+pub use fault::{FaultLog, Faults, KEPT_BYTES, Reset};
 pub use hardware::{
     Absent, Accelerometer, AlarmOutput, Filled, Flash, Hardware, Link, Parts, PinAlarm, Thermometer, Watchdog,
 };
+pub use image::{Booted, Images};
 pub use line::Line;
 pub use node::{BLOCK, Counters, Identity, Node, Turn};
 pub use obey::PROVING_WINDOWS;

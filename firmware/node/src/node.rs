@@ -8,7 +8,8 @@ use kilter_wire::node::{NodeStatus, NodeUp};
 use kilter_wire::{Hello, Up, VERSION};
 
 use crate::{
-    Accelerometer, AlarmOutput, Duty, Faults, Hardware, Line, Meter, Parts, Power, Slots, Thermometer, Watchdog,
+    Accelerometer, AlarmOutput, Duty, FaultLog, Hardware, Line, Meter, Parts, Power, Slots, Thermometer, Watchdog,
+    image::Update,
     slots::Loaded,
     time::{Clock, micros},
     voice::{Numbers, Voice},
@@ -72,7 +73,9 @@ pub struct Node<H: Hardware, M: Memory, const G: usize, const S: usize, const B:
     watchdog: H::Watchdog,
     pub(crate) monitor: Monitor<M, G, S>,
     pub(crate) slots: Slots,
-    faults: Faults,
+    faults: FaultLog,
+    pub(crate) images: H::Images,
+    pub(crate) update: Update,
     pub(crate) tracks: Tracks,
     block: [f32; BLOCK],
 }
@@ -90,6 +93,8 @@ pub(crate) struct Tracks {
     pub(crate) last_command: Option<(u64, kilter_wire::Outcome)>,
     /// When the next part of a model was asked for.
     pub(crate) fetched_at: Option<Monotonic>,
+    /// The trip that flash was told of.
+    pub(crate) latched: bool,
     /// Windows when the model on trial was installed.
     pub(crate) trial_from: Option<u64>,
     lost: u64,
@@ -109,9 +114,9 @@ where
     H: Hardware,
     M: Memory<Model = &'static [u8]>,
 {
-    /// A node from its parts; `faults` is what survived the reset. Takes up the model that lies in flash.
-    pub fn new(identity: Identity, parts: Parts<H>, slots: Slots, monitor: Monitor<M, G, S>, faults: Faults) -> Self {
-        let Parts { accelerometer, thermometer, link, output, flash, watchdog } = parts;
+    /// A node from its parts; `faults` is what survived the reset. Takes up the model that lies in flash, and a trip that nobody released.
+    pub fn new(identity: Identity, parts: Parts<H>, slots: Slots, monitor: Monitor<M, G, S>, faults: FaultLog) -> Self {
+        let Parts { accelerometer, thermometer, link, output, flash, watchdog, images } = parts;
         let mut node = Self {
             identity,
             accelerometer,
@@ -123,10 +128,14 @@ where
             monitor,
             slots,
             faults,
+            images,
+            update: Update::default(),
             tracks: Tracks::default(),
             block: [0.0; BLOCK],
         };
         node.take_up();
+        node.stay_tripped();
+        node.take_up_image();
         node
     }
 
@@ -147,18 +156,14 @@ where
         self.read_temperature(now);
         self.show();
         self.prove();
+        self.prove_image(now);
+        self.latch();
+        self.faults.keep(now, &mut self.flash);
         let sent = self.line.sent_bytes;
         self.tracks.meter.sent((sent - core::mem::replace(&mut self.tracks.metered_bytes, sent)) as usize);
         let sleep = self.rest(now);
         self.watchdog.feed();
         Turn { taken, sleep }
-    }
-
-    /// Resets latched alarms and trips: the button beside the machine.
-    pub fn reset(&mut self, now: Monotonic) {
-        self.with_monitor(now, |monitor, at, sink| monitor.reset(at, sink));
-        self.output.release();
-        self.show();
     }
 
     /// The monitor, for a summary.
@@ -205,8 +210,8 @@ where
     pub fn status(&self) -> NodeStatus {
         let Counters { lost, failed_reads, unsent, garbled } = self.counters();
         NodeStatus {
-            faults: self.faults.counters,
-            panic: self.faults.panic.clone(),
+            faults: self.faults.faults().counters,
+            panic: self.faults.faults().panic.clone(),
             lost_samples: lost,
             failed_reads,
             unsent,
@@ -303,7 +308,8 @@ where
     }
 
     pub(crate) fn show(&mut self) {
-        let severity = self.monitor.summary().severity;
+        let now = self.monitor.summary().severity;
+        let severity = if self.tracks.numbers.tripped { Severity::Danger } else { now };
         if severity != self.tracks.numbers.shown {
             self.tracks.numbers.shown = severity;
             self.output.show(severity);
@@ -362,7 +368,8 @@ where
         let duty = Duty::of(&self.slots.state().settings)?;
         let summary = self.monitor.summary();
         let measured = summary.windows.saturating_sub(self.tracks.awake_from);
-        let busy = self.slots.incoming().is_some() || summary.severity >= Severity::Alarm;
+        let fetching = self.slots.incoming().is_some() || self.update.coming().is_some();
+        let busy = fetching || self.update.on_trial() || summary.severity >= Severity::Alarm;
         if measured < u64::from(duty.windows) || busy || self.accelerometer.sleep().is_err() {
             return None;
         }

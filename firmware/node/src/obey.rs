@@ -1,12 +1,13 @@
 //! What the gateway may ask for: commands, the time, settings, and another model.
 
 use kilter_monitor::Memory;
-use kilter_types::{Digest, Event, Monotonic, Name, Payload};
+use kilter_types::{Digest, Event, Monotonic, Name, Payload, Who};
 use kilter_wire::node::NodeDown;
 use kilter_wire::{Command, CommandKind, CommandResult, Down, Fetch, Outcome, Up};
 
 use crate::{
-    Hardware, Node,
+    AlarmOutput, Hardware, Node,
+    image::Update,
     line::Heard,
     slots::{Demands, Loaded, Refused},
 };
@@ -26,13 +27,47 @@ where
     H: Hardware,
     M: Memory<Model = &'static [u8]>,
 {
+    /// Resets latched alarms and trips: the button beside the machine.
+    pub fn reset(&mut self, now: Monotonic) {
+        self.release(now, Who::new("at the node"));
+    }
+
+    /// A trip from before the start holds until a person releases it, whatever reset the node (A2).
+    pub(crate) fn stay_tripped(&mut self) {
+        if self.slots.state().tripped {
+            (self.tracks.numbers.tripped, self.tracks.latched) = (true, true);
+            self.output.trip();
+            self.show();
+        }
+    }
+
+    /// Lets flash know of a trip or its release, once: the output is set already.
+    pub(crate) fn latch(&mut self) {
+        let tripped = self.tracks.numbers.tripped;
+        if core::mem::replace(&mut self.tracks.latched, tripped) != tripped {
+            // A flash that refuses loses the trip at the next reset; a release that it refuses is asked for again then.
+            let _ = self.slots.latch(tripped, &mut self.flash);
+        }
+    }
+
     /// Takes what the line brought.
     pub(crate) fn obey(&mut self, now: Monotonic) {
         let mut came = Came::default();
-        let Self { identity, line, flash, monitor, slots, tracks, .. } = self;
+        let Self { identity, line, flash, monitor, slots, tracks, images, update, .. } = self;
         line.receive(|message| match message {
             Heard::Down(Down::TimeReply(reply)) => tracks.clock.answer(&reply, now),
             Heard::Down(Down::Command(new)) => came.command = Some(new),
+            Heard::Down(Down::Chunk(chunk)) if update.coming().is_some_and(|coming| coming.digest == chunk.digest) => {
+                let next = update.coming().is_some_and(|coming| coming.have_bytes == chunk.offset);
+                match next.then(|| update.part(chunk.offset, chunk.bytes, images)) {
+                    Some(Ok(())) => tracks.fetched_at = None,
+                    Some(Err(reason)) => {
+                        update.forget();
+                        came.refused = Some((chunk.digest, reason));
+                    }
+                    None => {}
+                }
+            }
             Heard::Down(Down::Chunk(chunk)) => {
                 let Some(incoming) = slots.incoming().filter(|incoming| incoming.digest == chunk.digest) else {
                     return;
@@ -51,7 +86,14 @@ where
             Heard::Node(NodeDown::Model(signed)) => {
                 let surely = tracks.clock.wall(now).map(|(wall, uncertainty)| wall - uncertainty);
                 let demands = Demands { asset_class: &monitor.config().asset_class, asset: &identity.asset, surely };
-                match slots.begin(&signed, &demands, flash) {
+                let begun = match slots.verify(&signed) {
+                    Ok(manifest) if Update::is_image(&manifest) => {
+                        update.begin(&manifest, &demands, images, slots).map_err(|reason| (manifest.digest, reason))
+                    }
+                    Ok(manifest) => slots.begin_with(&signed, &manifest, &demands, flash),
+                    Err(reason) => Err((Digest::NONE, reason)),
+                };
+                match begun {
                     Ok(()) => came.model = true,
                     // It will be offered again.
                     Err((_, Refused::Busy)) => {}
@@ -80,7 +122,7 @@ where
 
     /// Asks for the next part of a model, or runs it when all of it is here.
     pub(crate) fn fetch(&mut self, now: Monotonic) {
-        let Some(incoming) = self.slots.incoming() else { return };
+        let Some(incoming) = self.slots.incoming() else { return self.fetch_image(now) };
         if incoming.have_bytes == incoming.size_bytes {
             return self.switch(now, incoming.digest);
         }
@@ -119,7 +161,18 @@ where
         self.status_changed();
     }
 
-    fn refuse(&mut self, now: Monotonic, model: Digest, word: &str) {
+    /// Only a person does this; one who is known is named in a record.
+    fn release(&mut self, now: Monotonic, by: Option<Who>) {
+        self.tracks.numbers.tripped = false;
+        self.with_monitor(now, |monitor, at, sink| monitor.reset(at, sink));
+        self.output.release();
+        self.show();
+        if let Some(by) = by {
+            self.tell(now, Payload::Event(Event::Reset { by }));
+        }
+    }
+
+    pub(crate) fn refuse(&mut self, now: Monotonic, model: Digest, word: &str) {
         if let Ok(reason) = Name::new(word) {
             self.tell(now, Payload::Event(Event::ModelRefused { model, reason }));
         }
@@ -135,15 +188,17 @@ where
             return Outcome::Expired;
         }
         match &command.kind {
-            CommandKind::Reset { asset } if *asset == self.identity.asset => self.reset(now),
+            CommandKind::Reset { asset } if *asset == self.identity.asset => self.release(now, None),
+            CommandKind::ResetBy { asset, by } if *asset == self.identity.asset => self.release(now, Some(by.clone())),
             CommandKind::Recommission { asset } if *asset == self.identity.asset => {
                 self.with_monitor(now, |monitor, at, sink| monitor.recommission(at, sink));
                 self.show();
             }
             CommandKind::Flush => {}
-            CommandKind::Reset { .. } | CommandKind::Recommission { .. } | CommandKind::Clip { .. } => {
-                return Outcome::Refused;
-            }
+            CommandKind::Reset { .. }
+            | CommandKind::ResetBy { .. }
+            | CommandKind::Recommission { .. }
+            | CommandKind::Clip { .. } => return Outcome::Refused,
         }
         Outcome::Done
     }
@@ -152,5 +207,5 @@ where
 /// Windows that a model on trial must judge before it stays.
 pub const PROVING_WINDOWS: u64 = 8;
 /// Bytes per part; a frame of a part must fit into the line.
-const FETCH_BYTES: u32 = 512;
-const FETCH_AGAIN_US: u64 = 2_000_000;
+pub(crate) const FETCH_BYTES: u32 = 512;
+pub(crate) const FETCH_AGAIN_US: u64 = 2_000_000;

@@ -10,14 +10,15 @@
 //! that does not live to be confirmed within [`MOST_ATTEMPTS`] starts is given up for the one before. Whatever is read from a
 //! slot is believed only if its signature and digest fit.
 
-use embedded_storage::nor_flash::NorFlash;
 use kilter_types::{Digest, Generation, Manifest, Micros, Name, Role};
 use kilter_wire::{SignedManifest, VERSION, node::NodeSettings};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     Flash,
-    log::{ERASED, Log, Slot, State, log_bytes},
+    cells::{ERASED, pages_bytes},
+    image::Update,
+    log::{Log, Slot, State},
 };
 
 /// The slots of one node.
@@ -125,7 +126,7 @@ impl Slots {
     pub fn open<F: Flash>(flash: &mut F, bytes: u32, key: [u8; 32]) -> Result<Self, Refused> {
         let log = Log::open(flash).map_err(|_| Refused::Flash)?;
         let page = F::ERASE_SIZE as u32;
-        let slot_bytes = bytes.saturating_sub(log_bytes::<F>()) / 2 / page * page;
+        let slot_bytes = bytes.saturating_sub(pages_bytes::<F>()) / 2 / page * page;
         Ok(Self { log, slot_bytes, key, incoming: None })
     }
 
@@ -155,12 +156,28 @@ impl Slots {
         demands: &Demands<'_>,
         flash: &mut F,
     ) -> Result<(), (Digest, Refused)> {
-        let manifest = signed.verify(&self.key).map_err(|_| (Digest::NONE, Refused::Signature))?;
+        let manifest = self.verify(signed).map_err(|reason| (Digest::NONE, reason))?;
+        self.begin_with(signed, &manifest, demands, flash)
+    }
+
+    /// A manifest that the fleet signed, be it of a model or of an image of the firmware.
+    pub fn verify(&self, signed: &SignedManifest<'_>) -> Result<Manifest, Refused> {
+        signed.verify(&self.key).map_err(|_| Refused::Signature)
+    }
+
+    /// [`Slots::begin`] with what [`Slots::verify`] gave.
+    pub(crate) fn begin_with<F: Flash>(
+        &mut self,
+        signed: &SignedManifest<'_>,
+        manifest: &Manifest,
+        demands: &Demands<'_>,
+        flash: &mut F,
+    ) -> Result<(), (Digest, Refused)> {
         let digest = manifest.digest;
-        self.admit(&manifest, demands).map_err(|reason| (digest, reason))?;
+        self.admit(manifest, demands).map_err(|reason| (digest, reason))?;
         if self.incoming.is_none_or(|incoming| incoming.digest != digest) {
             self.incoming = None;
-            self.incoming = Some(self.prepare(signed, &manifest, flash).map_err(|reason| (digest, reason))?);
+            self.incoming = Some(self.prepare(signed, manifest, flash).map_err(|reason| (digest, reason))?);
         }
         Ok(())
     }
@@ -242,6 +259,32 @@ impl Slots {
         good && newer && self.log.write(State { settings, ..state }, flash).is_ok()
     }
 
+    /// Remembers that the machine was stopped, or that a person released it; `false` when the flash refused.
+    pub fn latch<F: Flash>(&mut self, tripped: bool, flash: &mut F) -> bool {
+        let state = *self.log.state();
+        state.tripped == tripped || self.log.write(State { tripped, ..state }, flash).is_ok()
+    }
+
+    /// The generation of the image of the firmware that is tried.
+    pub(crate) fn trying(&self) -> Option<Generation> {
+        let State { firmware, trying, .. } = *self.log.state();
+        (trying > 0).then(|| Generation(firmware.0.saturating_add(u64::from(trying))))
+    }
+
+    /// An image of this generation is about to be tried; `false` when the flash refused.
+    pub(crate) fn try_image<F: Flash>(&mut self, generation: Generation, flash: &mut F) -> bool {
+        let state = *self.log.state();
+        let above = generation.0.checked_sub(state.firmware.0).and_then(|above| u32::try_from(above).ok());
+        above.is_some_and(|trying| self.log.write(State { trying, ..state }, flash).is_ok())
+    }
+
+    /// The trial is over: the generation is used up, or, without one, it never was; `false` when the flash refused.
+    pub(crate) fn tried<F: Flash>(&mut self, taken: Option<Generation>, flash: &mut F) -> bool {
+        let state = *self.log.state();
+        let after = State { firmware: taken.unwrap_or(state.firmware), trying: 0, ..state };
+        after == state || self.log.write(after, flash).is_ok()
+    }
+
     /// The newest state.
     pub fn state(&self) -> &State {
         self.log.state()
@@ -280,6 +323,9 @@ impl Slots {
 
     fn admit(&self, manifest: &Manifest, demands: &Demands<'_>) -> Result<(), Refused> {
         let key = &manifest.key;
+        if Update::is_image(manifest) {
+            return Err(Refused::Machine);
+        }
         if manifest.generation <= self.log.state().generation {
             return Err(Refused::Generation);
         }
@@ -319,10 +365,10 @@ impl Slots {
         (found == digest).then_some(Loaded { bytes, digest, generation, role, on_trial })
     }
 
-    fn start_of<F: NorFlash>(&self, slot: Slot) -> u32 {
+    fn start_of<F: Flash>(&self, slot: Slot) -> u32 {
         match slot {
-            Slot::A => log_bytes::<F>(),
-            Slot::B => log_bytes::<F>() + self.slot_bytes,
+            Slot::A => pages_bytes::<F>(),
+            Slot::B => pages_bytes::<F>() + self.slot_bytes,
         }
     }
 }

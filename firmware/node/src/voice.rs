@@ -14,6 +14,8 @@ pub(crate) struct Numbers {
     row: u64,
     /// What the output shows.
     pub(crate) shown: Severity,
+    /// The machine was stopped and nobody has released it.
+    pub(crate) tripped: bool,
 }
 
 /// Everything that speaking needs.
@@ -51,6 +53,7 @@ impl<L: Link, O: AlarmOutput, const B: usize> Voice<'_, L, O, B> {
             What::Spectrum(spectrum) => Payload::Spectrum((*spectrum).clone()),
             What::State(state) => Payload::State((*state).clone()),
             What::Trip(_) => {
+                self.numbers.tripped = true;
                 self.output.trip();
                 return;
             }

@@ -2,8 +2,8 @@
 
 mod bench;
 
-use bench::{name, node, run, run_from, send_down, send_node, sent};
-use kilter_types::{AlarmSource, Class, Epoch, Micros, Monotonic, Payload, Quality, Record, Severity};
+use bench::{boot, name, node, run, run_from, send_down, send_node, sent};
+use kilter_types::{AlarmSource, Class, Epoch, Event, Micros, Monotonic, Payload, Quality, Record, Severity, Who};
 use kilter_wire::node::{NodeDown, NodeSettings};
 use kilter_wire::{Command, CommandKind, Down, Outcome, TimeReply};
 
@@ -66,6 +66,27 @@ fn alarm_and_trip_work_with_the_link_cut_and_only_a_person_releases_a2() {
 }
 
 #[test]
+fn a_trip_holds_over_a_reset_of_the_node_until_a_person_releases_it_a2() {
+    let mut node = node();
+    run(&mut node, 14);
+    node.accelerometer().size = 10.0;
+    run(&mut node, 4);
+    assert_eq!(node.output().trips, 1);
+    // The power goes and comes; the machine is quiet.
+    let mut node = boot(node.into_flash());
+    assert_eq!((node.output().trips, node.output().shown), (1, Severity::Danger));
+    run(&mut node, 14);
+    assert_eq!((node.output().released, node.output().shown), (0, Severity::Danger));
+    node.reset(Monotonic(9));
+    assert_eq!((node.output().released, node.output().shown), (1, Severity::Healthy));
+    run(&mut node, 1);
+    let by = Event::Reset { by: Who::new("at the node").expect("a good name") };
+    assert!(sent(&mut node).records.iter().any(|record| record.payload == Payload::Event(by.clone())));
+    let node = boot(node.into_flash());
+    assert_eq!((node.output().trips, node.output().shown), (0, Severity::Healthy));
+}
+
+#[test]
 fn a_dead_sensor_is_told_as_such() {
     let mut node = node();
     node.accelerometer().size = 0.0;
@@ -93,8 +114,10 @@ fn commands_are_done_once_within_their_time_and_garbage_on_the_line_passes() {
     node.link().coming.push_back(0);
     send_down(&mut node, &Down::TimeReply(reply));
     node.poll(now);
+    let by = Who::new("anna").expect("a good name");
+    let kind = CommandKind::ResetBy { asset: name("pump-1"), by: by.clone() };
     for command in [
-        reset(2, Micros(5_060_000), "pump-1"),
+        Down::Command(Command { id: 2, expires: Micros(5_060_000), kind }),
         reset(3, Micros(5_000_000), "pump-1"),
         reset(4, Micros(i64::MAX), "fan"),
     ] {
@@ -103,9 +126,11 @@ fn commands_are_done_once_within_their_time_and_garbage_on_the_line_passes() {
     }
     send_down(&mut node, &reset(4, Micros(i64::MAX), "fan"));
     node.poll(now);
-    let results = sent(&mut node).results;
+    let said = sent(&mut node);
+    let named = said.records.iter().filter(|record| record.payload == Payload::Event(Event::Reset { by: by.clone() }));
+    assert_eq!(named.count(), 1);
     assert_eq!(
-        results,
+        said.results,
         [
             (1, Outcome::Refused),
             (2, Outcome::Done),

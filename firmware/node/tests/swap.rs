@@ -3,10 +3,11 @@
 mod bench;
 
 use bench::flash::{BYTES, ModelFlash, Tear};
-use bench::model::{SECRET, Signed, artifact, manifest, public_key};
+use bench::public_key;
 use bench::{Bench, boot, name, node, run, run_from, send_down, send_node, sent};
 use kilter_node::slots::{Demands, MOST_ATTEMPTS, PART, Refused};
 use kilter_node::{PROVING_WINDOWS, Slots};
+use kilter_tests::model::{SECRET, Signed, artifact, manifest};
 use kilter_types::{Digest, Generation, Manifest, Micros, Monotonic, Name, Role};
 use kilter_wire::node::{NodeDown, NodeSettings};
 use kilter_wire::{Chunk, Down};

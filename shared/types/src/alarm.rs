@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Contribution, Digest, FeatureId, Generation, MAX_CONTRIBUTIONS, Micros, Name, RowRef};
+use crate::{Contribution, Digest, FeatureId, Generation, MAX_CONTRIBUTIONS, Micros, Name, RowRef, Who};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -138,7 +138,7 @@ pub struct Alarm {
     pub unjournaled: bool,
 }
 
-/// Something that happened to a machine or its node.
+/// Something that happened to a machine or its node. Variants are only ever added at the end.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// The first healthy windows are in; the baseline stands.
@@ -191,6 +191,11 @@ pub enum Event {
         to: Micros,
         /// The judgement.
         label: Label,
+    },
+    /// A person released latched alarms and trips. Written since record version 3.
+    Reset {
+        /// Who.
+        by: Who,
     },
 }
 

@@ -19,6 +19,7 @@ mod quality;
 mod record;
 mod score;
 mod unit;
+mod who;
 
 pub use alarm::{Alarm, AlarmSource, AlarmState, Cause, Event, Evidence, Label, Severity};
 pub use clock::{Clock, Micros, Monotonic, Timeline};
@@ -37,3 +38,4 @@ pub use record::{
 };
 pub use score::{Contribution, MAX_CONTRIBUTIONS, Role, Rul, Score};
 pub use unit::{Celsius, Gs, Hertz, Hours, Rpm, Unit, UnitError};
+pub use who::{MAX_WHO, Who};

@@ -1,6 +1,6 @@
 //! Messages from the aggregator to a node.
 
-use kilter_types::{Class, DeviceId, Digest, Epoch, Event, Generation, JournalId, Micros, Monotonic, Name, Point};
+use kilter_types::{Class, DeviceId, Digest, Epoch, Event, Generation, JournalId, Micros, Monotonic, Name, Point, Who};
 use serde::{Deserialize, Serialize};
 
 use crate::SignedManifest;
@@ -41,6 +41,7 @@ impl Message for Down<'_> {
             Self::Command(command) => match command.kind {
                 CommandKind::Flush | CommandKind::Recommission { .. } | CommandKind::Reset { .. } => 1,
                 CommandKind::Clip { .. } => 2,
+                CommandKind::ResetBy { .. } => 3,
             },
             Self::Ack(_)
             | Self::Plan(_)
@@ -169,6 +170,13 @@ pub enum CommandKind {
     Clip {
         /// The machine.
         asset: Name,
+    },
+    /// Reset a latched alarm or trip in the name of a person. Since version 3.
+    ResetBy {
+        /// The machine.
+        asset: Name,
+        /// Who asks for it.
+        by: Who,
     },
 }
 

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use kilter_types::{DeviceId, Digest, Epoch, Monotonic, Name, Payload, Record};
+use kilter_types::{DeviceId, Digest, Epoch, Event, Monotonic, Name, Payload, Record};
 use serde::{Deserialize, Serialize};
 
 use crate::frame::Message;
@@ -199,6 +199,7 @@ pub fn encode_record<'o>(record: &Record, out: &'o mut [u8]) -> Result<&'o [u8],
     let (version, body) = out.split_first_mut().ok_or(RecordError::TooLong)?;
     *version = match record.payload {
         Payload::Clip(_) => 2,
+        Payload::Event(Event::Reset { .. }) => 3,
         _ => 1,
     };
     let len = postcard::to_slice(record, body).map_err(|_| RecordError::TooLong)?.len();
@@ -263,4 +264,4 @@ impl core::error::Error for RecordError {}
 /// The longest encoded record in bytes.
 pub const MAX_RECORD_BYTES: usize = 4096;
 
-const RECORD_VERSION: u8 = 2;
+const RECORD_VERSION: u8 = 3;

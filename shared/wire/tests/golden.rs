@@ -208,8 +208,8 @@ fn a_newer_version_is_refused_by_its_number() {
     assert!(FrameError::Version(9).to_string().contains("version 9"));
     for (name, record) in sample::records() {
         let mut bytes = record_bytes(&record);
-        bytes[0] = 3;
-        assert_eq!(decode_record(&bytes), Err(RecordError::Version(3)), "{name}");
+        bytes[0] = 4;
+        assert_eq!(decode_record(&bytes), Err(RecordError::Version(4)), "{name}");
     }
 }
 
@@ -219,14 +219,23 @@ fn version_one_takes(frame: &[u8]) -> bool {
 }
 
 #[test]
-fn what_version_one_knew_is_still_said_in_version_one_and_what_is_new_in_version_two() {
+fn what_version_one_knew_is_still_said_in_version_one_and_what_is_new_in_the_version_that_brought_it() {
     let new = ["up_packed.bin", "down_welcome.bin", "down_command_clip.bin", "sensor_up_cycle_at.bin"];
+    let newest = ["down_command_reset_by.bin"];
     for (name, _, frame) in frames() {
-        let is_new = new.contains(&name.as_str()) || name.starts_with("node_") || name.starts_with("link_");
+        let is_newest = newest.contains(&name.as_str());
+        let is_new =
+            is_newest || new.contains(&name.as_str()) || name.starts_with("node_") || name.starts_with("link_");
         assert_eq!(version_one_takes(&frame), !is_new, "{name}");
+        assert_eq!(frame[1] == 3, is_newest, "{name}");
     }
     for (name, record) in sample::records() {
-        assert_eq!(record_bytes(&record)[0] == 1, name != "clip", "{name}");
+        let version = match name {
+            "clip" => 2,
+            "event_reset" => 3,
+            _ => 1,
+        };
+        assert_eq!(record_bytes(&record)[0], version, "{name}");
     }
 }
 

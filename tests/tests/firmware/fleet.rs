@@ -8,11 +8,12 @@ use anyhow::{Context, ensure};
 use kilter_fold::{Entry, Fold, Output};
 use kilter_journal::{Offset, RealFilesystem, follow};
 use kilter_signal::table::{self, at};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, get, story};
+use kilter_tests::model::artifact;
+use kilter_tests::{Bins, House, Options, Ports, Tuning, get, post, story};
 use kilter_types::{Digest, Epoch, Event, Payload, Record};
 use serde_json::{Value, json};
 
-use super::{Node, artifact, free_port, image};
+use super::{Node, free_port, image};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 const AGENT: &str = "edge-1";
@@ -59,7 +60,7 @@ impl Plant {
         house.start_aggregator()?;
         let (port, page) = (free_port(), SocketAddr::from(([127, 0, 0, 1], free_port())));
         let config = format!(
-            "data = \"data\"\nbundle = \"bundle.toml\"\nsite = \"north\"\nreport_secs = 1.0\n[http]\nlisten = \"{page}\"\n\
+            "data = \"data\"\nbundle = \"bundle.toml\"\nsite = \"north\"\nreport_secs = 1.0\n[http]\nlisten = \"{page}\"\n[alarm]\nremote_reset = true\n\
              [[machine]]\nasset = \"pump-1\"\nclass = \"pump\"\n\
              source = {{ kind = \"node\", address = \"tcp://127.0.0.1:{port}\", settings = {{ generation = 3, nominal_rpm = 1480.0 }} }}\n"
         );
@@ -104,6 +105,21 @@ impl Plant {
     fn scores_of(&self, model: Digest) -> usize {
         let scored = |record: &Record| matches!(&record.payload, Payload::Score(score) if score.model == model);
         self.records().unwrap_or_default().iter().filter(|record| scored(record)).count()
+    }
+
+    /// Baselines that the node has learned.
+    fn commissioned(&self) -> anyhow::Result<usize> {
+        let learned = |record: &Record| matches!(record.payload, Payload::Event(Event::Commissioned { .. }));
+        Ok(self.records()?.into_iter().filter(learned).count())
+    }
+
+    /// Who released the node.
+    fn resets(&self) -> anyhow::Result<Vec<String>> {
+        let by = |record: Record| match record.payload {
+            Payload::Event(Event::Reset { by }) => Some(by.to_string()),
+            _ => None,
+        };
+        Ok(self.records()?.into_iter().filter_map(by).collect())
     }
 
     fn refusals(&self) -> anyhow::Result<Vec<String>> {
@@ -208,6 +224,20 @@ fn tell(mut plant: Plant) -> anyhow::Result<()> {
     wait(&mut plant, "the node's alarm", |plant| open(plant, true))?;
     std::fs::remove_file(&fault).context("the machine is quiet again")?;
     wait(&mut plant, "the end of the node's alarm", |plant| open(plant, false))?;
+
+    // Maintenance is journalled by the agent, and the node learns its baseline anew.
+    let commissioned = plant.commissioned()?;
+    ensure!(commissioned > 0, "the node has not learned its baseline");
+    let body = json!({ "point": "default/north/pump-1/drive-end", "what": "greased" });
+    post(plant.house.ports.http, "/api/maintenance", &body).context("maintenance")?;
+    wait(&mut plant, "another baseline", |plant| (plant.commissioned().ok()? > commissioned).then_some(()))?;
+    let greased = |record: &Record| matches!(&record.payload, Payload::Event(Event::Maintenance { what }) if what.as_str() == "greased");
+    wait(&mut plant, "maintenance in the journal", |plant| plant.records().ok()?.iter().any(greased).then_some(()))?;
+
+    // A person may release the node from afar only where the agent's own file says so, and then the node names them.
+    let body = json!({ "tenant": "default", "site": "north", "asset": "pump-1" });
+    post(plant.house.ports.http, "/api/reset", &body).context("reset")?;
+    wait(&mut plant, "the reset's record", |plant| (plant.resets().ok()? == ["local operator"]).then_some(()))?;
 
     // Another node takes its place, of another fleet: it believes neither what lies in its flash nor what the agent offers.
     let before: Vec<Epoch> = plant.records()?.iter().map(|record| record.epoch).collect();

@@ -12,16 +12,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use kilter_infer::{Body, Draft, Range, ResetRule, Scratch, State};
-use kilter_signal::table::{self, at};
 use kilter_source::{Heard, Nodes, Now, encode};
+use kilter_tests::model::{SECRET, Signed, artifact, manifest};
 use kilter_tests::{Bins, Process, get};
-use kilter_types::{Digest, Generation, GroupKind, Manifest, Micros, ModelKey, Name, Role};
+use kilter_types::{Digest, Generation};
 use kilter_wire::frame::Kind;
 use kilter_wire::node::{NodeDown, NodeStatus};
-use kilter_wire::{Chunk, Down, SignedManifest, sign};
-
-const SECRET: [u8; 32] = [9; 32];
+use kilter_wire::{Chunk, Down, sign};
 
 /// QEMU with the node in a folder of its own.
 struct Node {
@@ -125,10 +122,8 @@ impl Line {
     }
 
     fn offer(&mut self, model: &[u8], generation: u64) {
-        let mut room = [0; 1024];
-        let (manifest, signature) =
-            sign::sign_manifest(&manifest(model, generation), &SECRET, &mut room).expect("it fits");
-        self.send(Kind::NodeDown, &NodeDown::Model(SignedManifest { manifest, signature: &signature }));
+        let signed = Signed::new(&manifest(model, generation), &SECRET);
+        self.send(Kind::NodeDown, &NodeDown::Model(signed.travel()));
     }
 
     /// Waits for a status that fits.
@@ -143,50 +138,6 @@ impl Line {
     }
 }
 
-fn name(text: &str) -> Name {
-    Name::new(text).expect("a good name")
-}
-
-fn manifest(bytes: &[u8], generation: u64) -> Manifest {
-    Manifest {
-        digest: Digest::of(bytes),
-        size_bytes: bytes.len() as u32,
-        name: name("anomaly"),
-        version: 1,
-        key: ModelKey { task: name("anomaly"), asset_class: name("pump"), asset: None },
-        role: Role::Leader,
-        features: heapless::Vec::new(),
-        minimum_agent: 1,
-        expires: Micros(i64::MAX),
-        generation: Generation(generation),
-    }
-}
-
-/// A statistic over RMS and kurtosis.
-fn artifact(threshold: f32) -> Vec<u8> {
-    let features = [at::RMS, at::KURTOSIS].map(|place| table::VIBRATION[place].reference());
-    let draft = Draft {
-        group: GroupKind::Vibration,
-        features: &features,
-        mean: &[1.0, 3.0],
-        inverse_scale: &[2.0, 1.0],
-        range: &[Range { low: 0.0, high: 2.0 }, Range { low: 1.0, high: 5.0 }],
-        weight: &[0.5, 0.5],
-        regimes: &[],
-        threshold,
-        input_clip: 10.0,
-        residual_clip: 10.0,
-        sequence_len: 1,
-        reset: ResetRule::ALWAYS,
-        body: Body::Statistic { ewma: 0.5 },
-        golden: &[1.0, 3.0, 2.0, 4.0],
-    };
-    let mut bytes = vec![0; draft.size_bytes()];
-    let (mut state, mut scratch) = (State::<1024>::new(), Scratch::new());
-    draft.write(&mut bytes, &mut state, &mut scratch).expect("a good draft");
-    bytes
-}
-
 /// The node's image, or a line that says what was not run.
 fn image() -> Option<PathBuf> {
     let image = std::env::var_os("KILTER_FIRMWARE").map(PathBuf::from);
@@ -197,7 +148,7 @@ fn image() -> Option<PathBuf> {
 }
 
 #[test]
-fn a_panic_and_a_hang_reset_the_node_and_both_are_told_afterwards() {
+fn a_panic_and_a_hang_reset_the_node_and_both_are_told_afterwards_also_after_a_loss_of_power() {
     let Some(image) = image() else { return };
     let dir = tempfile::tempdir().expect("a folder");
     let node = Node::start(&image, dir.path());
@@ -206,11 +157,17 @@ fn a_panic_and_a_hang_reset_the_node_and_both_are_told_afterwards() {
     assert_eq!((first.faults.boots, first.panic), (1, None));
     node.touch("panic");
     let after = line.wait("a status after the panic", &[], |status| status.faults.panics == 1);
-    let note = after.panic.expect("it was noted");
+    let note = after.panic.clone().expect("it was noted");
     assert!(note.file.ends_with("src/bin/node.rs") && note.line > 0, "{note:?}");
     node.touch("hang");
     let after = line.wait("a status after the hang", &[], |status| status.faults.watchdog == 1);
     assert_eq!((after.faults.boots, after.faults.panics), (3, 1));
+    // Without power memory keeps nothing; flash does.
+    drop((node, line));
+    let node = Node::start(&image, dir.path());
+    let after = node.line().wait("a status after the power came back", &[], |_| true);
+    assert_eq!((after.faults.boots, after.faults.panics, after.faults.watchdog), (4, 1, 1));
+    assert_eq!(after.panic, Some(note), "the last panic is told for as long as there is no other");
 }
 
 #[test]

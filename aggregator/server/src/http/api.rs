@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use kilter_live::AssetKey;
-use kilter_types::{Cause, Event, Label, Micros, Name, Point};
+use kilter_types::{Cause, Event, Label, MAX_WHO, Micros, Name, Point, Who};
 use kilter_wire::{Command, CommandKind, Down};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -115,21 +115,40 @@ pub(super) struct ClipRequest {
 
 /// Asks the machine's node for a raw clip; it comes as records of class clip, within the node's daily budget.
 pub(super) async fn clip(who: Principal, State(app): State<App>, Json(request): Json<ClipRequest>) -> Answer {
-    let now = clock::now();
     let ClipRequest { tenant, site, asset } = request;
-    let key = AssetKey { tenant, site, asset: asset.clone() };
-    let device = app.store.state().live.machine(&key).map(|machine| machine.device.clone());
-    let AssetKey { tenant, site, .. } = key;
-    let device = device.ok_or_else(|| Problem::not_found(&format!("machine {tenant}/{site}/{asset}")))?;
-    let node = app.sessions.principals().remove(&device).ok_or_else(|| {
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("node {device} is away; say it again when it is back"))
+    let ask = Ask { what: "clip", kind: CommandKind::Clip { asset: asset.clone() }, id: None, secs: 60 };
+    send_command(&app, &who, AssetKey { tenant, site, asset }, ask).await
+}
+
+/// Which machine's latched alarms and trips are to be released.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResetRequest {
+    tenant: Name,
+    site: Name,
+    asset: Name,
+    /// The same id again is the same reset: it is done once.
+    id: Option<u64>,
+    /// Not to be done after so many seconds.
+    #[serde(default = "reset_secs")]
+    expires_secs: u32,
+}
+
+/// Asks the machine's agent to release it in this person's name. The agent refuses unless its own configuration allows it
+/// (`alarm.remote_reset`); nothing but a request of a person comes this way.
+pub(super) async fn reset(who: Principal, State(app): State<App>, Json(request): Json<ResetRequest>) -> Answer {
+    let ResetRequest { tenant, site, asset, id, expires_secs: secs } = request;
+    if !(1..=MOST_RESET_SECS).contains(&secs) {
+        return Err(Problem::bad(format!("expires_secs must be 1 to {MOST_RESET_SECS}")));
+    }
+    let by = Who::new(&who.who).ok_or_else(|| {
+        Problem::bad(format!(
+            "{:?} can't stand in a record: a token's name for this has at most {MAX_WHO} bytes",
+            who.who
+        ))
     })?;
-    app.catalogue.audit(&who.who, "clip", &format!("{tenant}/{site}/{asset}"), now).await?;
-    let id = now.0.unsigned_abs();
-    let expires = now + Micros::from_secs(60);
-    let kind = CommandKind::Clip { asset };
-    app.sessions.send(&node, &Down::Command(Command { id, expires, kind }));
-    Ok(Json(json!({ "command": id, "device": device })))
+    let ask = Ask { what: "reset", kind: CommandKind::ResetBy { asset: asset.clone(), by }, id, secs };
+    send_command(&app, &who, AssetKey { tenant, site, asset }, ask).await
 }
 
 pub(super) async fn models(_: Principal, State(app): State<App>) -> Answer {
@@ -199,8 +218,50 @@ pub(super) async fn completeness(
     app.lab.ask(&ask, drop).await.map(Json).map_err(|error| Problem::lab(&error))
 }
 
+/// Which trend over a long range.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TrendRequest {
+    point: String,
+    /// 60, 3600 or 86400.
+    step_s: u32,
+    from: i64,
+    to: i64,
+}
+
+pub(super) async fn trend(_: Principal, State(app): State<App>, Query(request): Query<TrendRequest>) -> Answer {
+    let TrendRequest { point, step_s, from, to } = request;
+    let ask = json!({ "op": "trend", "point": point, "step_s": step_s, "from": from, "to": to });
+    app.lab.ask(&ask, drop).await.map(Json).map_err(|error| Problem::lab(&error))
+}
+
 pub(super) async fn lab(_: Principal, State(app): State<App>) -> Answer {
     app.lab.ask(&json!({ "op": "status" }), drop).await.map(Json).map_err(|error| Problem::lab(&error))
+}
+
+/// A command for one machine.
+struct Ask {
+    what: &'static str,
+    kind: CommandKind,
+    id: Option<u64>,
+    secs: u32,
+}
+
+/// Sends a command to the node of a machine; how it ended is audited when the node says it.
+async fn send_command(app: &App, who: &Principal, key: AssetKey, ask: Ask) -> Answer {
+    let now = clock::now();
+    let device = app.store.state().live.machine(&key).map(|machine| machine.device.clone());
+    let AssetKey { tenant, site, asset } = key;
+    let device = device.ok_or_else(|| Problem::not_found(&format!("machine {tenant}/{site}/{asset}")))?;
+    let node = app.sessions.principals().remove(&device).ok_or_else(|| {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, format!("node {device} is away; say it again when it is back"))
+    })?;
+    let Ask { what, kind, id, secs } = ask;
+    let id = id.unwrap_or(now.0.unsigned_abs());
+    let expires = now + Micros::from_secs(i64::from(secs));
+    app.catalogue.audit(&who.who, what, &format!("{tenant}/{site}/{asset} command {id}"), now).await?;
+    app.sessions.command(&node, Command { id, expires, kind });
+    Ok(Json(json!({ "command": id, "device": device, "expires_us": expires.0 })))
 }
 
 /// Tells the node, which records the event: like everything else it comes back through the journal.
@@ -221,6 +282,10 @@ async fn send_event(app: &App, who: &Principal, point: &str, event: Event, what:
     Ok(Json(json!({ "sent_to": device })))
 }
 
+fn reset_secs() -> u32 {
+    60
+}
+
 fn asset_key(tenant: &str, site: &str, asset: &str) -> Result<AssetKey, Problem> {
     let name = |text: &str| Name::new(text).map_err(|error| Problem::bad(format!("{text:?}: {error}")));
     Ok(AssetKey { tenant: name(tenant)?, site: name(site)?, asset: name(asset)? })
@@ -229,3 +294,6 @@ fn asset_key(tenant: &str, site: &str, asset: &str) -> Result<AssetKey, Problem>
 fn to_json(value: &impl serde::Serialize) -> Result<Value, Problem> {
     serde_json::to_value(value).map_err(|error| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
+
+/// Nobody remembers for longer what they asked for.
+const MOST_RESET_SECS: u32 = 300;

@@ -12,6 +12,8 @@
 #![no_std]
 #![no_main]
 
+mod layout;
+
 use core::cell::RefCell;
 use core::panic::PanicInfo;
 
@@ -34,10 +36,11 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, ReadNorFlash};
 use kilter_monitor::{Carve, ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Monitor};
 use kilter_node::driver::{Adxl345, Axis, Tmp117};
 use kilter_node::{
-    Accelerometer as _, Faults, Flash, Hardware, Identity, KEPT_BYTES, Lend, Link, Node, Parts, PinAlarm, Power, Reset,
-    Ring, Sampler, Slots, Watchdog,
+    Accelerometer as _, BootSlots, FaultLog, Faults, Flash, Hardware, Identity, KEPT_BYTES, Lend, Link, Node, Parts,
+    PinAlarm, Power, Reset, Ring, Sampler, Slots, Watchdog,
 };
 use kilter_types::{ChannelId, DeviceId, Epoch, GroupKind, Hertz, Micros, Monotonic, Name, Unit};
+use layout::{DOG_TICKS, PAGES_AT, PAGES_BYTES, SECOND_AT, SECOND_BYTES, STATE_AT, STATE_BYTES};
 
 bind_interrupts!(struct Irqs {
     SPIM3 => spim::InterruptHandler<peripherals::SPI3>;
@@ -53,8 +56,9 @@ impl Hardware for Board {
     type Thermometer = Tmp117<Twim<'static>>;
     type Link = Uart;
     type Output = PinAlarm<Output<'static>, Output<'static>>;
-    type Flash = Pages;
+    type Flash = Region;
     type Watchdog = Dog;
+    type Images = BootSlots<Region, Region>;
 }
 
 type Sensor = Adxl345<ExclusiveDevice<Spim<'static>, Output<'static>, Delay>, Delay, fn() -> Monotonic>;
@@ -85,9 +89,12 @@ fn start(
     wire: &'static mut [u8],
 ) -> Option<Node<Board, Carve<'static>, 2, 256, 1024>> {
     let p = embassy_nrf::init(Default::default());
-    let faults = start_faults();
+    let mut flash = Region::new(PAGES_AT, PAGES_BYTES);
+    let second = Region::new(SECOND_AT, SECOND_BYTES);
+    let images = BootSlots::new(BOARD, second, Region::new(STATE_AT, STATE_BYTES), restart);
+    let faults = start_faults(&mut flash)?;
     let mut config = wdt::Config::try_new(&p.WDT)?;
-    config.timeout_ticks = 4 * 32_768;
+    config.timeout_ticks = DOG_TICKS;
     let (_, [dog]) = wdt::Watchdog::try_new(p.WDT, config).ok()?;
 
     let mut spi = spim::Config::default();
@@ -122,12 +129,11 @@ fn start(
         relay: Output::new(p.P0_12, Level::Low, OutputDrive::Standard),
         faults: 0,
     };
-    let mut flash = Pages(Nvmc::new(p.NVMC));
-    let slots = Slots::open(&mut flash, PAGES_BYTES, key()).ok()?;
+    let slots = Slots::open(&mut flash, SLOTS_BYTES, key()).ok()?;
     let monitor = Monitor::new(machine()?, &mut Carve::new(floats, times)).ok()?;
-    let identity = identity(faults.counters.boots)?;
+    let identity = identity(faults.faults().counters.boots)?;
     let accelerometer = Sampler::new(SharedRing, STEP_G, Sensor::RATE_HZ);
-    let parts = Parts { accelerometer, thermometer, link: Uart(uart), output, flash, watchdog: Dog(dog) };
+    let parts = Parts { accelerometer, thermometer, link: Uart(uart), output, flash, watchdog: Dog(dog), images };
     Some(Node::new(identity, parts, slots, monitor, faults))
 }
 
@@ -137,7 +143,7 @@ fn machine() -> Option<MachineConfig> {
     let vibration = ChannelKind::Vibration { rate: Hertz(Sensor::RATE_HZ as f32) };
     let reading = ChannelKind::Reading { period: Some(TEMPERATURE_EVERY) };
     for (name, unit, kind) in [("z", Unit::G, vibration), ("housing", Unit::DegreeCelsius, reading)] {
-        config.channels.push(ChannelConfig { name: Name::new(name).ok()?, unit, kind }).ok()?;
+        config.channels.push(ChannelConfig::new(Name::new(name).ok()?, unit, kind)).ok()?;
     }
     for (kind, channel, window) in [(GroupKind::Vibration, 0, 1024), (GroupKind::Temperature, 1, 60)] {
         let (channels, point) = ([ChannelId(channel)].into_iter().collect(), Name::new("drive-end").ok()?);
@@ -149,8 +155,8 @@ fn machine() -> Option<MachineConfig> {
 
 fn identity(boots: u32) -> Option<Identity> {
     let name = Name::new(option_env!("KILTER_NODE").unwrap_or("node-1")).ok()?;
-    // The chip's own number and the boot count: unlike any other node's, and unlike the boot before. After a power failure the
-    // count starts again, so the time since is mixed in by what the oscillator's start took.
+    // The chip's own number and the boot count: unlike any other node's, and unlike the boot before. A loss of power can cost the count
+    // its last starts, so what the oscillator's start took is mixed in.
     let chip = pac::FICR.deviceid(0).read();
     let jitter = cortex_m::peripheral::SYST::get_current() ^ Instant::now().as_ticks() as u32;
     Some(Identity {
@@ -239,46 +245,58 @@ impl Link for Uart {
     }
 }
 
-/// The last pages of the chip's flash.
-struct Pages(Nvmc<'static>);
+/// One part of the chip's flash.
+struct Region {
+    nvmc: Nvmc<'static>,
+    from: u32,
+    bytes: u32,
+}
 
-impl ErrorType for Pages {
+impl Region {
+    fn new(from: u32, bytes: u32) -> Self {
+        // SAFETY: the parts do not overlap and belong to the node's loop alone, which uses one at a time.
+        let controller = unsafe { peripherals::NVMC::steal() };
+        Self { nvmc: Nvmc::new(controller), from, bytes }
+    }
+}
+
+impl ErrorType for Region {
     type Error = <Nvmc<'static> as ErrorType>::Error;
 }
 
-impl ReadNorFlash for Pages {
+impl ReadNorFlash for Region {
     const READ_SIZE: usize = <Nvmc<'static> as ReadNorFlash>::READ_SIZE;
 
     fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        self.0.read(PAGES_AT + offset, bytes)
+        self.nvmc.read(self.from + offset, bytes)
     }
 
     fn capacity(&self) -> usize {
-        PAGES_BYTES as usize
+        self.bytes as usize
     }
 }
 
-impl NorFlash for Pages {
+impl NorFlash for Region {
     const WRITE_SIZE: usize = <Nvmc<'static> as NorFlash>::WRITE_SIZE;
     const ERASE_SIZE: usize = <Nvmc<'static> as NorFlash>::ERASE_SIZE;
 
     fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
-        self.0.erase(PAGES_AT + from, PAGES_AT + to)
+        self.nvmc.erase(self.from + from, self.from + to)
     }
 
     fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        self.0.write(PAGES_AT + offset, bytes)
+        self.nvmc.write(self.from + offset, bytes)
     }
 }
 
-impl Flash for Pages {
+impl Flash for Region {
     fn view(&self, offset: u32, len: usize) -> Option<&'static [u8]> {
         let end = usize::try_from(offset).ok()?.checked_add(len)?;
-        if end > PAGES_BYTES as usize {
+        if end > self.bytes as usize {
             return None;
         }
         // SAFETY: flash of this chip, mapped for reading; what a view shows is written only after the node has let go of it.
-        Some(unsafe { core::slice::from_raw_parts((PAGES_AT + offset) as *const u8, len) })
+        Some(unsafe { core::slice::from_raw_parts((self.from + offset) as *const u8, len) })
     }
 }
 
@@ -291,11 +309,16 @@ impl Watchdog for Dog {
     }
 }
 
+/// The bootloader has the next word.
+fn restart() {
+    cortex_m::peripheral::SCB::sys_reset();
+}
+
 fn now() -> Monotonic {
     Monotonic(Instant::now().as_micros())
 }
 
-fn start_faults() -> Faults {
+fn start_faults(flash: &mut Region) -> Option<FaultLog> {
     let reasons = pac::POWER.resetreas().read();
     // Writing ones clears them.
     pac::POWER.resetreas().write_value(reasons);
@@ -307,7 +330,7 @@ fn start_faults() -> Faults {
         Reset::Power
     };
     // SAFETY: nothing else runs yet, and every bit pattern is a good value.
-    Faults::start(unsafe { &mut *(&raw mut KEPT) }, reset)
+    FaultLog::start(flash, SLOTS_BYTES, unsafe { &mut *(&raw mut KEPT) }, reset).ok()
 }
 
 #[panic_handler]
@@ -324,11 +347,12 @@ static mut KEPT: [u8; KEPT_BYTES] = [0; KEPT_BYTES];
 /// Half a second of samples.
 static RING_CELL: Mutex<RefCell<Ring<RING>>> = Mutex::new(RefCell::new(Ring::new(0)));
 
+/// What a manifest of an image for this board names as its class.
+const BOARD: &str = "nrf52840";
 const RING: usize = 1600;
 const STEP_G: f32 = 1.0 / 256.0;
 const TEMPERATURE_EVERY: Micros = Micros::from_secs(1);
-/// Behind the program: two pages of log, two slots of seven pages each.
-const PAGES_AT: u32 = 960 * 1024;
-const PAGES_BYTES: u32 = 64 * 1024;
+/// Log and models; the account of faults lies behind them.
+const SLOTS_BYTES: u32 = PAGES_BYTES - FaultLog::bytes::<Region>();
 /// Sleeps are taken in naps that the watchdog allows.
 const NAP_US: i64 = 1_000_000;

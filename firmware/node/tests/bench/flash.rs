@@ -3,9 +3,10 @@
 use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
 use kilter_node::Flash;
 
-/// Two pages of log and two slots of eight pages.
+/// Two pages of log and two slots of eight pages; behind them two pages for faults.
 pub(crate) const BYTES: u32 = (2 + 16) * PAGE as u32;
-const PAGE: usize = 256;
+pub(crate) const ALL_BYTES: usize = BYTES as usize + 2 * PAGE;
+pub(crate) const PAGE: usize = 256;
 const WORD: usize = 4;
 
 /// What is left of the word or page at which the power goes.
@@ -30,14 +31,36 @@ pub(crate) struct ModelFlash {
     bytes: Vec<u8>,
     /// Words written and pages erased so far.
     pub(crate) steps: u64,
+    /// Pages erased since it was new.
+    pub(crate) erased: u64,
     /// The power goes at this step.
     pub(crate) cut: Option<(u64, Tear)>,
     pub(crate) dead: bool,
+    /// Words may be written again, as a bootloader does with what a cut left of them: bits only ever fall.
+    pub(crate) again: bool,
 }
 
 impl ModelFlash {
     pub(crate) fn new() -> Self {
-        Self { bytes: vec![0xFF; BYTES as usize], steps: 0, cut: None, dead: false }
+        Self { bytes: vec![0xFF; ALL_BYTES], steps: 0, erased: 0, cut: None, dead: false, again: false }
+    }
+
+    /// One with room for a bootloader behind the node's pages.
+    pub(crate) fn with_boot(pages: u32) -> Self {
+        let mut flash = Self::new();
+        flash.bytes.resize(ALL_BYTES + pages as usize * PAGE, 0xFF);
+        flash.again = true;
+        flash
+    }
+
+    /// The bytes of some pages.
+    pub(crate) fn bytes(&self, from: u32, len: usize) -> &[u8] {
+        &self.bytes[from as usize..][..len]
+    }
+
+    /// Puts bytes there as a programmer does.
+    pub(crate) fn program(&mut self, from: u32, bytes: &[u8]) {
+        self.bytes[from as usize..][..bytes.len()].copy_from_slice(bytes);
     }
 
     /// The power comes back.
@@ -96,6 +119,7 @@ impl NorFlash for ModelFlash {
         assert!(from.is_multiple_of(PAGE as u32) && to.is_multiple_of(PAGE as u32), "whole pages are erased");
         for page in (from as usize..to as usize).step_by(PAGE) {
             let tear = self.step()?;
+            self.erased += 1;
             let bytes = &mut self.bytes[page..page + PAGE];
             match tear {
                 None | Some(Tear::After) => bytes.fill(0xFF),
@@ -115,10 +139,11 @@ impl NorFlash for ModelFlash {
         assert!(offset.is_multiple_of(WORD as u32) && bytes.len().is_multiple_of(WORD), "whole words are written");
         for (i, word) in bytes.chunks_exact(WORD).enumerate() {
             let place = offset as usize + i * WORD;
-            assert!(self.bytes[place..place + WORD].iter().all(|b| *b == 0xFF), "the word at {place} is written twice");
+            let fresh = self.bytes[place..place + WORD].iter().all(|b| *b == 0xFF);
+            assert!(self.again || fresh, "the word at {place} is written twice");
             let tear = self.step()?;
             for (j, (cell, byte)) in self.bytes[place..place + WORD].iter_mut().zip(word).enumerate() {
-                *cell = match tear {
+                *cell &= match tear {
                     None | Some(Tear::After) => *byte,
                     Some(Tear::Before) => 0xFF,
                     Some(Tear::Some) => *byte | 0b1010_0110,

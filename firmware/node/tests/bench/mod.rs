@@ -2,14 +2,13 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod flash;
-pub(crate) mod model;
 
 use std::collections::VecDeque;
 
 use kilter_monitor::{Carve, ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Monitor, Protection, needed};
 use kilter_node::{
-    Accelerometer, AlarmOutput, BLOCK, Faults, Filled, Hardware, Identity, KEPT_BYTES, Link, Node, Parts, Power, Reset,
-    Slots, Thermometer, Turn, Watchdog,
+    Accelerometer, AlarmOutput, BLOCK, FaultLog, Filled, Hardware, Identity, KEPT_BYTES, Link, Node, Parts, Power,
+    Reset, Slots, Thermometer, Turn, Watchdog,
 };
 use kilter_types::{
     Celsius, ChannelId, DeviceId, Epoch, FeatureId, GroupKind, Hertz, Micros, Monotonic, Name, Payload, Record,
@@ -25,6 +24,11 @@ use flash::ModelFlash;
 
 pub(crate) const RATE: f32 = 3200.0;
 pub(crate) const WINDOW: usize = 1024;
+
+/// The key that the nodes of these tests were flashed with.
+pub(crate) fn public_key() -> [u8; 32] {
+    kilter_wire::sign::public_key(&kilter_tests::model::SECRET)
+}
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("a good name")
@@ -147,6 +151,7 @@ impl Hardware for OnHost {
     type Output = Lamp;
     type Flash = ModelFlash;
     type Watchdog = Dog;
+    type Images = kilter_node::Absent;
 }
 
 pub(crate) type Bench = Node<OnHost, Carve<'static>, 2, 64, 1024>;
@@ -156,7 +161,7 @@ pub(crate) fn config() -> MachineConfig {
     let vibration = ChannelKind::Vibration { rate: Hertz(RATE) };
     let reading = ChannelKind::Reading { period: Some(Micros::from_secs(1)) };
     for (channel, unit, kind) in [("z", Unit::G, vibration), ("housing", Unit::DegreeCelsius, reading)] {
-        config.channels.push(ChannelConfig { name: name(channel), unit, kind }).expect("room");
+        config.channels.push(ChannelConfig::new(name(channel), unit, kind)).expect("room");
     }
     for (kind, channel, window) in [(GroupKind::Vibration, 0, WINDOW as u32), (GroupKind::Temperature, 1, 4)] {
         let channels = [ChannelId(channel)].into_iter().collect();
@@ -190,7 +195,9 @@ pub(crate) fn boot(mut flash: ModelFlash) -> Bench {
     let needed = needed(&config()).expect("a good configuration");
     let (floats, times) = (vec![0.0; needed.floats].leak(), vec![Micros(0); needed.times].leak());
     let monitor = Monitor::new(config(), &mut Carve::new(floats, times)).expect("a good configuration");
-    let slots = Slots::open(&mut flash, flash::BYTES, model::public_key()).expect("the flash reads");
+    let slots = Slots::open(&mut flash, flash::BYTES, public_key()).expect("the flash reads");
+    let kept = &mut [0; KEPT_BYTES];
+    let faults = FaultLog::start(&mut flash, flash::BYTES, kept, Reset::Power).expect("the flash reads");
     let parts = Parts {
         accelerometer: Sensor { state: 1, size: 0.1, position: 0, lost: 0, broken: false, asleep: false },
         thermometer: Housing(45.0),
@@ -198,8 +205,8 @@ pub(crate) fn boot(mut flash: ModelFlash) -> Bench {
         output: Lamp::default(),
         flash,
         watchdog: Dog::default(),
+        images: kilter_node::Absent,
     };
-    let faults = Faults::start(&mut [0; KEPT_BYTES], Reset::Power);
     Node::new(identity(), parts, slots, monitor, faults)
 }
 

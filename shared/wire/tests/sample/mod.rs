@@ -5,7 +5,7 @@ use kilter_types::{
     Event, Evidence, FeatureId, FeatureRef, FeatureRow, FeatureVector, Gap, GapReason, Generation, GroupKind, Hertz,
     Hours, JournalId, KernelId, Label, MachineEvent, Manifest, Micros, ModelKey, Monotonic, Name, Opening,
     OperatingState, Payload, Point, Predecessor, Quality, Record, Report, Role, RowRef, Rpm, Rul, RunningModel,
-    SchemaHash, Score, Severity, Spectrum, State, Timeline, Unit,
+    SchemaHash, Score, Severity, Spectrum, State, Timeline, Unit, Who,
 };
 use kilter_wire::bundle::{BUNDLE_VERSION, Bundle};
 use kilter_wire::link::{Credential, Greeting};
@@ -22,6 +22,10 @@ pub(crate) const SECRET: [u8; 32] = [7; 32];
 
 pub(crate) fn name(text: &str) -> Name {
     Name::new(text).expect("a good name")
+}
+
+pub(crate) fn who() -> Who {
+    Who::new("r. meier").expect("a good name")
 }
 
 pub(crate) fn device() -> DeviceId {
@@ -155,6 +159,7 @@ pub(crate) fn downs(each: &mut dyn FnMut(&str, &Down<'_>)) {
         command(CommandKind::Recommission { asset: name("pump-1") }),
         command(CommandKind::Reset { asset: name("pump-1") }),
         command(CommandKind::Clip { asset: name("pump-1") }),
+        command(CommandKind::ResetBy { asset: name("pump-1"), by: who() }),
         Down::Event { point: point(), event: Event::Maintenance { what: name("greased") } },
         Down::TimeReply(reply),
         Down::Welcome(Welcome { wire_version: 2, software: name("0.1.0") }),
@@ -171,6 +176,7 @@ pub(crate) fn downs(each: &mut dyn FnMut(&str, &Down<'_>)) {
             Down::Event { .. } => "event",
             Down::TimeReply(_) => "time_reply",
             Down::Command(Command { kind: CommandKind::Clip { .. }, .. }) => "command_clip",
+            Down::Command(Command { kind: CommandKind::ResetBy { .. }, .. }) => "command_reset_by",
             Down::Welcome(_) => "welcome",
         };
         each(name, message);
@@ -411,6 +417,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
     payloads.extend(events.map(Payload::Event));
     // Behind the others: seqs stand in golden bytes.
     payloads.push(Payload::Clip(clip));
+    payloads.push(Payload::Event(Event::Reset { by: who() }));
     payloads
         .into_iter()
         .enumerate()
@@ -443,6 +450,7 @@ fn payload_name(payload: &Payload) -> &'static str {
         Payload::Event(Event::ModelRefused { .. }) => "event_model_refused",
         Payload::Event(Event::Maintenance { .. }) => "event_maintenance",
         Payload::Event(Event::Labelled { .. }) => "event_labelled",
+        Payload::Event(Event::Reset { .. }) => "event_reset",
         Payload::Gap(_) => "gap",
         Payload::Opening(_) => "opening",
         Payload::Report(_) => "report",

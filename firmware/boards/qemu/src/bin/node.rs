@@ -18,12 +18,13 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNo
 use kilter_board_qemu::file::{File, Mode};
 use kilter_monitor::{Carve, ChannelConfig, ChannelKind, FeatureLimit, GroupConfig, MachineConfig, Monitor};
 use kilter_node::{
-    Absent, AlarmOutput, Faults, Flash, Hardware, Identity, KEPT_BYTES, Lend, Link, Node, Parts, Power, Reset, Ring,
-    Sampler, Slots, Watchdog,
+    Absent, AlarmOutput, FaultLog, Faults, Flash, Hardware, Identity, KEPT_BYTES, Lend, Link, Node, Parts, Power,
+    Reset, Ring, Sampler, Slots, Watchdog,
 };
 use kilter_types::{
     Cause, ChannelId, DeviceId, Epoch, FeatureId, GroupKind, Hertz, Micros, Monotonic, Name, Severity, Unit,
 };
+use kilter_wire::node::FaultCounters;
 
 /// This board.
 struct Board;
@@ -35,6 +36,7 @@ impl Hardware for Board {
     type Output = Leds;
     type Flash = FileFlash;
     type Watchdog = Dog;
+    type Images = Absent;
 }
 
 #[entry]
@@ -74,17 +76,13 @@ fn start(floats: &'static mut [f32], times: &'static mut [Micros]) -> Option<Nod
     core.SYST.clear_current();
     core.SYST.enable_counter();
     core.SYST.enable_interrupt();
-    let faults = start_faults();
-    hprintln!(
-        "boots {} watchdog {} panics {}",
-        faults.counters.boots,
-        faults.counters.watchdog,
-        faults.counters.panics
-    );
+    let mut flash = FileFlash::open()?;
+    let faults = start_faults(&mut flash)?;
+    let FaultCounters { boots, watchdog, panics, .. } = faults.faults().counters;
+    hprintln!("boots {boots} watchdog {watchdog} panics {panics}");
     let mut key = [0; 32];
     File::open(c"key.bin", Mode::Read)?.read(&mut key);
-    let mut flash = FileFlash::open()?;
-    let slots = Slots::open(&mut flash, FLASH_BYTES as u32, key).ok()?;
+    let slots = Slots::open(&mut flash, SLOTS_BYTES, key).ok()?;
     let monitor = Monitor::new(config()?, &mut Carve::new(floats, times)).ok()?;
     // SAFETY: a call without arguments.
     let seconds = unsafe { syscall!(TIME) } as u64;
@@ -94,7 +92,7 @@ fn start(floats: &'static mut [f32], times: &'static mut [Micros]) -> Option<Nod
         tenant: Name::new("default").ok()?,
         site: Name::new("north").ok()?,
         asset: Name::new("pump-1").ok()?,
-        epoch: Epoch(seconds << 24 | u64::from(faults.counters.boots) << 16 | u64::from(micros_of_tick() & 0xFFFF)),
+        epoch: Epoch(seconds << 24 | u64::from(boots) << 16 | u64::from(micros_of_tick() & 0xFFFF)),
         channel: ChannelId(0),
         rate: Hertz(RATE_HZ as f32),
         temperature: None,
@@ -107,6 +105,7 @@ fn start(floats: &'static mut [f32], times: &'static mut [Micros]) -> Option<Nod
         output: Leds,
         flash,
         watchdog: Dog::new(),
+        images: Absent,
     };
     Some(Node::new(identity, parts, slots, monitor, faults))
 }
@@ -114,7 +113,7 @@ fn start(floats: &'static mut [f32], times: &'static mut [Micros]) -> Option<Nod
 fn config() -> Option<MachineConfig> {
     let mut config = MachineConfig::new(Name::new("pump").ok()?);
     let kind = ChannelKind::Vibration { rate: Hertz(RATE_HZ as f32) };
-    config.channels.push(ChannelConfig { name: Name::new("z").ok()?, unit: Unit::G, kind }).ok()?;
+    config.channels.push(ChannelConfig::new(Name::new("z").ok()?, Unit::G, kind)).ok()?;
     let channels = [ChannelId(0)].into_iter().collect();
     let point = Name::new("drive-end").ok()?;
     config.groups.push(GroupConfig { kind: GroupKind::Vibration, point, channels, window: 512, hop: 512 }).ok()?;
@@ -349,7 +348,7 @@ fn remove(path: &core::ffi::CStr) -> bool {
     unsafe { syscall!(REMOVE, path.as_ptr(), path.count_bytes()) == 0 }
 }
 
-fn start_faults() -> Faults {
+fn start_faults(flash: &mut FileFlash) -> Option<FaultLog> {
     // SAFETY: nothing else runs yet, and every bit pattern is a good value of both.
     let (kept, why) = unsafe { (&mut *(&raw mut KEPT), &mut *(&raw mut WHY)) };
     let reset = match *why {
@@ -358,7 +357,7 @@ fn start_faults() -> Faults {
         _ => Reset::Power,
     };
     *why = RUNNING;
-    Faults::start(kept, reset)
+    FaultLog::start(flash, SLOTS_BYTES, kept, reset).ok()
 }
 
 #[panic_handler]
@@ -395,6 +394,8 @@ const RING: usize = 2048;
 const RATE_HZ: u32 = 3200;
 const CLOCK_HZ: u32 = 25_000_000;
 const FLASH_BYTES: usize = 64 * 1024;
+/// Log and models; the account of faults lies behind them.
+const SLOTS_BYTES: u32 = FLASH_BYTES as u32 - FaultLog::bytes::<FileFlash>();
 const SOFTWARE: u32 = 0x50F7;
 const RUNNING: u32 = 0x0D06;
 /// Two seconds.

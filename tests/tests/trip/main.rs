@@ -1,5 +1,7 @@
 //! The interlock: an agent alone, without any server, trips a machine on time, holds it over a `kill -9` and lets only a person release it.
 
+mod afar;
+
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output};
@@ -89,6 +91,13 @@ fn a_trip_is_on_time_without_a_server_holds_over_a_kill_and_only_a_person_releas
             (records.len() == 2).then_some(records)
         })?;
         ensure!(records[1].contains("Cleared") && records[1].contains("/pump-1/"), "the reset left {records:?}");
+        let named = house.wait_for("the records of both resets", PATIENCE, |house| {
+            let mut events = dumped(house, "event").ok()?;
+            events.retain(|line| line.contains("Reset"));
+            (events.len() == 2).then_some(events)
+        })?;
+        let whose = named.iter().all(|line| line.contains("r. meier"));
+        ensure!(whose && named[1].contains("/pump-1/"), "the resets left {named:?}");
         let resets = told(house, "reset");
         let by: Vec<_> = resets.iter().map(|line| (&line["asset"], &line["by"])).collect();
         ensure!(by == [(&json!("pump-2"), &json!("r. meier")), (&json!("pump-1"), &json!("r. meier"))], "{resets:?}");
@@ -221,9 +230,14 @@ fn reset(house: &House, asset: &str) -> anyhow::Result<Output> {
 
 /// The alarms in the agent's journal, as `kilter-agent journal` shows them.
 fn journalled(house: &House) -> anyhow::Result<Vec<String>> {
+    dumped(house, "alarm")
+}
+
+/// Records of one class in the agent's journal.
+fn dumped(house: &House, class: &str) -> anyhow::Result<Vec<String>> {
     let mut command = Command::new(house.bins().path("kilter-agent")?);
     let dir = house.agent_dir("edge").join("data").join("journal");
-    let output = command.args(["journal", "dump", "--class", "alarm"]).arg(dir).output().context("read the journal")?;
+    let output = command.args(["journal", "dump", "--class", class]).arg(dir).output().context("read the journal")?;
     ensure!(output.status.success(), "read the journal: {}", String::from_utf8_lossy(&output.stderr));
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }

@@ -1,27 +1,22 @@
-//! A small model for the node's own features, signed by a test's key.
+//! A small model as a test needs one: an artifact, its manifest, and both signed by the test's own key.
 
 use kilter_infer::{Body, Draft, Range, ResetRule, Scratch, State};
 use kilter_signal::table::{self, at};
-use kilter_types::{Digest, Generation, GroupKind, Manifest, Micros, ModelKey, Role};
+use kilter_types::{Digest, Generation, GroupKind, Manifest, Micros, ModelKey, Name, Role};
 use kilter_wire::{SignedManifest, sign};
 
-use super::name;
+/// The key of a test's fleet.
+pub const SECRET: [u8; 32] = [9; 32];
 
-pub(crate) const SECRET: [u8; 32] = [9; 32];
-
-pub(crate) fn public_key() -> [u8; 32] {
-    sign::public_key(&SECRET)
-}
-
-/// A statistic over RMS and kurtosis; the threshold tells two models apart.
-pub(crate) fn artifact(threshold: f32) -> Vec<u8> {
+/// A statistic over RMS and kurtosis; the threshold tells one from another.
+pub fn artifact(threshold: f32) -> Vec<u8> {
     let features = [at::RMS, at::KURTOSIS].map(|place| table::VIBRATION[place].reference());
     let draft = Draft {
         group: GroupKind::Vibration,
         features: &features,
         mean: &[1.0, 3.0],
         inverse_scale: &[2.0, 1.0],
-        range: &[Range { low: 0.0, high: 2.0 }, Range { low: 2.0, high: 5.0 }],
+        range: &[Range { low: 0.0, high: 2.0 }, Range { low: 1.0, high: 5.0 }],
         weight: &[0.5, 0.5],
         regimes: &[],
         threshold,
@@ -38,7 +33,9 @@ pub(crate) fn artifact(threshold: f32) -> Vec<u8> {
     bytes
 }
 
-pub(crate) fn manifest(bytes: &[u8], generation: u64) -> Manifest {
+/// Says that these bytes detect anomalies of every pump, for ever.
+pub fn manifest(bytes: &[u8], generation: u64) -> Manifest {
+    let name = |text| Name::new(text).expect("a good name");
     Manifest {
         digest: Digest::of(bytes),
         size_bytes: bytes.len() as u32,
@@ -54,19 +51,22 @@ pub(crate) fn manifest(bytes: &[u8], generation: u64) -> Manifest {
 }
 
 /// A manifest as it travels.
-pub(crate) struct Signed {
+#[derive(Clone, Debug)]
+pub struct Signed {
     bytes: Vec<u8>,
     signature: [u8; 64],
 }
 
 impl Signed {
-    pub(crate) fn new(manifest: &Manifest, secret: &[u8; 32]) -> Self {
+    /// Signs it with this secret key.
+    pub fn new(manifest: &Manifest, secret: &[u8; 32]) -> Self {
         let mut room = [0; 1024];
         let (bytes, signature) = sign::sign_manifest(manifest, secret, &mut room).expect("it fits");
         Self { bytes: bytes.to_vec(), signature }
     }
 
-    pub(crate) fn travel(&self) -> SignedManifest<'_> {
+    /// For a message.
+    pub fn travel(&self) -> SignedManifest<'_> {
         SignedManifest { manifest: &self.bytes, signature: &self.signature }
     }
 }
