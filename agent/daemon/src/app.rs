@@ -1,6 +1,6 @@
 //! Wiring: which part talks to which, in one place, and the order in which they begin and end.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -24,6 +24,7 @@ use crate::clip::Clips;
 use crate::clock::SystemClock;
 use crate::config::{self, Config, SourceConfig};
 use crate::control::{Control, Done, Work};
+use crate::exception::Exception;
 use crate::file;
 use crate::http::{self, Page};
 use crate::identity::Enrolled;
@@ -33,6 +34,7 @@ use crate::node::{self, Carrier, Word};
 use crate::number::{Numbering, Place, Stamp};
 use crate::recorder::{self, Message, Recorder};
 use crate::reset::Desk;
+use crate::spent;
 use crate::spooler::Spooler;
 
 /// Everything that runs.
@@ -62,6 +64,8 @@ struct Uplink {
     links: watch::Receiver<u64>,
     words: mpsc::Receiver<Word>,
     seed: u64,
+    /// Where the day's bytes are kept, and who says them.
+    spent: (PathBuf, watch::Receiver<Status>),
 }
 
 /// Opens everything and starts the threads of machines and recorder; [`App::run`] does the rest.
@@ -88,7 +92,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
     let epoch_path = data.join("epoch");
     let previous = file::read(&epoch_path)?.and_then(|text| parse_epoch(&text));
     let own = device.0.clone();
-    let (spooler, found) = Spooler::open(
+    let (mut spooler, found) = Spooler::open(
         RealFilesystem,
         &journal_dir,
         config.journal.config(),
@@ -100,6 +104,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
         Stamp::now(&clock),
     )
     .with_context(|| format!("open the journal in {}", journal_dir.display()))?;
+    spooler.report_by_exception(Exception::new(config.on_change.clone()));
     file::replace(&epoch_path, format!("{:016x}\n", epoch.0).as_bytes())
         .with_context(|| format!("write {}", epoch_path.display()))?;
 
@@ -165,6 +170,8 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
             let mut session =
                 Session::new(config.uplink.session(), identity, epoch, found.held, found.first, found.durable);
             found.alarms.iter().for_each(|offset| session.handle_urgent(*offset));
+            let spent = data.join("uplink.spent");
+            session.resume_budget(spent::load(&spent));
             let mut control = Control {
                 store,
                 machines: candidates,
@@ -207,6 +214,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
                 links: links_seen,
                 words: words_seen,
                 seed,
+                spent: (spent, status_seen.clone()),
             })
         }
         None => {
@@ -240,7 +248,20 @@ impl App {
             }
         });
         let mut tasks = None;
-        if let Some(Uplink { server, session, spool, ports, control, downs, links, words, seed }) = uplink {
+        if let Some(Uplink {
+            server,
+            session,
+            spool,
+            ports,
+            control,
+            downs,
+            links,
+            words,
+            seed,
+            spent: (spent, status),
+        }) = uplink
+        {
+            tokio::spawn(spent::follow(spent, status));
             let control = tokio::spawn(control.run(downs, links, words));
             let delivery = tokio::spawn(uplink::run(server, session, spool, clock.clone(), seed, ports));
             tasks = Some((control, delivery));

@@ -70,6 +70,8 @@ pub(crate) struct Journal {
     pub(crate) durable: u64,
     pub(crate) released: u64,
     pub(crate) records: u64,
+    /// Windows that were left out since the start because they said nothing new.
+    pub(crate) unchanged: u64,
 }
 
 impl Board {

@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 
 use kilter_types::{CLIP_PART_BYTES, Clip, ClipCause, Hertz, Micros, Name, Unit};
+use kilter_uplink::Spent;
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use crate::file;
+use crate::spent;
 
 /// How much is kept, and how much may leave.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -58,8 +59,7 @@ struct Wanted {
 #[derive(Debug)]
 struct Budget {
     path: PathBuf,
-    day: i64,
-    used_bytes: u64,
+    spent: Spent,
 }
 
 impl Clips {
@@ -151,26 +151,22 @@ impl Ring {
 
 impl Budget {
     fn load(path: PathBuf) -> Self {
-        let text = file::read(&path).ok().flatten().and_then(|bytes| String::from_utf8(bytes).ok());
-        let numbers = text.as_deref().and_then(|text| text.trim().split_once(' '));
-        let known = numbers.and_then(|(day, used)| Some((day.parse().ok()?, used.parse().ok()?)));
-        let (day, used_bytes) = known.unwrap_or_default();
-        Self { path, day, used_bytes }
+        let spent = spent::load(&path);
+        Self { path, spent }
     }
 
     /// Takes so many bytes from the day's; they are spent on disk before a clip leaves.
     fn spend(&mut self, bytes: u64, most_bytes: u64, wall: Micros) -> bool {
         let day = wall.0.div_euclid(DAY_US);
         // A clock that goes back gives no second budget.
-        if day > self.day {
-            (self.day, self.used_bytes) = (day, 0);
+        if day > self.spent.day {
+            self.spent = Spent { day, bytes: 0 };
         }
-        if self.used_bytes.saturating_add(bytes) > most_bytes {
+        if self.spent.bytes.saturating_add(bytes) > most_bytes {
             return false;
         }
-        self.used_bytes += bytes;
-        let text = format!("{} {}\n", self.day, self.used_bytes);
-        if let Err(error) = file::replace(&self.path, text.as_bytes()) {
+        self.spent.bytes += bytes;
+        if let Err(error) = spent::keep(&self.path, self.spent) {
             warn!(path = %self.path.display(), %error, "the day's budget for clips is not kept: no clip");
             return false;
         }

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use crate::clip::ClipConfig;
+use crate::exception::OnChange;
 pub(crate) use machine::{Machine, SourceConfig};
 
 /// The documented defaults.
@@ -31,6 +32,7 @@ pub(crate) struct Config {
     pub(crate) journal: Journal,
     pub(crate) uplink: Uplink,
     pub(crate) clip: ClipConfig,
+    pub(crate) on_change: OnChange,
     pub(crate) http: Http,
     pub(crate) alarm: Alarm,
     pub(crate) machine: Vec<Machine>,
@@ -89,6 +91,7 @@ pub(crate) struct Uplink {
     pub(crate) quic: bool,
     pub(crate) batch_secs: f64,
     pub(crate) back_fill_bytes_per_sec: u64,
+    pub(crate) daily_bytes: u64,
 }
 
 /// The local page for people and scrapers on the same host.
@@ -169,8 +172,14 @@ impl Config {
         figure((1.0..=3600.0).contains(&self.uplink.stall_secs), "uplink.stall_secs", "1 to 3600")?;
         figure((1.0..=86400.0).contains(&self.uplink.time_secs), "uplink.time_secs", "1 to 86400")?;
         figure((0.0..=3600.0).contains(&self.uplink.batch_secs), "uplink.batch_secs", "0 to 3600")?;
+        let daily = self.uplink.daily_bytes;
+        figure(daily == 0 || daily >= 65_536, "uplink.daily_bytes", "0, or at least 65536")?;
         figure((0.0..=60.0).contains(&self.clip.before_secs), "clip.before_secs", "0 to 60")?;
         figure((0.0..=60.0).contains(&self.clip.after_secs), "clip.after_secs", "0 to 60")?;
+        let heartbeat = self.on_change.heartbeat_secs;
+        figure((0.0..=3600.0).contains(&heartbeat), "on_change.heartbeat_secs", "0 to 3600")?;
+        let deadbands = self.on_change.feature.iter().map(|feature| feature.deadband).chain([self.on_change.deadband]);
+        figure(deadbands.into_iter().all(|share| (0.0..=1.0).contains(&share)), "on_change.deadband", "0 to 1")?;
         figure((512..=65536).contains(&self.uplink.fetch_bytes), "uplink.fetch_bytes", "512 to 65536")?;
         for (i, machine) in self.machine.iter().enumerate() {
             let twin = self.machine[..i].iter().any(|other| other.asset == machine.asset);
@@ -196,6 +205,7 @@ impl Default for Config {
             journal: Journal::default(),
             uplink: Uplink::default(),
             clip: ClipConfig::default(),
+            on_change: OnChange::default(),
             http: Http::default(),
             alarm: Alarm::default(),
             machine: Vec::new(),
@@ -259,6 +269,7 @@ impl Uplink {
             time_interval_us: us(self.time_secs),
             batch_interval_us: us(self.batch_secs),
             back_fill_bytes_per_sec: self.back_fill_bytes_per_sec,
+            daily_bytes: self.daily_bytes,
             ..SessionConfig::default()
         }
     }
@@ -276,6 +287,7 @@ impl Default for Uplink {
             quic: true,
             batch_secs: 0.0,
             back_fill_bytes_per_sec: 0,
+            daily_bytes: 0,
         }
     }
 }

@@ -7,8 +7,7 @@ use axum::extract::State;
 use axum::response::IntoResponse;
 use axum::routing::get;
 use axum::{Json, Router};
-use kilter_signal::table::{self, Schema};
-use kilter_types::{Clock as _, FeatureRow, GroupKind, Name};
+use kilter_types::{Clock as _, FeatureRow, Name};
 use kilter_uplink::Status;
 use kilter_wire::node::NodeStatus;
 use serde_json::{Value, json};
@@ -16,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::board::{Board, Machine};
 use crate::clock::SystemClock;
+use crate::exception::names;
 use crate::recorder::resident_bytes;
 
 /// What the page draws from.
@@ -80,6 +80,7 @@ async fn status(State(page): State<Page>) -> Json<Value> {
             "durable": board.journal.durable,
             "released": board.journal.released,
             "records": board.journal.records,
+            "unchanged": board.journal.unchanged,
         },
         "uplink": {
             "connected": uplink.connected,
@@ -93,6 +94,9 @@ async fn status(State(page): State<Page>) -> Json<Value> {
             "bytes": uplink.bytes,
             "timeouts": uplink.timeouts,
             "unjournaled": uplink.unjournaled,
+            "day_bytes": uplink.day_bytes,
+            "over_budget_bytes": uplink.over_budget_bytes,
+            "over_budget": uplink.thin,
         },
     }))
 }
@@ -120,6 +124,7 @@ async fn metrics(State(page): State<Page>) -> impl IntoResponse {
     text.one("kilter_agent_journal_records_total", "counter", board.journal.records as f64);
     text.one("kilter_agent_journal_dropped_total", "counter", board.journal.dropped as f64);
     text.one("kilter_agent_journal_quarantined_total", "counter", board.journal.quarantined as f64);
+    text.one("kilter_agent_windows_unchanged_total", "counter", board.journal.unchanged as f64);
     text.one("kilter_agent_journal_dead", "gauge", f64::from(board.journal.dead));
     text.one("kilter_agent_uplink_connected", "gauge", f64::from(uplink.connected));
     text.one("kilter_agent_uplink_in_flight", "gauge", uplink.in_flight as f64);
@@ -129,6 +134,9 @@ async fn metrics(State(page): State<Page>) -> impl IntoResponse {
     text.one("kilter_agent_uplink_bytes_total", "counter", uplink.bytes as f64);
     text.one("kilter_agent_uplink_timeouts_total", "counter", uplink.timeouts as f64);
     text.one("kilter_agent_uplink_unjournaled", "gauge", uplink.unjournaled as f64);
+    text.one("kilter_agent_uplink_day_bytes", "gauge", uplink.day_bytes as f64);
+    text.one("kilter_agent_uplink_over_budget", "gauge", f64::from(uplink.thin));
+    text.one("kilter_agent_uplink_over_budget_bytes_total", "counter", uplink.over_budget_bytes as f64);
     text.each("kilter_agent_machine_connected", "gauge", &board.machines, |machine| f64::from(machine.connected));
     text.each("kilter_agent_machine_severity", "gauge", &board.machines, |machine| {
         f64::from(machine.summary.severity as u8)
@@ -184,17 +192,7 @@ fn machine(machine: &Machine) -> Value {
 }
 
 fn row(point: &Name, row: &FeatureRow) -> Value {
-    // The row's schema is one of few; its width tells which.
-    let per_channel = table::READING.len();
-    let channels = match row.kind {
-        GroupKind::Reading => row.vector.values.len() / per_channel,
-        GroupKind::Vibration | GroupKind::Temperature | GroupKind::Cycle => row.vector.values.len(),
-    };
-    let schema = Schema::of(row.kind, channels);
-    let names = schema.features().iter().map(|feature| {
-        table::describe(feature.id).map_or_else(|| feature.id.0.to_string(), |known| known.name.to_string())
-    });
-    let values = names.enumerate().map(|(i, name)| (name, json!(row.vector.get(i))));
+    let values = names(row).enumerate().map(|(i, name)| (name, json!(row.vector.get(i))));
     json!({
         "point": point,
         "group": row.group,

@@ -1,13 +1,14 @@
-//! `kilter-agent journal …`: what lies in a journal, for people.
+//! `kilter-agent journal …`: what lies in a journal, for people and, with `--json`, for scripts. Nothing in it is changed.
 
 use std::io::Write as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Subcommand;
-use kilter_journal::{Offset, RealFilesystem};
+use kilter_journal::{Gap, Offset, RealFilesystem, Report};
 use kilter_types::{Class, Clip, Payload, Record};
 use kilter_wire::decode_record;
+use serde_json::{Value, json};
 
 /// What to look at.
 #[derive(Debug, Subcommand)]
@@ -16,6 +17,9 @@ pub(crate) enum Look {
     Verify {
         /// The journal's folder (`<data>/journal`).
         dir: PathBuf,
+        /// Print one JSON object.
+        #[arg(long)]
+        json: bool,
     },
     /// One line per record.
     Dump {
@@ -30,39 +34,27 @@ pub(crate) enum Look {
         /// Only this class (alarm, event, gap, report, score, feature, state, spectrum, clip).
         #[arg(long)]
         class: Option<String>,
+        /// Print a JSON object for each record.
+        #[arg(long)]
+        json: bool,
     },
 }
 
 /// Looks.
 pub(crate) fn journal(look: &Look) -> anyhow::Result<()> {
     match look {
-        Look::Verify { dir } => {
+        Look::Verify { dir, json } => {
             let report =
                 kilter_journal::verify(RealFilesystem, dir).with_context(|| format!("verify {}", dir.display()))?;
-            let id = report.journal_id.map_or("none".to_owned(), |id| format!("{id:016x}"));
-            println!("journal {id}, durable to {}, released to {}", report.durable, report.released);
-            for segment in &report.segments {
-                println!(
-                    "segment {} to {}: {} entries, {} bytes, {} torn, {} damaged ranges",
-                    segment.base,
-                    segment.end,
-                    segment.entries,
-                    segment.file_bytes,
-                    segment.torn_bytes,
-                    segment.damaged.len()
-                );
+            if *json {
+                println!("{}", object(&report));
+            } else {
+                tell(&report);
             }
-            println!(
-                "{} entries, {} losses not yet told, {} quarantined files: {}",
-                report.entries(),
-                report.losses.len(),
-                report.quarantined.len(),
-                if report.is_sound() { "sound" } else { "damaged" }
-            );
             anyhow::ensure!(report.is_sound(), "find the journal sound: see the lines above");
             Ok(())
         }
-        Look::Dump { dir, from, limit, class } => {
+        Look::Dump { dir, from, limit, class, json } => {
             let wanted = class.as_deref().map(parse_class).transpose()?;
             let mut reader = kilter_journal::follow(RealFilesystem, dir, Offset(*from))
                 .with_context(|| format!("open {}", dir.display()))?;
@@ -74,18 +66,81 @@ pub(crate) fn journal(look: &Look) -> anyhow::Result<()> {
                     continue;
                 }
                 left -= 1;
-                let line = match decode_record(&entry.bytes) {
-                    Ok(record) => line(&record),
-                    Err(error) => format!("class {} seq {}: {error}", entry.key.class, entry.key.seq),
+                let (offset, key) = (entry.offset, entry.key);
+                let record = decode_record(&entry.bytes);
+                let line = match &record {
+                    Ok(record) => line(record),
+                    Err(error) => format!("class {} seq {}: {error}", key.class, key.seq),
+                };
+                let said = if *json {
+                    let point = record.as_ref().ok().map(|record| record.point.to_string());
+                    let wall_us = record.as_ref().ok().and_then(|record| Some(record.wall?.0));
+                    let class = Class::from_u8(key.class).map(Class::as_str);
+                    json!({
+                        "offset": offset.0, "epoch": format!("{:016x}", key.epoch), "class": class, "seq": key.seq,
+                        "point": point, "wall_us": wall_us, "said": line,
+                    })
+                    .to_string()
+                } else {
+                    format!("{offset:>12} {:016x} {line}", key.epoch)
                 };
                 // A closed pipe (`| head`) is an end, not an error.
-                if writeln!(out, "{:>12} {:016x} {line}", entry.offset, entry.key.epoch).is_err() {
+                if writeln!(out, "{said}").is_err() {
                     break;
                 }
             }
             Ok(())
         }
     }
+}
+
+/// A report as lines.
+fn tell(report: &Report) {
+    let id = report.journal_id.map_or("none".to_owned(), |id| format!("{id:016x}"));
+    println!("journal {id}, durable to {}, released to {}", report.durable, report.released);
+    for segment in &report.segments {
+        println!(
+            "segment {} to {}: {} entries, {} bytes, {} torn, {} damaged ranges",
+            segment.base,
+            segment.end,
+            segment.entries,
+            segment.file_bytes,
+            segment.torn_bytes,
+            segment.damaged.len()
+        );
+    }
+    println!(
+        "{} entries, {} losses not yet told, {} quarantined files: {}",
+        report.entries(),
+        report.losses.len(),
+        report.quarantined.len(),
+        if report.is_sound() { "sound" } else { "damaged" }
+    );
+}
+
+/// The same as JSON.
+fn object(report: &Report) -> Value {
+    let ranges = |gaps: &[Gap]| -> Vec<Value> {
+        gaps.iter()
+            .map(|gap| json!({ "from": gap.from.0, "to": gap.to.0, "reason": format!("{:?}", gap.reason) }))
+            .collect()
+    };
+    let segments = report.segments.iter().map(|segment| {
+        json!({
+            "from": segment.base.0, "to": segment.end.0, "entries": segment.entries, "bytes": segment.file_bytes,
+            "torn_bytes": segment.torn_bytes, "damaged": ranges(&segment.damaged), "skipped": ranges(&segment.skipped),
+        })
+    });
+    json!({
+        "journal": report.journal_id.map(|id| format!("{id:016x}")),
+        "sound": report.is_sound(),
+        "durable": report.durable.0,
+        "released": report.released.0,
+        "entries": report.entries(),
+        "losses_not_told": report.losses.len(),
+        "quarantined": report.quarantined,
+        "segments": segments.collect::<Vec<_>>(),
+    })
 }
 
 fn parse_class(text: &str) -> anyhow::Result<Class> {

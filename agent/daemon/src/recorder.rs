@@ -161,6 +161,7 @@ impl<F: Filesystem> Recorder<F> {
         board.journal.dead = spooler.is_dead();
         board.journal.durable = spooler.durable();
         board.journal.records = self.records;
+        board.journal.unchanged = spooler.unchanged();
     }
 
     fn revive(&mut self, now: Stamp) {

@@ -3,22 +3,25 @@
 //! While the disk is full or dead the monitors go on: alarms, events, gaps and reports leave unjournaled from memory, the rest
 //! is lost and its loss is told by gap records (J3). A dead journal is opened again under a new epoch.
 
+mod found;
+
 use std::path::{Path, PathBuf};
 
-use kilter_journal::{Filesystem, Journal, JournalError, Key as JournalKey, Offset, Reason};
-use kilter_types::{Alarm, Class, Epoch, Gap, GapReason, Name, Opening, Payload, Predecessor, Record};
+use kilter_journal::{Filesystem, Journal, JournalError, Key as JournalKey, Offset};
+use kilter_types::{Class, Epoch, Gap, GapReason, Name, Opening, Payload, Predecessor, Record};
 use kilter_uplink::Key;
+use kilter_wire::encode_record;
 use kilter_wire::up::MAX_RECORD_BYTES;
-use kilter_wire::{decode_record, encode_record};
 use tracing::{error, info, warn};
 
 use crate::age::Ages;
 use crate::config::Cap;
-use crate::hole::Holes;
+use crate::exception::Exception;
 use crate::number::{Numbering, Stamp, lose};
 use crate::said::Said;
-use crate::standing;
 use crate::suppress::Suppress;
+pub(crate) use found::Found;
+use found::{gap_of, open};
 
 /// The journal and what is around it.
 #[derive(Debug)]
@@ -30,6 +33,7 @@ pub(crate) struct Spooler<F: Filesystem> {
     ages: Ages,
     version: Name,
     numbering: Numbering,
+    exception: Exception,
     journal: Option<Journal<F>>,
     /// Losses that no gap record tells yet.
     lost: Vec<Gap>,
@@ -54,58 +58,6 @@ pub(crate) enum Effect {
     Unjournaled(Key, Vec<u8>),
     /// Another epoch has begun.
     Epoch(Epoch),
-}
-
-/// What a first look at the journal found.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Found {
-    pub(crate) suppress: Suppress,
-    /// Epochs held, oldest first.
-    pub(crate) held: Vec<Epoch>,
-    /// Offsets of alarms.
-    pub(crate) alarms: Vec<u64>,
-    /// What is said last of each alarm: its asset, its point, the alarm.
-    pub(crate) said: Vec<(Name, (Name, Alarm))>,
-    /// Damaged segments that were set aside by this opening.
-    quarantined: u64,
-    /// The last epoch that an agent opened here: others are those of nodes.
-    own: Option<Epoch>,
-    pub(crate) first: u64,
-    pub(crate) durable: u64,
-    /// Per epoch and class: the last seq.
-    last: Vec<(Epoch, Class, u64)>,
-    /// Seqs that were given and are neither here nor told.
-    holes: Vec<Gap>,
-}
-
-impl Found {
-    fn note(&mut self, record: Record) {
-        match record.payload {
-            Payload::Opening(_) => self.own = Some(record.epoch),
-            Payload::Alarm(alarm) => {
-                let (asset, point) = (record.point.asset, record.point.point);
-                let same = |(other, known): &&mut (Name, _)| *other == asset && standing::is(known, &point, &alarm);
-                match self.said.iter_mut().find(same) {
-                    Some((_, (_, known))) => *known = alarm,
-                    None => self.said.push((asset, (point, alarm))),
-                }
-            }
-            Payload::Features(_)
-            | Payload::Score(_)
-            | Payload::Event(_)
-            | Payload::Gap(_)
-            | Payload::Report(_)
-            | Payload::State(_)
-            | Payload::Spectrum(_)
-            | Payload::Clip(_) => {}
-        }
-    }
-
-    /// The agent's own epoch before: the last one opened here, or `previous` if that came later and its opening is gone.
-    fn predecessor(&self, previous: Option<Epoch>) -> Option<Epoch> {
-        let place = |epoch: Option<Epoch>| self.held.iter().position(|held| Some(*held) == epoch);
-        if self.own.is_none() || place(previous) > place(self.own) { previous } else { self.own }
-    }
 }
 
 impl<F: Filesystem> Spooler<F> {
@@ -134,6 +86,7 @@ impl<F: Filesystem> Spooler<F> {
             ages,
             version,
             numbering,
+            exception: Exception::default(),
             journal: Some(journal),
             lost: std::mem::take(&mut found.holes),
             undurable: Vec::new(),
@@ -148,10 +101,17 @@ impl<F: Filesystem> Spooler<F> {
         Ok((spooler, found))
     }
 
-    /// Records what a machine said.
+    /// From now on windows that say nothing new are left out.
+    pub(crate) fn report_by_exception(&mut self, exception: Exception) {
+        self.exception = exception;
+    }
+
+    /// Records what a machine said, if it is new.
     pub(crate) fn say(&mut self, said: Said, now: Stamp) {
-        if let Some(record) = self.numbering.record(said, now) {
-            self.put(record);
+        for said in self.exception.take(said).into_iter().flatten() {
+            if let Some(record) = self.numbering.record(said, now) {
+                self.put(record);
+            }
         }
     }
 
@@ -284,6 +244,11 @@ impl<F: Filesystem> Spooler<F> {
     /// Records that were lost since the start.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// Windows that were left out since the start because they said nothing new.
+    pub(crate) fn unchanged(&self) -> u64 {
+        self.exception.unchanged()
     }
 
     /// Damaged segments that were set aside since the start.
@@ -436,354 +401,8 @@ impl<F: Filesystem> Spooler<F> {
     }
 }
 
-fn open<F: Filesystem>(
-    fs: &F,
-    dir: &Path,
-    config: &kilter_journal::Config,
-    caps: &[Cap],
-    fresh_id: u64,
-) -> Result<(Journal<F>, Found), JournalError> {
-    let (mut journal, recovery) = Journal::open(fs.clone(), dir, config.clone(), fresh_id)?;
-    if recovery.torn_bytes > 0 || !recovery.quarantined.is_empty() {
-        warn!(torn_bytes = recovery.torn_bytes, quarantined = recovery.quarantined.len(), "journal repaired");
-    }
-    let mut found = Found {
-        first: journal.first_offset().0,
-        durable: journal.durable().0,
-        quarantined: recovery.quarantined.len() as u64,
-        ..Found::default()
-    };
-    for (epoch, class, seq) in recovery.last {
-        if let Some(class) = Class::from_u8(class) {
-            found.last.push((Epoch(epoch), class, seq));
-        }
-    }
-    for cap in caps {
-        if let Some(max_bytes) = cap.max_bytes {
-            journal.cap_class(cap.class as u8, max_bytes)?;
-        }
-    }
-    let mut holes = Holes::default();
-    let mut reader = journal.reader(journal.first_offset());
-    while let Some(entry) = reader.next()? {
-        let epoch = Epoch(entry.key.epoch);
-        if found.held.last() != Some(&epoch) && !found.held.contains(&epoch) {
-            found.held.push(epoch);
-        }
-        if entry.key.class == Class::Alarm as u8 {
-            found.alarms.push(entry.offset.0);
-        }
-        match decode_record(&entry.bytes) {
-            Ok(record) => {
-                holes.note(&record);
-                found.suppress.note(&record);
-                found.note(record);
-            }
-            Err(error) => warn!(offset = entry.offset.0, error = %error, "a journalled record can't be read"),
-        }
-    }
-    found.holes = holes.untold(&journal.losses().into_iter().filter_map(gap_of).collect::<Vec<_>>());
-    if !found.holes.is_empty() {
-        warn!(gaps = found.holes.len(), "records of earlier runs never reached the journal: told as gaps");
-    }
-    Ok((journal, found))
-}
-
-fn gap_of(dropped: kilter_journal::Dropped) -> Option<Gap> {
-    let reason = match dropped.reason {
-        Reason::Evicted | Reason::Released => GapReason::Evicted,
-        Reason::Corrupt => GapReason::Quarantined,
-    };
-    let (epoch, first_seq, last_seq) = (Epoch(dropped.epoch), dropped.first_seq, dropped.last_seq);
-    Some(Gap { class: Class::from_u8(dropped.class)?, epoch, first_seq, last_seq, reason })
-}
-
 /// How often a full disk is tried again.
 const RETRY_US: i64 = 1_000_000;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::number::Place;
-    use kilter_journal::model::MemoryFilesystem;
-    use kilter_journal::{Config, Drop, FsyncPolicy};
-    use kilter_types::{
-        Alarm, AlarmSource, AlarmState, Cause, Digest, KernelId, Micros, Monotonic, Role, RowRef, Score, Severity,
-        Timeline,
-    };
-
-    fn name(text: &str) -> Name {
-        Name::new(text).expect("a good name")
-    }
-
-    fn said(index: u64, payload: Payload) -> Said {
-        let (point, timeline) = (name("drive-end"), Timeline::Source);
-        Said { machine: 0, point, group: 0, index, at: Micros(1), timeline, replayable: true, payload }
-    }
-
-    fn score(index: u64) -> Said {
-        let score = Score {
-            input: RowRef { group: 0, index, seq: 0 },
-            anomaly: 1.0,
-            threshold: 2.0,
-            rul: None,
-            model: Digest::NONE,
-            kernel: KernelId::RULE,
-            role: Role::Leader,
-            contributions: heapless::Vec::new(),
-            rest: 1.0,
-        };
-        said(index, Payload::Score(score))
-    }
-
-    fn alarm(index: u64) -> Said {
-        let alarm = Alarm {
-            id: 1,
-            state: AlarmState::Raised,
-            severity: Severity::Alarm,
-            source: AlarmSource::Rule,
-            cause: Cause::Unclear,
-            since: Micros(0),
-            input: RowRef { group: 0, index, seq: 0 },
-            model: Digest::NONE,
-            evidence: heapless::Vec::new(),
-            contributions: heapless::Vec::new(),
-            unjournaled: false,
-        };
-        said(index, Payload::Alarm(alarm))
-    }
-
-    fn stamp(us: u64) -> Stamp {
-        Stamp { monotonic: Monotonic(us), ..Stamp::default() }
-    }
-
-    fn open(fs: &MemoryFilesystem, epoch: u64) -> (Spooler<MemoryFilesystem>, Found) {
-        let config = Config {
-            segment_bytes: 64 * 1024,
-            max_bytes: 1 << 20,
-            fsync: FsyncPolicy::Group { interval_us: 1000 },
-            reserve_bytes: 64 * 1024,
-            drop_policy: Drop::OldestOfClass(vec![Class::Spectrum as u8, Class::Score as u8]),
-        };
-        let caps = vec![Cap { class: Class::Score, max_bytes: None, max_age_us: Some(100_000_000) }];
-        let places = vec![Place { site: name("north"), asset: name("pump-1") }];
-        let numbering = |suppress| Numbering::new(name("default"), name("edge-1"), places, Epoch(epoch), suppress);
-        Spooler::open(fs.clone(), Path::new("/journal"), config, caps, name("1.0"), 7, None, numbering, stamp(0))
-            .expect("the model opens")
-    }
-
-    fn records(fs: &MemoryFilesystem) -> Vec<Record> {
-        let mut reader = kilter_journal::follow(fs.clone(), Path::new("/journal"), Offset(0)).expect("it follows");
-        std::iter::from_fn(|| reader.next().expect("it reads"))
-            .map(|entry| decode_record(&entry.bytes).expect("a record"))
-            .collect()
-    }
-
-    fn gaps(records: &[Record]) -> Vec<Gap> {
-        let gap = |record: &Record| match &record.payload {
-            Payload::Gap(gap) => Some(*gap),
-            _ => None,
-        };
-        records.iter().filter_map(gap).collect()
-    }
-
-    #[test]
-    fn an_epoch_begins_with_its_predecessor_and_the_last_seqs_held() {
-        let fs = MemoryFilesystem::default();
-        let (mut spooler, _) = open(&fs, 1);
-        (0..3).for_each(|i| spooler.say(score(i), stamp(i)));
-        spooler.sync(true, stamp(10));
-        drop(spooler);
-        let (mut spooler, found) = open(&fs, 2);
-        assert_eq!(found.held, [Epoch(1)]);
-        (0..5).for_each(|i| spooler.say(score(i), stamp(i)));
-        spooler.sync(true, stamp(10));
-        let records = records(&fs);
-        let scores: Vec<(Epoch, u64)> =
-            records.iter().filter(|r| r.class() == Class::Score).map(|r| (r.epoch, r.seq)).collect();
-        let expected = [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)].map(|(epoch, seq)| (Epoch(epoch), seq));
-        assert_eq!(scores, expected, "windows 0 to 2 were held already");
-        let opening = records.iter().find(|r| r.epoch == Epoch(2)).expect("the second epoch");
-        let Payload::Opening(opening) = &opening.payload else { panic!("{opening:?} is first") };
-        let predecessor = opening.predecessor.as_ref().expect("there was one");
-        assert_eq!(predecessor.epoch, Epoch(1));
-        assert!(predecessor.last.contains(&(Class::Score, 2)));
-    }
-
-    #[test]
-    fn the_predecessor_is_the_agents_own_epoch_also_when_a_node_spoke_last() {
-        let fs = MemoryFilesystem::default();
-        let (mut spooler, _) = open(&fs, 1);
-        (0..3).for_each(|i| spooler.say(score(i), stamp(i)));
-        let mut carried = spooler.numbering.record(score(9), stamp(9)).expect("it is new");
-        (carried.epoch, carried.seq) = (Epoch(77), 5);
-        spooler.carry(carried);
-        spooler.sync(true, stamp(10));
-        drop(spooler);
-        let (mut spooler, found) = open(&fs, 2);
-        assert_eq!(found.held, [Epoch(1), Epoch(77)]);
-        spooler.sync(true, stamp(10));
-        let opening = records(&fs).into_iter().find(|r| r.epoch == Epoch(2)).expect("the second epoch");
-        let Payload::Opening(opening) = &opening.payload else { panic!("{opening:?} is first") };
-        let predecessor = opening.predecessor.as_ref().expect("there was one");
-        assert_eq!((predecessor.epoch, predecessor.last.contains(&(Class::Score, 2))), (Epoch(1), true));
-        // Nothing of the agent is left in the journal: the epoch file tells.
-        let node = Found { held: vec![Epoch(77)], ..Found::default() };
-        assert_eq!(node.predecessor(Some(Epoch(1))), Some(Epoch(1)));
-        assert_eq!(node.predecessor(None), None);
-        let opened_again = Found { held: vec![Epoch(1), Epoch(77), Epoch(3)], own: Some(Epoch(3)), ..Found::default() };
-        assert_eq!(
-            opened_again.predecessor(Some(Epoch(1))),
-            Some(Epoch(3)),
-            "begun within a run, after the file was written"
-        );
-    }
-
-    #[test]
-    fn j3_a_full_disk_costs_no_alarm_and_the_rest_leaves_a_gap_with_its_range() {
-        let fs = MemoryFilesystem::default();
-        let (mut spooler, _) = open(&fs, 1);
-        spooler.say(score(0), stamp(0));
-        spooler.sync(true, stamp(1));
-        let held: u64 = fs.files().iter().map(|(_, bytes)| *bytes).sum();
-        fs.set_capacity_bytes(Some(held));
-        spooler.take_effects();
-        (1..4000).for_each(|i| {
-            spooler.say(score(i), stamp(i * 10_000));
-            spooler.sync(false, stamp(i * 10_000));
-        });
-        assert!(spooler.is_dead());
-        (0..2000).for_each(|i| spooler.say(alarm(4000 + i), stamp(50_000_000)));
-        let effects = spooler.take_effects();
-        let urgent = effects.iter().filter(|effect| matches!(effect, Effect::Urgent(_))).count();
-        let is_alarm = |effect: &&Effect| matches!(effect, Effect::Unjournaled(key, _) if key.class == Class::Alarm);
-        let from_memory = effects.iter().filter(is_alarm).count();
-        assert_eq!(urgent + from_memory, 2000, "each alarm leaves, by the reserve or from memory");
-        assert!(from_memory > 0, "the reserve is finite");
-        fs.set_capacity_bytes(None);
-        spooler.sync(true, stamp(60_000_000));
-        spooler.say(score(9000), stamp(60_000_001));
-        spooler.sync(true, stamp(60_010_000));
-        spooler.sync(true, stamp(60_020_000));
-        assert!(!spooler.is_dead());
-        let records = records(&fs);
-        let held: Vec<u64> = records.iter().filter(|r| r.class() == Class::Score).map(|r| r.seq).collect();
-        let gaps = gaps(&records);
-        for seq in 0..4000 {
-            let told = gaps.iter().any(|g| g.class == Class::Score && g.first_seq <= seq && seq <= g.last_seq);
-            assert!(held.contains(&seq) != told, "score {seq} is either held or told: {gaps:?}");
-        }
-    }
-
-    #[test]
-    fn j1_a_failed_sync_ends_the_journal_and_opening_it_again_tells_exactly_what_is_missing() {
-        let fs = MemoryFilesystem::default();
-        let (mut spooler, _) = open(&fs, 1);
-        spooler.say(score(0), stamp(0));
-        spooler.sync(true, stamp(1));
-        spooler.say(score(1), stamp(2));
-        fs.fail_syncs(1);
-        spooler.sync(true, stamp(3));
-        assert!(spooler.needs_revival());
-        spooler.say(score(2), stamp(4));
-        spooler.say(alarm(2), stamp(4));
-        let alarms = spooler.take_effects();
-        assert!(matches!(&alarms[..], [.., Effect::Unjournaled(key, _)] if key.class == Class::Alarm), "{alarms:?}");
-        spooler.revive(Epoch(2), 8, stamp(5));
-        spooler.say(score(3), stamp(6));
-        spooler.sync(true, stamp(7));
-        let records = records(&fs);
-        let gaps = gaps(&records);
-        for seq in 0..3 {
-            let held = records.iter().any(|r| r.class() == Class::Score && r.epoch == Epoch(1) && r.seq == seq);
-            let told = gaps
-                .iter()
-                .any(|g| g.class == Class::Score && g.epoch == Epoch(1) && g.first_seq <= seq && seq <= g.last_seq);
-            assert!(held != told, "score {seq} is either held or told: {gaps:?}");
-        }
-        assert!(records.iter().any(|r| r.class() == Class::Score && r.epoch == Epoch(2) && r.seq == 0));
-        assert!(spooler.take_effects().contains(&Effect::Epoch(Epoch(2))));
-    }
-
-    #[test]
-    fn j3_alarms_that_left_from_memory_before_a_crash_are_told_by_the_next_run() {
-        let fs = MemoryFilesystem::default();
-        let (mut spooler, _) = open(&fs, 1);
-        spooler.say(alarm(0), stamp(0));
-        let held: u64 = fs.files().iter().map(|(_, bytes)| *bytes).sum();
-        fs.set_capacity_bytes(Some(held));
-        (1..2000).for_each(|i| spooler.say(alarm(i), stamp(i)));
-        let unjournaled: Vec<u64> = spooler
-            .take_effects()
-            .into_iter()
-            .filter_map(|effect| if let Effect::Unjournaled(key, _) = effect { Some(key.seq) } else { None })
-            .collect();
-        assert!(unjournaled.len() > 100, "the reserve is finite");
-        fs.set_capacity_bytes(None);
-        spooler.say(alarm(2000), stamp(2_000_000));
-        drop(spooler);
-        fs.kill();
-
-        let (mut spooler, _) = open(&fs, 2);
-        spooler.sync(true, stamp(1));
-        let told = gaps(&records(&fs));
-        let covers = |seq: u64| {
-            told.iter().any(|gap| {
-                (gap.class, gap.epoch) == (Class::Alarm, Epoch(1)) && gap.first_seq <= seq && seq <= gap.last_seq
-            })
-        };
-        assert!(unjournaled.iter().all(|seq| covers(*seq)), "{told:?}");
-        drop(spooler);
-        // A third run finds them told.
-        let (mut spooler, _) = open(&fs, 3);
-        spooler.sync(true, stamp(1));
-        assert_eq!(gaps(&records(&fs)), told);
-    }
-
-    #[test]
-    fn j3_an_eviction_that_no_gap_record_could_tell_is_told_after_a_kill() {
-        let fs = MemoryFilesystem::default();
-        let (mut spooler, _) = open(&fs, 1);
-        let mut last = 0;
-        while spooler.dropped() == 0 {
-            spooler.say(score(last), stamp(last));
-            last += 1;
-        }
-        let held: u64 = fs.files().iter().map(|(_, bytes)| *bytes).sum();
-        fs.set_capacity_bytes(Some(held));
-        (0..1000).for_each(|i| {
-            spooler.say(score(last + i), stamp(1_000_000 + i * 10_000));
-            spooler.sync(false, stamp(1_000_000 + i * 10_000));
-        });
-        drop(spooler);
-        fs.kill();
-        fs.set_capacity_bytes(None);
-        let (mut spooler, _) = open(&fs, 2);
-        spooler.sync(true, stamp(1));
-        let records = records(&fs);
-        let told = gaps(&records);
-        let held: Vec<u64> = records.iter().filter(|r| r.class() == Class::Score).map(|r| r.seq).collect();
-        let end = held.iter().max().map_or(0, |seq| seq + 1);
-        for seq in 0..end {
-            let told = told.iter().any(|g| g.class == Class::Score && g.first_seq <= seq && seq <= g.last_seq);
-            assert!(held.contains(&seq) != told, "score {seq} is either held or told");
-        }
-    }
-
-    #[test]
-    fn what_is_older_than_its_class_may_be_goes_and_is_told() {
-        let fs = MemoryFilesystem::default();
-        let (mut spooler, _) = open(&fs, 1);
-        // A score a second for 500 seconds in segments of 64 kB; scores may be 100 s old.
-        for i in 0..8000 {
-            spooler.say(score(i), stamp(i * 62_500));
-            spooler.sync(false, stamp(i * 62_500));
-        }
-        spooler.sync(true, stamp(500_000_000));
-        let records = records(&fs);
-        let held: Vec<u64> = records.iter().filter(|r| r.class() == Class::Score).map(|r| r.seq).collect();
-        let told: u64 = gaps(&records).iter().map(|gap| gap.last_seq - gap.first_seq + 1).sum();
-        assert!(told > 0 && held.len() as u64 + told == 8000, "{} held, {told} told", held.len());
-        assert!(held[0] > 3000, "{} is far too old", held[0]);
-    }
-}
+mod tests;

@@ -4,6 +4,7 @@
 //! stored corpus and seeded mutations of it, so that what was once found stays found. A target panics when a promise is broken;
 //! refusing bytes is no failure.
 
+mod config;
 mod journal;
 mod measured;
 mod message;
@@ -25,6 +26,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("npy", measured::npy),
     ("wav", measured::wav),
     ("csv", measured::csv),
+    ("config", config::config),
 ];
 
 /// The target of this name.
