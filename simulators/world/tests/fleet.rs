@@ -30,6 +30,7 @@ fn j1_j3_d1_d2_d3_d4_l1_hold_for_every_seed() {
     // The faults did happen.
     assert!(sum.gaps > 0 && sum.duplicates > 0 && sum.journals_lost > 0 && sum.agent_ends > 0 && sum.partitions > 0);
     assert!(sum.rebinds > 0 && sum.disks_full > 0 && sum.reopened > 0 && sum.copies > 0 && sum.full > 0);
+    assert!(sum.older_images > 0);
     assert!(sum.node_starts > 0);
 }
 

@@ -236,6 +236,7 @@ impl Agent {
                 let older = MemoryFilesystem::from_disk(image);
                 older.crash(self.random.next_u64());
                 self.disk = older;
+                world.older_images += 1;
                 self.held.values().for_each(|key| world.truth.void(self.index, *key));
                 self.held.clear();
                 self.clock.reboot();

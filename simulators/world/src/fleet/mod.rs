@@ -93,6 +93,8 @@ pub struct Outcome {
     pub reopened: u64,
     /// Second copies of agents.
     pub copies: u64,
+    /// Older images of agents' disks that were put back.
+    pub older_images: u64,
     /// Starts of nodes behind agents.
     pub node_starts: u64,
     /// Appends that found an agent's journal full with nothing to give up.
@@ -123,6 +125,7 @@ impl Outcome {
             (&mut self.disks_full, other.disks_full),
             (&mut self.reopened, other.reopened),
             (&mut self.copies, other.copies),
+            (&mut self.older_images, other.older_images),
             (&mut self.node_starts, other.node_starts),
             (&mut self.full, other.full),
             (&mut self.misdated, other.misdated),
@@ -154,6 +157,7 @@ pub(crate) struct Context {
     pub(crate) plant: Option<Plant>,
     pub(crate) full: u64,
     pub(crate) reopened: u64,
+    pub(crate) older_images: u64,
 }
 
 /// What can happen. The second number is the start that it belongs to.
@@ -263,7 +267,7 @@ impl Fleet {
         let agents: Vec<Agent> = agents.collect();
         let journal_config = server::config([256 * 1024, 8 << 20][random.below(2) as usize]);
         let (truth, lake, plant) = (Truth::default(), Lake::default(), config.plant);
-        let world = Context { schedule, truth, lake, plant, full: 0, reopened: 0 };
+        let world = Context { schedule, truth, lake, plant, full: 0, reopened: 0, older_images: 0 };
         let mut fleet = Self {
             seed,
             weather,
@@ -639,6 +643,7 @@ impl Fleet {
         self.outcome.duplicates = self.server.as_ref().map_or(0, Server::duplicates);
         self.outcome.full = self.world.full;
         self.outcome.reopened = self.world.reopened;
+        self.outcome.older_images = self.world.older_images;
         self.outcome.settled_us = self.world.now_us() - self.config.weather_us;
         let rows = lake.hash();
         self.outcome.hash = fnv(fnv(FNV, &rows.to_le_bytes()), format!("{:?}", self.outcome).as_bytes());
