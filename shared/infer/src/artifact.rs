@@ -5,6 +5,7 @@ use kilter_types::{FeatureId, FeatureRef, GroupKind, KernelId};
 use crate::{
     ArtifactError, Family, Layout, Mode, Range, Regime, ResetRule, ScoreOf,
     format::HEADER_BYTES,
+    kernel::within,
     layout::{f32_at, u16_at, u32_at},
     matrix::{Matrix, Shape},
 };
@@ -152,7 +153,7 @@ impl<'a> Artifact<'a> {
     pub(crate) fn normalise(&self, i: usize, value: f32) -> f32 {
         let offset = self.layout.normaliser_offset() + 8 * i;
         let clip = self.layout.residual_clip;
-        ((value - f32_at(self.bytes, offset)) * f32_at(self.bytes, offset + 4)).clamp(-clip, clip)
+        within((value - f32_at(self.bytes, offset)) * f32_at(self.bytes, offset + 4), -clip, clip)
     }
 
     pub(crate) fn weight(&self, i: usize) -> f32 {

@@ -3,7 +3,12 @@
 //! It works in sequence mode: every score runs the whole sequence from a zero state, so it depends on the last rows and on
 //! nothing before them.
 
-use crate::{Artifact, Family, ScoreOf, Scratch, State, kernel::tanh, score::Scored, simd};
+use crate::{
+    Artifact, Family, ScoreOf, Scratch, State,
+    kernel::{tanh, within},
+    score::Scored,
+    simd,
+};
 
 impl Artifact<'_> {
     /// Scores the ring of normalised rows whose oldest is number `oldest`.
@@ -75,7 +80,7 @@ impl Artifact<'_> {
         c.fill(0.0);
         for age in 0..length {
             for (x, value) in x.iter_mut().zip(ring_row(ring, oldest + age, length, n)) {
-                *x = value.clamp(-clip, clip);
+                *x = within(*value, -clip, clip);
             }
             encoder.begin(x, clip, gates, integers);
             encoder.more(h, 1.0, gates, integers);

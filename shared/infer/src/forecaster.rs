@@ -5,7 +5,9 @@
 //! step; in sequence mode the last rows run from a zero state. Both run the same steps: after as many rows as a sequence has
 //! they agree in every bit, and so does a state that was saved and taken up again.
 
-use crate::{Artifact, Family, Mode, Scratch, State, autoencoder::ring_row, matrix::Matrix, score::Scored, simd};
+use crate::{
+    Artifact, Family, Mode, Scratch, State, autoencoder::ring_row, kernel::within, matrix::Matrix, score::Scored, simd,
+};
 
 /// What a forecaster carries from row to row.
 struct Carried<'c> {
@@ -118,7 +120,7 @@ impl Artifact<'_> {
         let clip = self.layout().input_clip;
         let Scratch { gates, row, integers, .. } = scratch;
         let (gates, row) = (&mut gates[..4 * hidden.len()], &mut row[..self.inputs()]);
-        row.iter_mut().for_each(|value| *value = value.clamp(-clip, clip));
+        row.iter_mut().for_each(|value| *value = within(*value, -clip, clip));
         lstm.begin(row, clip, gates, integers);
         lstm.more(hidden, 1.0, gates, integers);
         simd::cell(gates, cell, hidden);
@@ -127,7 +129,7 @@ impl Artifact<'_> {
     fn announce(&self, output: &Matrix<'_>, hidden: &[f32], announced: &mut [f32], scratch: &mut Scratch) {
         let clip = self.layout().residual_clip;
         output.begin(hidden, 1.0, announced, &mut scratch.integers);
-        announced.iter_mut().for_each(|value| *value = value.clamp(-clip, clip));
+        announced.iter_mut().for_each(|value| *value = within(*value, -clip, clip));
     }
 
     fn score_residual<'s>(&self, mean: impl Fn(usize) -> f32, scratch: &'s mut Scratch) -> Scored<'s> {

@@ -22,6 +22,14 @@ pub fn sum(values: &[f32]) -> f32 {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
+/// `x` held within bounds that are not known to the compiler, bit for bit as `f32::clamp` has it. That one panics where the bounds are no range, and its message links
+/// the formatting of floats into a microcontroller: ten thousand bytes.
+#[inline(always)]
+pub fn within(x: f32, low: f32, high: f32) -> f32 {
+    let x = if x < low { low } else { x };
+    if x > high { high } else { x }
+}
+
 /// The hyperbolic tangent within 4e-7 of the true value; never outside [-1, 1].
 #[inline]
 pub fn tanh(x: f32) -> f32 {

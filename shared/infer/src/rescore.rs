@@ -6,7 +6,7 @@
 use crate::{
     Artifact, Family, Mode, RowError, ScoreOf,
     format::{MAX_HIDDEN, MAX_INPUTS},
-    kernel::{sum, tanh},
+    kernel::{sum, tanh, within},
     matrix::{Integers, Matrix},
     simd,
 };
@@ -104,7 +104,7 @@ impl Rescorer {
                 begin(&output, &self.hidden, layout.hidden, 1.0, &mut self.announced, n, count, &mut self.integers);
                 let clip = layout.residual_clip;
                 for announced in &mut self.announced[..count] {
-                    announced[..n].iter_mut().for_each(|value| *value = value.clamp(-clip, clip));
+                    announced[..n].iter_mut().for_each(|value| *value = within(*value, -clip, clip));
                 }
             }
         }
@@ -179,7 +179,7 @@ impl Rescorer {
 
     fn step(&mut self, lstm: &Matrix<'_>, clip: f32, inputs: usize, hidden: usize, count: usize) {
         for row in &mut self.row[..count] {
-            row[..inputs].iter_mut().for_each(|value| *value = value.clamp(-clip, clip));
+            row[..inputs].iter_mut().for_each(|value| *value = within(*value, -clip, clip));
         }
         begin(lstm, &self.row, inputs, clip, &mut self.gates, 4 * hidden, count, &mut self.integers);
         self.finish(lstm, hidden, count);

@@ -9,7 +9,7 @@
 use crate::{
     Artifact, Scratch,
     format::{MAX_AGE, MAX_HIDDEN},
-    kernel::tanh,
+    kernel::{tanh, within},
     layout::{Head, f32_at},
     matrix::Matrix,
     score::{Estimate, Scored},
@@ -27,7 +27,7 @@ impl Artifact<'_> {
             for (i, (mean, value)) in means.iter_mut().zip(row).enumerate() {
                 let z =
                     (value - f32_at(self.bytes(), normaliser + 8 * i)) * f32_at(self.bytes(), normaliser + 8 * i + 4);
-                *mean = (*mean + weight * (z.clamp(-clip, clip) - *mean)).clamp(-clip, clip);
+                *mean = within(*mean + weight * (within(z, -clip, clip) - *mean), -clip, clip);
             }
         }
     }
@@ -44,7 +44,7 @@ impl Artifact<'_> {
         for _ in 0..head.members {
             total += self.run_member(&mut matrices, means, &age, scratch);
         }
-        let value = (total / head.members as f32 * scale).clamp(0.0, cap);
+        let value = within(total / head.members as f32 * scale, 0.0, cap);
         scratch.rul = Some(self.interval(value, cap));
         // A smaller estimate is a greater anomaly.
         scratch.contributions[..n].iter_mut().for_each(|part| *part = -*part);

@@ -2,7 +2,7 @@
 //!
 //! The matrix of the Mahalanobis distance is diagonal, so each feature's part is its own and the parts sum exactly.
 
-use crate::{Artifact, Scratch, score::Scored};
+use crate::{Artifact, Scratch, kernel::within, score::Scored};
 
 impl Artifact<'_> {
     /// Moves the running mean, which starts at the healthy mean, towards the row.
@@ -10,7 +10,7 @@ impl Artifact<'_> {
         let ewma = self.layout().ewma;
         let clip = self.layout().residual_clip;
         for (i, (mean, value)) in mean.iter_mut().zip(row).enumerate() {
-            *mean = (*mean + ewma * (self.normalise(i, *value) - *mean)).clamp(-clip, clip);
+            *mean = within(*mean + ewma * (self.normalise(i, *value) - *mean), -clip, clip);
         }
     }
 

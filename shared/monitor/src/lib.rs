@@ -33,7 +33,8 @@ mod thermal;
 mod window;
 
 pub use config::{
-    Bounds, ChannelConfig, ChannelKind, ConfigError, FeatureLimit, GroupConfig, Limits, MachineConfig, Patience, Protection,
+    Bounds, ChannelConfig, ChannelKind, ConfigError, FeatureLimit, GroupConfig, Limits, MachineConfig, Patience,
+    Protection,
 };
 pub use memory::{Carve, Memory, Needed, needed};
 pub use model::InstallError;

@@ -3,28 +3,28 @@
 //! It is deterministic and owns no clock: the same inputs in the same order give the same outputs, bit for bit, after a
 //! snapshot too. A window is worked through inside the [`Monitor::push`] that completes it.
 
+mod kept;
+mod slots;
+
 use core::fmt;
 
-use kilter_infer::{Layout, Scratch};
+use kilter_infer::Scratch;
 use kilter_signal::fft::Plan;
 use kilter_types::{
-    Cause, ChannelId, Digest, Event, Generation, GroupKind, Input, MAX_FEATURES, MachineEvent, Micros, Name, Role, RowRef,
-    Rpm, Severity, Unit,
+    Cause, ChannelId, Event, GroupKind, Input, MAX_FEATURES, MachineEvent, Micros, Name, RowRef, Rpm, Severity, Unit,
 };
 
 use crate::{
     config::{ChannelConfig, ChannelKind, ConfigError, MAX_GROUPS, MachineConfig},
     decision::Bench,
     group::{Group, Shared, Tally, channel_place},
-    judge::ROLES,
     memory::{Memory, scratch_len, tracked_len},
-    model::{InstallError, Installed, places},
+    model::Installed,
     output::{Output, Summary, What},
     protection::Protector,
     readings::Reading,
     regime::Operating,
     samples::Block,
-    snapshot::{MAGIC, Reader, RestoreError, SnapshotError, VERSION, Writer},
     tacho::{self, Tacho, pulses_per_rev},
 };
 
@@ -136,7 +136,8 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
                 if row.len() != usize::from(width) {
                     return Err(PushError::Width { declared: width, found: row.len() });
                 }
-                let row: heapless::Vec<f32, MAX_FEATURES> = row.iter().take(MAX_FEATURES).map(|x| range.admit(*x)).collect();
+                let row: heapless::Vec<f32, MAX_FEATURES> =
+                    row.iter().take(MAX_FEATURES).map(|x| range.admit(*x)).collect();
                 self.for_groups(channel, sink, |group, _, _, shared| group.cycle(position, t, &row, shared));
             }
             (Input::Block { .. } | Input::Reading { .. } | Input::Cycle { .. } | Input::Event { .. }, _) => {
@@ -194,101 +195,6 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
         self.for_judges(now, sink, |judge, bench| judge.reset(bench));
     }
 
-    /// Puts a model into a slot, between two windows: the next window of each group it serves is its first.
-    ///
-    /// A model that is refused leaves the one before in place. Either way an event says so. After a restart, install the
-    /// models first (with a sink that drops the events) and restore the snapshot then.
-    pub fn install(
-        &mut self,
-        slot: Role,
-        bytes: M::Model,
-        digest: Digest,
-        generation: Generation,
-        sink: &mut dyn FnMut(Output<'_>),
-    ) -> Result<(), InstallError> {
-        let place = slot_place(slot);
-        let layout = match self.examine(bytes.as_ref()) {
-            Ok(layout) => layout,
-            Err(error) => {
-                if let Ok(reason) = Name::new(error.as_str()) {
-                    self.say(0, self.tally.at, What::Event(Event::ModelRefused { model: digest, reason }), sink);
-                }
-                return Err(error);
-            }
-        };
-        let installed = Installed { bytes, layout, digest, generation, own: false };
-        let from = self.models[place].as_ref().map_or(Digest::NONE, |model| model.digest);
-        for i in 0..self.groups.len() {
-            let group = &mut self.groups[i];
-            let serves = self.config.groups[i].kind == layout_kind(&installed);
-            let features =
-                installed.artifact().filter(|_| serves).and_then(|artifact| places(&artifact, &group.schema));
-            let served = features.is_some();
-            group.judge.sequences[place].switch(features);
-            if served {
-                let first = RowRef { group: i as u8, index: group.index(), seq: 0 };
-                let event = Event::ModelSwitched { from, to: digest, generation, first };
-                self.say(i, self.tally.at, What::Event(event), sink);
-            }
-        }
-        self.models[place] = Some(installed);
-        Ok(())
-    }
-
-    /// The model in this slot was made for this very machine, from its own healthy windows, not for its kind: as leader it is heard
-    /// without the baseline's consent.
-    pub fn trust(&mut self, slot: Role) {
-        if let Some(model) = &mut self.models[slot_place(slot)] {
-            model.own = true;
-        }
-    }
-
-    /// Takes the model out of a slot.
-    pub fn remove(&mut self, slot: Role) {
-        let place = slot_place(slot);
-        self.models[place] = None;
-        for group in &mut self.groups {
-            group.judge.sequences[place].switch(None);
-        }
-    }
-
-    /// Restores a snapshot of a monitor with the same configuration. After an error the monitor must be built anew.
-    ///
-    /// A model's sequence goes on if the model with the same digest is already installed; otherwise it starts anew.
-    pub fn restore(&mut self, bytes: &[u8]) -> Result<(), RestoreError> {
-        let mut bytes = Reader::new(bytes);
-        if bytes.array::<4>()? != MAGIC {
-            return Err(RestoreError::Damaged);
-        }
-        match u16::from_le_bytes(bytes.array()?) {
-            VERSION => {}
-            version => return Err(RestoreError::Version(version)),
-        }
-        if u64::from_le_bytes(bytes.array()?) != self.fingerprint() {
-            return Err(RestoreError::OtherConfig);
-        }
-        (self.tally, self.protector, self.operating) = bytes.value()?;
-        if let Some(tacho) = &mut self.tacho {
-            tacho.load(&mut bytes)?;
-        }
-        for group in &mut self.groups {
-            group.load(&self.models, &mut bytes)?;
-        }
-        if bytes.is_empty() { Ok(()) } else { Err(RestoreError::Damaged) }
-    }
-
-    /// Writes everything but the models; how many bytes.
-    pub fn snapshot(&self, out: &mut [u8]) -> Result<usize, SnapshotError> {
-        let room = out.len();
-        let needed = self.write(Writer::new(out));
-        if needed <= room { Ok(needed) } else { Err(SnapshotError { needed }) }
-    }
-
-    /// How many bytes a snapshot taken now would have.
-    pub fn snapshot_len(&self) -> usize {
-        self.write(Writer::new(&mut []))
-    }
-
     /// How the machine is.
     pub fn summary(&self) -> Summary {
         let worst = self.groups.iter().filter_map(|group| group.judge.worst()).max_by_key(|(severity, _)| *severity);
@@ -309,32 +215,9 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
         }
     }
 
-    /// The model in a slot and its generation.
-    pub fn model(&self, slot: Role) -> Option<(Digest, Generation)> {
-        self.models[slot_place(slot)].as_ref().map(|model| (model.digest, model.generation))
-    }
-
     /// What it was built from.
     pub fn config(&self) -> &MachineConfig {
         &self.config
-    }
-
-    fn examine(&mut self, bytes: &[u8]) -> Result<Layout, InstallError> {
-        let layout = Layout::parse(bytes)?;
-        let artifact = layout.bind(bytes).ok_or(InstallError::Features)?;
-        let kinds = self.config.groups.iter().zip(&self.groups);
-        let mut serving = kinds
-            .filter(|(config, group)| config.kind == artifact.group() && places(&artifact, &group.schema).is_some());
-        if serving.next().is_none() {
-            return Err(InstallError::Features);
-        }
-        let needed = artifact.state_floats();
-        if needed > S {
-            return Err(InstallError::Memory { needed, kept: S });
-        }
-        let mut state = kilter_infer::State::<S>::new();
-        artifact.certify(&mut state, &mut self.kernel)?;
-        Ok(layout)
     }
 
     fn slow(
@@ -397,41 +280,6 @@ impl<M: Memory, const G: usize, const S: usize> Monitor<M, G, S> {
             sink(Output { point: &declared.point, group: open.place(), index: open.index(), at, what });
         }
     }
-
-    fn write(&self, mut out: Writer<'_>) -> usize {
-        out.bytes(&MAGIC);
-        out.bytes(&VERSION.to_le_bytes());
-        out.bytes(&self.fingerprint().to_le_bytes());
-        out.value(&(&self.tally, &self.protector, &self.operating));
-        if let Some(tacho) = &self.tacho {
-            tacho.save(&mut out);
-        }
-        for group in &self.groups {
-            group.save(&self.models, &mut out);
-        }
-        out.finish()
-    }
-
-    /// FNV-1a over what the parts of a snapshot depend on.
-    fn fingerprint(&self) -> u64 {
-        let config = &self.config;
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        let mut add = |word: u64| {
-            for byte in word.to_le_bytes() {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
-        };
-        add(u64::from(config.commissioning_windows) << 8 | u64::from(config.regimes));
-        if let Some(pulses) = pulses_per_rev(config) {
-            add(u64::from(pulses));
-        }
-        for (group, declared) in self.groups.iter().zip(&config.groups) {
-            add(group.schema.hash().0);
-            add(u64::from(declared.window) << 32 | u64::from(declared.hop));
-            declared.channels.iter().for_each(|channel| add(u64::from(channel.0)));
-        }
-        hash
-    }
 }
 
 /// Why an input was refused; the monitor is as before.
@@ -482,14 +330,6 @@ fn lend_tacho<M: Memory>(
     let tracked = memory.floats(values).ok_or(ConfigError::Memory { values })?;
     let marks = memory.times(marks).ok_or(ConfigError::Memory { values: 2 * marks })?;
     Ok((Some(tracked), Some(Tacho::new(config, pulses, marks))))
-}
-
-fn layout_kind<B: AsRef<[u8]>>(installed: &Installed<B>) -> GroupKind {
-    installed.artifact().map_or(GroupKind::Vibration, |artifact| artifact.group())
-}
-
-fn slot_place(slot: Role) -> usize {
-    ROLES.iter().position(|role| *role == slot).unwrap_or(0)
 }
 
 fn to_rpm(unit: Unit, value: f32) -> Rpm {

@@ -5,6 +5,7 @@
 //! quarter of full load (1 to 7). A machine keeps its bin until a value is a tenth of a bin beyond the border, so that a value
 //! on a border does not flap. Without any word about speed and load the machine counts as steady in bin 0.
 
+use kilter_infer::kernel::within;
 use kilter_types::{Micros, OperatingState, Rpm};
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +81,7 @@ fn settle(place: Option<f32>, old: u8, most: u8) -> u8 {
     if old != 0 && (place - f32::from(old)).abs() <= 0.5 + STICKY {
         return old;
     }
-    libm::roundf(place).clamp(1.0, f32::from(most)) as u8
+    within(libm::roundf(place), 1.0, f32::from(most)) as u8
 }
 
 /// Changes of a quantity over the recent past.

@@ -248,14 +248,16 @@ pub(crate) fn room(config: &MachineConfig) -> usize {
     if pulses_per_rev(config).is_none() {
         return 0;
     }
-    let secs = config.groups.iter().filter_map(|group| match config.channels.get(usize::from(group.channels.first()?.0))?.kind {
-        ChannelKind::Vibration { rate } => Some(group.window as f32 / rate.0),
-        ChannelKind::Reading { .. }
-        | ChannelKind::Cycle { .. }
-        | ChannelKind::Speed
-        | ChannelKind::Tacho { .. }
-        | ChannelKind::Load
-        | ChannelKind::Ambient => None,
+    let secs = config.groups.iter().filter_map(|group| {
+        match config.channels.get(usize::from(group.channels.first()?.0))?.kind {
+            ChannelKind::Vibration { rate } => Some(group.window as f32 / rate.0),
+            ChannelKind::Reading { .. }
+            | ChannelKind::Cycle { .. }
+            | ChannelKind::Speed
+            | ChannelKind::Tacho { .. }
+            | ChannelKind::Load
+            | ChannelKind::Ambient => None,
+        }
     });
     let longest_s = secs.fold(0.0, f32::max);
     let nominal = config.nominal_rpm.map_or(2.0 * DEFAULT_RPM, |rpm| rpm.0);

@@ -101,10 +101,10 @@ impl Thermal {
         let gain = self.gain().map(|gain| gain / (variance + NOISE_K2));
         let error = self.smooth[1] - dot(self.known, self.point);
         let seen = self.gain();
-        for i in 0..3 {
-            self.known[i] += gain[i] * error;
-            for (doubt, seen) in self.doubt[i].iter_mut().zip(seen) {
-                *doubt -= gain[i] * seen;
+        for ((known, row), gain) in self.known.iter_mut().zip(&mut self.doubt).zip(gain) {
+            *known += gain * error;
+            for (doubt, seen) in row.iter_mut().zip(seen) {
+                *doubt -= gain * seen;
             }
         }
     }
@@ -134,7 +134,7 @@ const NOISE_K2: f32 = 1.0;
 /// A point whose expectation is at least so sure teaches no more.
 const KNOWN_K2: f32 = 0.05;
 /// A housing so much warmer than expected has a fault …
-const LIMIT_K: f32 = 10.0;
+const LIMIT_K: f32 = 6.0;
 /// … and so many times the doubt more.
 const DOUBTS: f32 = 4.0;
 /// The low-pass spans so many windows, and at least so long.
@@ -183,7 +183,7 @@ mod tests {
             }
             let [a, b, tau_h] = plant.thermal.known;
             assert!((a - 9.0).abs() < 0.5 && (b - 21.0).abs() < 0.7 && (tau_h - 0.25).abs() < 0.02, "{a} {b} {tau_h}");
-            assert!(plant.run(90, ambient, 0.4, 0.0, true) < -8.0, "a healthy load between those known");
+            assert!(plant.run(90, ambient, 0.4, 0.0, true) < -4.0, "a healthy load between those known");
             // Three hours of failing cooling, learning all the while.
             let worst = plant.run(180, ambient, 0.4, 14.0, true);
             assert!(worst > 2.0, "14 K too warm at {ambient}: {worst}");

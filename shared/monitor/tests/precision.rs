@@ -1,13 +1,18 @@
-//! Rounded rows: what leaves the device is what its model saw, and it is off by no more than was declared.
+//! What leaves the device is what its model saw: rounded rows are off by no more than was declared, and raw clips give rows and scores again.
 
 use kilter_infer::{Artifact, Body, Draft, Range, ResetRule, Scratch, State};
 use kilter_machine::{Axis, Machine, MachineSpec};
 use kilter_monitor::{
     ChannelConfig, ChannelKind, ConfigError, EXACT_BITS, GroupConfig, MachineConfig, Memory, Monitor, Output, What,
 };
-use kilter_signal::table::{self, at};
+use kilter_signal::{
+    extract::{self, Vibration, VibrationSetup},
+    fft::{self, Plan},
+    table::{self, at},
+};
 use kilter_types::{
-    ChannelId, Digest, FeatureRow, Generation, GroupKind, Hertz, Input, Micros, Name, Role, Score, Unit,
+    CLIP_PART_BYTES, ChannelId, Digest, FeatureRow, Generation, GroupKind, Hertz, Input, Micros, Name, Role, Score,
+    Unit,
 };
 
 const RATE_HZ: f32 = 12_800.0;
@@ -15,7 +20,7 @@ const WINDOW: usize = 1024;
 
 #[test]
 fn scoring_the_rounded_rows_again_gives_the_devices_scores_bit_by_bit_and_no_value_is_further_off_than_declared() {
-    let artifact = artifact();
+    let artifact = artifact(0.5);
     let (exact, _) = run(EXACT_BITS, &artifact);
     for bits in [16, 11, 8] {
         let (rows, scores) = run(bits, &artifact);
@@ -37,6 +42,43 @@ fn scoring_the_rounded_rows_again_gives_the_devices_scores_bit_by_bit_and_no_val
 }
 
 #[test]
+fn rows_and_scores_computed_again_from_a_clips_raw_samples_are_the_devices_bit_for_bit() {
+    // A model without memory: a clip begins in the middle of a life.
+    let artifact = artifact(1.0);
+    let (rows, scores) = run(EXACT_BITS, &artifact);
+    let setup = VibrationSetup::new(Hertz(RATE_HZ)).expect("a rate");
+    let plan = Plan::new(WINDOW, vec![0.0; fft::table_len(WINDOW)]).expect("a length");
+    let mut scratch = vec![0.0; extract::scratch_len(WINDOW)];
+    let parsed = Artifact::parse(&artifact).expect("a good artifact");
+    // From the middle of window 9 to the middle of window 30, in parts of bytes as a clip leaves the device.
+    let (from, to) = (9 * WINDOW + 500, 30 * WINDOW + 500);
+    let parts: Vec<Vec<u8>> = samples()[from..to]
+        .chunks(CLIP_PART_BYTES / 4)
+        .map(|part| part.iter().flat_map(|x| x.to_le_bytes()).collect())
+        .collect();
+    let clip: Vec<f32> = parts.concat().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    let mut compared = 0;
+    for (row, score) in rows.iter().zip(&scores) {
+        let start = row.index as usize * WINDOW;
+        if start < from || start + WINDOW > to {
+            continue;
+        }
+        let mut again = Vibration::default();
+        extract::vibration(&clip[start - from..][..WINDOW], &setup, &plan, &mut scratch, &mut again).expect("it fits");
+        assert_eq!(again.valid & table::mask(row.vector.values.len()), row.vector.valid);
+        for (place, value) in row.vector.values.iter().enumerate() {
+            assert_eq!(again.values[place].to_bits(), value.to_bits(), "window {}, value {place}", row.index);
+        }
+        let inputs = [at::RMS, at::KURTOSIS].map(|place| again.values[place]);
+        let (mut state, mut kernel) = (State::<4096>::new(), Scratch::new());
+        let again = parsed.push(&inputs, &mut state, &mut kernel).expect("a good row").expect("a score");
+        assert_eq!(again.anomaly.to_bits(), score.anomaly.to_bits(), "window {}", row.index);
+        compared += 1;
+    }
+    assert_eq!(compared, 20);
+}
+
+#[test]
 fn fewer_bits_than_make_sense_are_refused() {
     for bits in [0, 7, 25] {
         let config = MachineConfig { significant_bits: bits, ..config() };
@@ -50,23 +92,28 @@ fn run(bits: u8, artifact: &[u8]) -> (Vec<FeatureRow>, Vec<Score>) {
     let mut monitor = Box::new(Monitor::<Heap>::new(config, &mut Heap).expect("a good configuration"));
     let digest = Digest([7; 32]);
     monitor.install(Role::Leader, artifact.to_vec(), digest, Generation(1), &mut |_| {}).expect("a good model");
-    let spec = MachineSpec { rate_hz: f64::from(RATE_HZ), ..MachineSpec::named("pump-1") };
-    let mut machine = Machine::new(spec, 3).expect("a good machine");
-    let mut samples = vec![0.0; 40 * WINDOW];
-    machine.vibration(Axis::Vertical, &mut samples);
     let (mut rows, mut scores) = (Vec::new(), Vec::new());
     let mut sink = |output: Output<'_>| match output.what {
         What::Features(row) => rows.push(row.clone()),
         What::Score(score) if score.model == digest => scores.push(score.clone()),
         _ => {}
     };
-    for (i, block) in samples.chunks(WINDOW).enumerate() {
+    for (i, block) in samples().chunks(WINDOW).enumerate() {
         let position = (i * WINDOW) as u64;
         let t0 = Micros((position as f64 * 1e6 / f64::from(RATE_HZ)) as i64);
         let input = Input::Block { t0, rate: Hertz(RATE_HZ), samples: block };
         monitor.push(ChannelId(0), position, input, &mut sink).expect("it is taken");
     }
     (rows, scores)
+}
+
+/// What the machine's sensor measures.
+fn samples() -> Vec<f32> {
+    let spec = MachineSpec { rate_hz: f64::from(RATE_HZ), ..MachineSpec::named("pump-1") };
+    let mut machine = Machine::new(spec, 3).expect("a good machine");
+    let mut samples = vec![0.0; 40 * WINDOW];
+    machine.vibration(Axis::Vertical, &mut samples);
+    samples
 }
 
 fn config() -> MachineConfig {
@@ -82,7 +129,7 @@ fn config() -> MachineConfig {
 }
 
 /// A statistic over RMS and kurtosis that remembers.
-fn artifact() -> Vec<u8> {
+fn artifact(ewma: f32) -> Vec<u8> {
     let features = [at::RMS, at::KURTOSIS].map(|place| table::VIBRATION[place].reference());
     let draft = Draft {
         group: GroupKind::Vibration,
@@ -97,7 +144,7 @@ fn artifact() -> Vec<u8> {
         residual_clip: 1000.0,
         sequence_len: 1,
         reset: ResetRule::ALWAYS,
-        body: Body::Statistic { ewma: 0.5 },
+        body: Body::Statistic { ewma },
         golden: &[1.0, 3.0, 2.0, 4.0],
     };
     let mut bytes = vec![0; draft.size_bytes()];

@@ -50,7 +50,9 @@ mod tests {
 
     #[test]
     fn only_a_level_axis_is_contradicted_and_only_by_gravity() {
-        for (mean, contradicted) in [(1.0, true), (-0.98, true), (0.7, true), (0.3, false), (4.0, false), (f32::NAN, false)] {
+        for (mean, contradicted) in
+            [(1.0, true), (-0.98, true), (0.7, true), (0.3, false), (4.0, false), (f32::NAN, false)]
+        {
             assert_eq!(contradicts(Axis::RadialHorizontal, mean), contradicted, "{mean}");
             for axis in [Axis::RadialVertical, Axis::Radial, Axis::Axial] {
                 assert!(!contradicts(axis, mean), "{axis:?} {mean}");

@@ -257,7 +257,18 @@ mod tests {
         let named: Vec<_> = reasons(all).map(|(name, _)| name).collect();
         assert_eq!(
             named,
-            ["non_finite", "stuck", "saturated", "dropout", "noise_floor", "wrong_rate", "swapped_axis", "imputed", "out_of_range", "bad_pulses"]
+            [
+                "non_finite",
+                "stuck",
+                "saturated",
+                "dropout",
+                "noise_floor",
+                "wrong_rate",
+                "swapped_axis",
+                "imputed",
+                "out_of_range",
+                "bad_pulses"
+            ]
         );
         assert_eq!(reasons(Quality::GOOD).count(), 0);
     }

@@ -313,3 +313,35 @@ fn channel(name: &str, unit: Unit, rate: Option<Hertz>) -> Channel {
 const STEP_S: f64 = 0.1;
 /// A time within 1970 is one counted from zero.
 const SECONDS_OF_1970: i64 = 365 * 86_400 * 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use kilter_machine::MachineSpec;
+
+    use super::*;
+
+    #[test]
+    fn a_tacho_gives_a_reading_per_revolution_before_the_samples_of_its_step() {
+        let machine = Machine::new(MachineSpec::named("m"), 1).expect("a good spec");
+        let readings = [ReadingKind::Speed, ReadingKind::Tacho];
+        let mut feed = MachineFeed::new(machine, &[Axis::Vertical], &readings, 1.0, Micros(0));
+        let tacho = feed.channels().pop().expect("three channels");
+        assert_eq!((tacho.name.as_str(), tacho.unit, tacho.rate), ("tacho", Unit::One, None));
+        let mut pieces = Vec::new();
+        for _ in 0..20 {
+            feed.step(&mut |piece| pieces.push(piece));
+        }
+        // 1500 rpm for two seconds.
+        let pulses: Vec<u64> = pieces.iter().filter(|piece| piece.channel == 2).map(|piece| piece.position).collect();
+        assert!((49..=51).contains(&pulses.len()) && pulses.windows(2).all(|pair| pair[1] == pair[0] + 1), "{pulses:?}");
+        let mut newest = Micros(i64::MIN);
+        for piece in &pieces {
+            match piece.channel {
+                2 => newest = newest.max(piece.t),
+                // The pulse before the block's end has come, and none that is later.
+                0 => assert!((piece.end_s - newest.as_secs_f64()) < 0.05 && newest.as_secs_f64() < piece.end_s),
+                _ => {}
+            }
+        }
+    }
+}

@@ -221,3 +221,23 @@ fn bits(signal: &[f32]) -> Vec<u32> {
 fn rms(signal: &[f32]) -> f64 {
     (signal.iter().map(|x| f64::from(*x) * f64::from(*x)).sum::<f64>() / signal.len() as f64).sqrt()
 }
+
+#[test]
+fn pulses_fall_on_even_angles_and_come_once_however_time_is_cut() {
+    let mut spec = MachineSpec::named("m");
+    spec.load_changes.push(LoadChange { at_s: 2.0, rpm: 600.0, load: 0.5, ramp_s: 3.0 });
+    spec.load_changes.push(LoadChange { at_s: 6.0, rpm: 1800.0, load: 0.5, ramp_s: 0.0 });
+    let machine = Machine::new(spec, 2).expect("a good spec");
+    let whole = machine.pulses(3, 0.0, 10.0);
+    assert!(whole.len() > 400 && whole.windows(2).all(|pair| pair[1].0 == pair[0].0 + 1 && pair[1].1 > pair[0].1));
+    for (number, t_s) in &whole {
+        let angle = 3.0 * machine.revolutions(*t_s);
+        // A billionth of a second at 90 pulses a second.
+        assert!((angle - *number as f64).abs() < 1e-6, "pulse {number} at {angle}");
+    }
+    let cut: Vec<u64> = (0..100)
+        .flat_map(|tenth| machine.pulses(3, 0.1 * f64::from(tenth), 0.1 * f64::from(tenth + 1)))
+        .map(|p| p.0)
+        .collect();
+    assert_eq!(cut, whole.iter().map(|(number, _)| *number).collect::<Vec<_>>());
+}

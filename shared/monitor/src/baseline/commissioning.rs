@@ -1,5 +1,6 @@
 //! The first healthy windows of a regime: location, spread and directions from two thirds of them, the first threshold from the rest.
 
+use kilter_infer::kernel::within;
 use kilter_types::MAX_FEATURES;
 
 use super::{
@@ -34,7 +35,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
                 _ => {
                     let reach = WINSOR * spread(kind, i, location[i], square[i] / count as f32);
                     if count >= TRUST_SPREAD_FROM {
-                        x = x.clamp(location[i] - reach, location[i] + reach);
+                        x = within(x, location[i] - reach, location[i] + reach);
                         let taken = known.valid >> i & 1 == 1;
                         distances[i] = if taken { (x - location[i]) / reach * WINSOR } else { 0.0 };
                     }
@@ -87,7 +88,7 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
 /// The median, and the median of the distances from it: the smaller of the other two.
 fn median_of_three(a: f32, b: f32, c: f32) -> (f32, f32) {
     let (low, high) = (a.min(b), a.max(b));
-    let median = c.clamp(low, high);
+    let median = within(c, low, high);
     let (low, high) = (low.min(c), high.max(c));
     (median, (median - low).min(high - median))
 }

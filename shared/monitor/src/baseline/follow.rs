@@ -1,5 +1,6 @@
 //! Learning goes on after commissioning, from what is taken for healthy and within the guard against learning a fault.
 
+use kilter_infer::kernel::within;
 use kilter_types::MAX_FEATURES;
 
 use super::{
@@ -18,12 +19,12 @@ impl<F: AsRef<[f32]> + AsMut<[f32]>> Baseline<F> {
         for i in 0..location.len() {
             if known.valid & window.valid >> i & 1 == 1 {
                 let far = WINSOR * width[i];
-                let step = (scale(kind, i, window.values[i]) - location[i]).clamp(-far, far);
+                let step = within(scale(kind, i, window.values[i]) - location[i], -far, far);
                 let reach = LOCATION_REACH * first_spread[i];
-                location[i] = (location[i] + step * weight).clamp(origin[i] - reach, origin[i] + reach);
+                location[i] = within(location[i] + step * weight, origin[i] - reach, origin[i] + reach);
                 let square = width[i] * width[i];
                 let wanted = spread(kind, i, location[i], square + weight * (step * step - square));
-                width[i] = wanted.clamp(first_spread[i] * SPREAD_LEAST, first_spread[i] * SPREAD_REACH);
+                width[i] = within(wanted, first_spread[i] * SPREAD_LEAST, first_spread[i] * SPREAD_REACH);
             }
         }
         let step = plain - known.mean;

@@ -4,6 +4,7 @@
 //! a threshold, with one percentile and one mean excess followed by stochastic approximation. A rate of exceedances per window
 //! then names the threshold, far beyond anything that was seen.
 
+use kilter_infer::kernel::within;
 use serde::{Deserialize, Serialize};
 
 /// One score's tail.
@@ -49,7 +50,7 @@ impl Tail {
         let excesses = libm::logf((1.0 / BEYOND_EACH / rate).max(1.0));
         let beyond = self.at + self.excess * excesses;
         let settled = self.settled[0] + self.settled[1] * excesses;
-        if settled > 0.0 { beyond.clamp(DOWN * settled, UP * settled) } else { beyond }
+        if settled > 0.0 { within(beyond, DOWN * settled, UP * settled) } else { beyond }
     }
 }
 

@@ -97,3 +97,34 @@ fn a_latched_alarm_waits_for_a_reset() {
     assert_eq!(alarms(&said).len(), 1);
     assert_eq!(monitor.summary().severity, Severity::Healthy);
 }
+
+/// The baseline's threshold after 1,500 healthy windows of four readings, one every five minutes.
+fn threshold(false_alarms_per_month: f32) -> f32 {
+    let mut config = MachineConfig::new(name("rig"));
+    let kind = ChannelKind::Reading { period: Some(Micros::from_secs(300)) };
+    config.channels.push(ChannelConfig::new(name("r"), Unit::Bar, kind)).expect("room");
+    let channels = [ChannelId(0)].into_iter().collect();
+    let group = GroupConfig { kind: GroupKind::Reading, point: name("p"), channels, window: 4, hop: 4 };
+    config.groups.push(group).expect("room");
+    config.false_alarms_per_month = false_alarms_per_month;
+    let (mut monitor, mut said) = (build(config), Vec::new());
+    let mut bits = 7u64;
+    for i in 0..6_000 {
+        let mut even = || {
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (bits >> 40) as f32 / 16_777_216.0 - 0.5
+        };
+        let value = 10.0 + even() + even() + even();
+        let reading = Input::Reading { t: Micros::from_secs(300 * i as i64), value };
+        let sink = &mut |output: Output<'_>| said.push(Said::of(&output));
+        monitor.push(ChannelId(0), i, reading, sink).expect("a reading fits");
+    }
+    assert_eq!(alarms(&said), []);
+    scores(&said).last().expect("a score").1.threshold
+}
+
+#[test]
+fn a_larger_budget_of_false_alarms_gives_a_lower_threshold() {
+    let [tight, usual, loose] = [0.01, 0.1, 1.0].map(threshold);
+    assert!(loose < usual && usual < tight, "{loose}, {usual}, {tight}");
+}

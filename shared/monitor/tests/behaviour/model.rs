@@ -21,7 +21,7 @@ fn monitor() -> Heaped {
 }
 
 /// A statistic trained on these rows, good for speeds up to `most_rpm`.
-fn train(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32) -> Vec<u8> {
+pub(crate) fn train(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32) -> Vec<u8> {
     let count = rows.len() as f32;
     let column = |place: usize| rows.iter().map(move |row| row.vector.values[place]);
     let mean = PLACES.map(|place| column(place).sum::<f32>() / count);
@@ -59,11 +59,11 @@ fn train(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32) -> Vec<u8>
     bytes
 }
 
-fn features() -> Vec<FeatureRef> {
+pub(crate) fn features() -> Vec<FeatureRef> {
     PLACES.iter().map(|place| VIBRATION[*place].reference()).collect()
 }
 
-fn vibration_rows(said: &[Said]) -> Vec<FeatureRow> {
+pub(crate) fn vibration_rows(said: &[Said]) -> Vec<FeatureRow> {
     rows(said).into_iter().filter(|row| row.kind == GroupKind::Vibration).collect()
 }
 

@@ -2,7 +2,9 @@
 
 use kilter_machine::{Axis, Machine, MachineSpec};
 use kilter_monitor::{Bounds, ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Output};
-use kilter_types::{Axis as Direction, Cause, ChannelId, Event, GroupKind, Hertz, Input, MachineEvent, Micros, Quality, Rpm, Unit};
+use kilter_types::{
+    Axis as Direction, Cause, ChannelId, Event, GroupKind, Hertz, Input, MachineEvent, Micros, Quality, Rpm, Unit,
+};
 use proptest::prelude::*;
 
 use crate::support::*;
@@ -149,7 +151,10 @@ fn a_value_outside_its_channels_range_enters_no_statistic_and_flags_every_window
     }
     for (kind, channel, window) in [(GroupKind::Reading, 0, 10), (GroupKind::Cycle, 2, 1)] {
         let channels = [ChannelId(channel)].into_iter().collect();
-        config.groups.push(GroupConfig { kind, point: name("p"), channels, window, hop: window.div_ceil(2) }).expect("room");
+        config
+            .groups
+            .push(GroupConfig { kind, point: name("p"), channels, window, hop: window.div_ceil(2) })
+            .expect("room");
     }
     let (mut monitor, mut said) = (build(config), Vec::new());
     let sink = &mut |output: Output<'_>| said.push(Said::of(&output));
@@ -160,7 +165,9 @@ fn a_value_outside_its_channels_range_enters_no_statistic_and_flags_every_window
         monitor.push(ChannelId(1), second, Input::Reading { t, value: rpm }, sink).expect("a speed fits");
         monitor.push(ChannelId(0), second, Input::Reading { t, value: bar }, sink).expect("a reading fits");
         let row = [f32::from(second as u8), if second == 5 { 101.0 } else { 1.0 }];
-        monitor.push(ChannelId(2), second, Input::Cycle { n: second as u32, t: Some(t), row: &row }, sink).expect("a row");
+        monitor
+            .push(ChannelId(2), second, Input::Cycle { n: second as u32, t: Some(t), row: &row }, sink)
+            .expect("a row");
     }
     let (readings, cycles): (Vec<_>, Vec<_>) = rows(&said).into_iter().partition(|row| row.kind == GroupKind::Reading);
     assert_eq!((readings.len(), cycles.len()), (7, 40));

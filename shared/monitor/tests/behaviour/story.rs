@@ -2,10 +2,9 @@
 
 use crate::support::*;
 use kilter_machine::{Axis, FaultChange, FaultKind, Growth, LoadChange, Machine, MachineSpec};
-use kilter_monitor::{ChannelKind, GroupConfig, MachineConfig};
+use kilter_monitor::MachineConfig;
 use kilter_types::{
-    AlarmSource, AlarmState, Cause, Event, FeatureId, FeatureRow, GroupKind, Hertz, Input, MachineEvent, Micros,
-    OperatingState, Rpm, Severity,
+    AlarmSource, AlarmState, Cause, Event, FeatureId, GroupKind, Hertz, Input, Micros, OperatingState, Severity,
 };
 
 const WINDOW: u32 = 4096;
@@ -195,58 +194,6 @@ fn a_dead_sensor_is_an_alarm_of_its_own_and_no_machine_fault() {
     assert_eq!((raised[0].1.source, raised[0].1.cause), (AlarmSource::Sensor, Cause::Sensor));
     assert!(rows(&said).iter().all(|row| row.quality.intersects(Quality::STUCK)));
     assert_eq!(scores(&said), []);
-}
-
-/// A day of housing and ambient temperature in windows of a minute, a reading each ten seconds, beginning at noon.
-fn day(spec: MachineSpec, seed: u64) -> Vec<Said> {
-    let period = Micros::from_secs(10);
-    let mut config = pump(&spec, WINDOW);
-    let temperature = config.groups.pop().expect("the second group");
-    config.groups.clear();
-    config.groups.push(GroupConfig { window: 6, hop: 6, ..temperature }).expect("room");
-    config.channels[1].kind = ChannelKind::Reading { period: Some(period) };
-    let mut monitor = build(config);
-    let mut machine = Machine::new(spec, seed).expect("a good spec");
-    let mut said = Vec::new();
-    for position in 0..24 * 360u64 {
-        let t = Micros(T0 + position as i64 * period.0);
-        let t_s = 10.0 * position as f64;
-        let sink = &mut |output: kilter_monitor::Output<'_>| said.push(Said::of(&output));
-        monitor.machine_event(t, MachineEvent::Speed(Rpm(machine.speed(t_s))), sink);
-        monitor.machine_event(t, MachineEvent::Load(100.0 * machine.load(t_s)), sink);
-        for (channel, value) in [(AMBIENT, machine.ambient(t_s)), (TEMPERATURE, machine.temperature(t_s))] {
-            monitor.push(channel, position, Input::Reading { t, value }, sink).expect("a reading fits");
-        }
-    }
-    said
-}
-
-#[test]
-fn failing_cooling_is_named_before_the_temperature_reaches_its_limit() {
-    for seed in 0..3 {
-        let mut spec = MachineSpec::named("m");
-        spec.faults.push(fault(FaultKind::Cooling, 4.0 * 3600.0, 4.0 * 3600.0, 1.0));
-        let said = day(spec, seed);
-        let level = |row: &FeatureRow| row.vector.get(kilter_signal::temperature::at::LEVEL);
-        let limit = rows(&said).iter().find(|row| level(row) >= Some(80.0)).expect("it gets too hot").index;
-        let named = alarms(&said).into_iter().find(|(_, alarm)| alarm.cause == Cause::Overheating);
-        let (named, alarm) = named.expect("it is named");
-        assert!(alarm.severity >= Severity::Alarm && alarm.source == AlarmSource::Physics, "{alarm:?}");
-        let first = raised(&said)[0].0;
-        println!("seed {seed}: alarm in minute {first}, named in {named}, at its limit in {limit}");
-        assert!((240..limit).contains(&first) && named < limit, "alarm {first}, named {named}, limit {limit}");
-    }
-}
-
-#[test]
-fn a_hot_day_is_no_failing_cooling() {
-    for seed in 0..3 {
-        let mut spec = MachineSpec::named("m");
-        (spec.thermal.ambient_c, spec.thermal.ambient_swing_c) = (32.0, 8.0);
-        let said = day(spec, seed);
-        assert!(events(&said).iter().any(|(_, event)| matches!(event, Event::Commissioned { .. })));
-        assert_eq!(alarms(&said), [], "seed {seed}");
-    }
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use kilter_machine::{Axis, FaultChange, FaultKind, GearSpec, Growth, LoadChange, Machine, MachineSpec};
 use kilter_monitor::{ChannelConfig, ChannelKind, ConfigError, MachineConfig, Monitor, Output};
 use kilter_types::{
-    AlarmSource, Cause, ChannelId, FeatureRow, GroupKind, Hertz, Input, MachineEvent, Micros, OperatingState, Quality, Rpm,
-    Spectrum, Unit,
+    AlarmSource, Cause, ChannelId, FeatureRow, GroupKind, Hertz, Input, MachineEvent, Micros, OperatingState, Quality,
+    Rpm, Spectrum, Unit,
 };
 
 use crate::support::*;
@@ -149,7 +149,8 @@ fn pulses_that_no_shaft_gives_are_a_reason_of_their_own_and_the_machine_is_judge
     assert!(rows(&said).iter().all(|row| row.quality == Quality::GOOD));
     // The wire breaks, and the shaft goes out of balance.
     said.clear();
-    let change = FaultChange { kind: FaultKind::Unbalance, start_s: 0.0, growth_s: 0.0, severity: 1.0, growth: Growth::Linear };
+    let change =
+        FaultChange { kind: FaultKind::Unbalance, start_s: 0.0, growth_s: 0.0, severity: 1.0, growth: Growth::Linear };
     bench.machine.set_fault(change).expect("a good fault");
     bench.run(8.0, &mut monitor, &mut said, |_| false);
     let found: Vec<FeatureRow> = rows(&said).into_iter().filter(|row| row.kind == GroupKind::Vibration).collect();
@@ -158,9 +159,13 @@ fn pulses_that_no_shaft_gives_are_a_reason_of_their_own_and_the_machine_is_judge
         assert_eq!((row.quality, row.state, row.rpm), (Quality::BAD_PULSES, OperatingState::Unknown, Rpm(0.0)));
         assert!(row.vector.valid != 0, "the samples are good");
     }
-    let raised: Vec<(AlarmSource, Cause)> = raised(&said).into_iter().map(|(_, alarm)| (alarm.source, alarm.cause)).collect();
+    let raised: Vec<(AlarmSource, Cause)> =
+        raised(&said).into_iter().map(|(_, alarm)| (alarm.source, alarm.cause)).collect();
     assert!(raised.contains(&(AlarmSource::Sensor, Cause::Sensor)), "{raised:?}");
-    assert!(raised.iter().any(|(source, _)| *source == AlarmSource::Rule), "a broken tacho silenced the limit: {raised:?}");
+    assert!(
+        raised.iter().any(|(source, _)| *source == AlarmSource::Rule),
+        "a broken tacho silenced the limit: {raised:?}"
+    );
 }
 
 #[test]
@@ -172,7 +177,9 @@ fn a_second_speed_and_a_tacho_without_pulses_are_refused() {
         matches!(Monitor::<Heap>::new(config, &mut Heap), Err(ConfigError::Channel { .. }))
     };
     let add = |kind: ChannelKind, unit: Unit| {
-        move |config: &mut MachineConfig| config.channels.push(ChannelConfig::new(name("more"), unit, kind)).expect("room")
+        move |config: &mut MachineConfig| {
+            config.channels.push(ChannelConfig::new(name("more"), unit, kind)).expect("room")
+        }
     };
     assert!(!refused(&|_| {}));
     assert!(refused(&add(ChannelKind::Speed, Unit::Rpm)));
