@@ -63,9 +63,9 @@ struct Uplink {
     downs: mpsc::Receiver<bytes::Bytes>,
     links: watch::Receiver<u64>,
     words: mpsc::Receiver<Word>,
-    seed: u64,
     /// Where the day's bytes are kept, and who says them.
     spent: (PathBuf, watch::Receiver<Status>),
+    seed: u64,
 }
 
 /// Opens everything and starts the threads of machines and recorder; [`App::run`] does the rest.
@@ -174,6 +174,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
             session.resume_budget(spent::load(&spent));
             let mut control = Control {
                 store,
+                done: Done::open(data).with_context(|| format!("read the commands in {}", data.display()))?,
                 machines: candidates,
                 orders,
                 nodes: config.machine.iter().map(config::Machine::is_node).collect(),
@@ -181,10 +182,10 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
                 key: enrolled.key,
                 outgoing,
                 recorder: inbox.clone(),
-                done: Done::open(data).with_context(|| format!("read the commands in {}", data.display()))?,
                 board: board.clone(),
                 clock: clock.clone(),
                 fetch_bytes: config.uplink.fetch_bytes,
+                remote_reset: config.alarm.remote_reset,
                 work: Work::default(),
             };
             control.resume();
@@ -192,7 +193,6 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
             let ports = Ports {
                 durable: durable_seen,
                 notes: notes_seen,
-                remote_reset: config.alarm.remote_reset,
                 outgoing: outgoing_seen,
                 downs,
                 released,
@@ -330,6 +330,7 @@ fn start(
             asset: asset.clone(),
             line: SerialLine::new(address, *baud, stop.clone()),
             checkpoint,
+            alarms,
             orders,
             words: shared.words.clone(),
             outlet: outlet.clone(),
@@ -343,15 +344,18 @@ fn start(
     }
     let models = store.candidates(&asset);
     let monitor = machine.monitor().map_err(anyhow::Error::msg)?;
+    for doubt in machine.doubts() {
+        warn!(%asset, doubt, "declared, and not to be believed throughout");
+    }
     let sampled = monitor.channels.iter().map(|channel| match channel.kind {
         ChannelKind::Vibration { rate } => Some((channel.name.clone(), channel.unit, rate)),
         ChannelKind::Reading { .. }
         | ChannelKind::Cycle { .. }
         | ChannelKind::Speed
+        | ChannelKind::Tacho { .. }
         | ChannelKind::Load
         | ChannelKind::Ambient => None,
     });
-            alarms,
     let sampled = sampled.collect();
     let parts = Parts {
         place,

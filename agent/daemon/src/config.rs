@@ -1,6 +1,10 @@
 //! The agent's configuration: TOML with every key documented in `default.toml`, which is embedded and equals the defaults.
 
+mod channel;
 mod machine;
+mod source;
+#[cfg(test)]
+mod tests;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +17,8 @@ use thiserror::Error;
 
 use crate::clip::ClipConfig;
 use crate::exception::OnChange;
-pub(crate) use machine::{Machine, SourceConfig};
+pub(crate) use machine::Machine;
+pub(crate) use source::SourceConfig;
 
 /// The documented defaults.
 pub(crate) const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -109,6 +114,7 @@ pub(crate) struct Alarm {
     pub(crate) log_file: PathBuf,
     pub(crate) output_file: PathBuf,
     pub(crate) command: Vec<String>,
+    pub(crate) remote_reset: bool,
 }
 
 impl Config {
@@ -117,7 +123,6 @@ impl Config {
         let text = fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
         let mut config = Self::parse(&text)?;
         let base = path.parent().unwrap_or(Path::new(""));
-    pub(crate) remote_reset: bool,
         let place = |file: &mut PathBuf| {
             if !file.as_os_str().is_empty() {
                 *file = base.join(&*file);
@@ -350,93 +355,4 @@ pub(crate) enum ConfigError {
         /// What does not fit.
         reason: String,
     },
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The machine that `default.toml` shows in comments.
-    fn example() -> String {
-        let lines = DEFAULT_TOML.lines().filter_map(|line| line.strip_prefix("#: "));
-        let lines = lines.filter(|line| !line.starts_with('#'));
-        lines.collect::<Vec<_>>().join("\n")
-    }
-
-    #[test]
-    fn the_documented_defaults_are_the_defaults() {
-        assert_eq!(Config::parse(DEFAULT_TOML).expect("default.toml is good"), Config::default());
-    }
-
-    #[test]
-    fn the_documented_machine_is_good_and_shows_the_defaults_of_its_optional_keys() {
-        let shown = Config::parse(&example()).expect("the example is good").machine.remove(0);
-        let mut short = shown.clone();
-        short.forget_optional();
-        assert_eq!(shown, short);
-    }
-
-    #[test]
-    fn a_class_can_be_capped_unless_it_never_gives_way() {
-        let cap = |cap: &str| Config::parse(&format!("[journal]\ncap = [{cap}]"));
-        let good = cap("{ class = \"clip\", max_bytes = 8388608, max_days = 7.0 }").expect("a good cap");
-        let expected = Cap { class: Class::Clip, max_bytes: Some(8 << 20), max_age_us: Some(604_800_000_000) };
-        assert_eq!(good.journal.caps(), [expected]);
-        for bad in
-            ["{ class = \"alarm\" }", "{ class = \"clip\", max_bytes = 10 }", "{ class = \"clip\", max_days = 0.0 }"]
-        {
-            assert!(cap(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn no_text_makes_reading_the_configuration_panic() {
-        let whole = format!("{DEFAULT_TOML}\n{}", example());
-        let pieces: Vec<&str> = whole.split_inclusive(['\n', '=', ',', ' ']).collect();
-        let mut random = 1_u64;
-        let mut below = |limit: usize| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random % limit as u64) as usize
-        };
-        let mut good = 0;
-        for _ in 0..3_000 {
-            let mut text: Vec<&str> = pieces.clone();
-            for _ in 0..=below(3) {
-                let (at, from) = (below(text.len()), below(pieces.len()));
-                match below(3) {
-                    0 => drop(text.remove(at)),
-                    1 => text[at] = ["-1", "0", "1e308", "nan", "\"\"", "[]", "18446744073709551616"][below(7)],
-                    _ => text[at] = pieces[from],
-                }
-            }
-            good += u32::from(Config::parse(&text.concat()).is_ok());
-        }
-        assert!(good > 10 && good < 2_990, "{good} of 3000 were good: the mutations are too weak or too strong");
-    }
-
-    #[test]
-    fn mistakes_are_named_where_they_are() {
-        let good = example();
-        assert!(good.contains("rate_hz = 25600.0"), "the example changed: {good}");
-        let mistakes = [
-            ("asset = ", "aset = ", "unknown field `aset`"),
-            ("unit = \"g\"", "unit = \"gee\"", "unknown variant `gee`"),
-            ("rate_hz = 25600.0", "", "rate_hz is needed"),
-            ("kind = \"speed\"", "kind = \"speed\"\nrate_hz = 1.0", "rate_hz does not belong"),
-            ("window = 8192", "window = 8191", "window and hop"),
-            ("window = 8192", "window = 2560", "it would never trip"),
-            ("feature = \"velocity_rms\"", "feature = \"r0.mean\"", "it would never trip"),
-            ("channels = [\"de-x\"]", "channels = [\"de-q\"]", "channel de-q"),
-            ("asset = \"pump-1\"", "asset = \"Pump 1\"", "a-z, 0-9"),
-        ];
-        for (from, to, said) in mistakes {
-            assert!(good.contains(from), "{from} is not in the example");
-            let error = Config::parse(&good.replacen(from, to, 1)).expect_err(to).to_string();
-            assert!(error.contains(said), "{to}: {error}");
-        }
-        let error = Config::parse(&format!("{good}\n{good}")).expect_err("twice").to_string();
-        assert!(error.contains("configured twice"), "{error}");
-    }
 }

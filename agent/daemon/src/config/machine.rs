@@ -1,16 +1,13 @@
 //! One machine as the configuration declares it, and the monitor's own form of it.
 
-use std::path::PathBuf;
-
-use kilter_monitor::{
-    ChannelConfig, ChannelKind, FeatureLimit, GroupConfig, Limits, MachineConfig, Patience, Protection,
-};
-use kilter_recording::CsvDeclaration;
+use kilter_monitor::{FeatureLimit, GroupConfig, Limits, MachineConfig, Patience, Protection};
 use kilter_signal::bearing::Orders;
 use kilter_signal::table::{self, Schema};
-use kilter_source::{ChannelSpec, FileConfig};
-use kilter_types::{Cause, Celsius, ChannelId, FeatureId, GroupKind, Hertz, Micros, Name, Rpm, Unit};
+use kilter_source::ChannelSpec;
+use kilter_types::{Cause, Celsius, ChannelId, FeatureId, GroupKind, Name, Rpm};
 use serde::Deserialize;
+
+use super::{channel::Channel, source::SourceConfig};
 
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -25,6 +22,8 @@ pub(crate) struct Machine {
     pub(crate) nominal_rpm: Option<f32>,
     #[serde(default)]
     pub(crate) bearing: Option<Bearing>,
+    #[serde(default = "false_alarms_per_month")]
+    pub(crate) false_alarms_per_month: f32,
     #[serde(default = "commissioning_windows")]
     pub(crate) commissioning_windows: u32,
     #[serde(default = "regimes")]
@@ -47,54 +46,6 @@ pub(crate) struct Machine {
     pub(crate) channel: Vec<Channel>,
     #[serde(default)]
     pub(crate) group: Vec<Group>,
-}
-
-/// Where the inputs come from.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
-pub(crate) enum SourceConfig {
-    /// A sensor (a microcontroller node, a simulator) that speaks `kilter_wire::sensor` over TCP.
-    Socket {
-        /// `host:port`.
-        address: String,
-    },
-    /// A node that runs its own monitor, on a serial line.
-    Node {
-        /// `/dev/ttyACM0`, or `tcp://host:port`.
-        address: String,
-        /// Speed of a serial port.
-        #[serde(default = "baud")]
-        baud: u32,
-        /// What the gateway sets on it; as built without.
-        #[serde(default)]
-        settings: Option<NodeSettings>,
-    },
-    /// A recording: `.npy`, `.wav`, `.csv`.
-    File {
-        /// The file.
-        path: PathBuf,
-        /// Samples per second; a `.wav` states its own.
-        #[serde(default)]
-        rate_hz: Option<f32>,
-        /// Unit of the values.
-        #[serde(default)]
-        unit: Option<Unit>,
-        /// Shaft speed.
-        #[serde(default)]
-        rpm: Option<f32>,
-        /// Microseconds since 1970 of the first sample.
-        #[serde(default)]
-        t0_us: i64,
-        /// Seconds that one cycle stands for, in a recording that counts cycles; 0 leaves them undated.
-        #[serde(default)]
-        cycle_secs: f64,
-        /// Sample time per real time; 0 replays as fast as possible.
-        #[serde(default)]
-        speed: f32,
-        /// Columns of a `.csv`.
-        #[serde(default)]
-        csv: Option<CsvDeclaration>,
-    },
 }
 
 /// A bearing: by designation from the catalogue, or by its fault orders.
@@ -156,32 +107,6 @@ pub(crate) struct ProtectionConfig {
     windows: u8,
 }
 
-/// A channel.
-#[derive(Clone, Debug, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Channel {
-    name: Name,
-    kind: Kind,
-    unit: Unit,
-    #[serde(default)]
-    rate_hz: Option<f32>,
-    #[serde(default)]
-    period_secs: Option<f64>,
-    #[serde(default)]
-    width: Option<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Kind {
-    Vibration,
-    Reading,
-    Cycle,
-    Speed,
-    Load,
-    Ambient,
-}
-
 /// A feature group.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -192,31 +117,6 @@ pub(crate) struct Group {
     window: u32,
     #[serde(default)]
     hop: Option<u32>,
-}
-
-/// What the gateway sets on a node, which keeps it in its flash.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NodeSettings {
-    /// Raised with every change: the node ignores what is not above what it holds.
-    generation: u32,
-    /// Shaft speed where none is measured; 0: as built.
-    #[serde(default)]
-    nominal_rpm: f32,
-    /// Windows measured in a row before a sleep.
-    #[serde(default)]
-    windows: u16,
-    /// Seconds of sleep between two stretches of measuring; 0: never.
-    #[serde(default)]
-    sleep_secs: u16,
-}
-
-impl NodeSettings {
-    /// As they go over the line.
-    pub(crate) fn wire(self) -> kilter_wire::node::NodeSettings {
-        let Self { generation, nominal_rpm, windows, sleep_secs } = self;
-        kilter_wire::node::NodeSettings { generation, nominal_rpm: Rpm(nominal_rpm), windows, sleep_secs }
-    }
 }
 
 impl Machine {
@@ -248,7 +148,7 @@ impl Machine {
     pub(crate) fn monitor(&self) -> Result<MachineConfig, String> {
         let mut config = MachineConfig::new(self.class.clone());
         for channel in &self.channel {
-            let made = ChannelConfig { name: channel.name.clone(), unit: channel.unit, kind: channel.kind()? };
+            let made = channel.monitor()?;
             let twice = config.channels.iter().any(|known| known.name == made.name);
             if twice || config.channels.push(made).is_err() {
                 return Err(format!("channel {}: its name is taken, or there are more than 16 channels", channel.name));
@@ -260,6 +160,7 @@ impl Machine {
         }
         config.nominal_rpm = self.nominal_rpm.map(Rpm);
         config.bearing = self.bearing.as_ref().map(Bearing::orders).transpose()?;
+        config.false_alarms_per_month = self.false_alarms_per_month;
         config.commissioning_windows = self.commissioning_windows;
         config.regimes = self.regimes;
         config.spectrum_every = self.spectrum_every;
@@ -282,6 +183,19 @@ impl Machine {
             temperature_danger: self.limits.temperature_danger_c.map(Celsius),
             ..Limits::default()
         };
+        let levels = [
+            ("temperature_alarm_c", self.limits.temperature_alarm_c),
+            ("temperature_danger_c", self.limits.temperature_danger_c),
+        ];
+        for (key, limit) in levels {
+            let level = feature(LEVEL)?;
+            let mut warm = self.group.iter().filter(|group| group.kind == GroupKind::Temperature);
+            if limit.is_some_and(|limit| !warm.all(|group| group.reaches(level, limit, self))) {
+                return Err(format!(
+                    "limits: {key} would never be passed, because the range of a channel ends before it"
+                ));
+            }
+        }
         for limit in &self.limit {
             let feature = feature(&limit.feature)?;
             let made = FeatureLimit { feature, alarm: limit.alarm, danger: limit.danger, cause: limit.cause };
@@ -296,6 +210,16 @@ impl Machine {
                     if protection.feature == VELOCITY { TOO_SHORT } else { "" }
                 ));
             }
+            if !self
+                .group
+                .iter()
+                .any(|group| group.gives(feature, self) && group.reaches(feature, protection.above, self))
+            {
+                return Err(format!(
+                    "protection {}: it would never trip, because the range of the channel ends before {}",
+                    protection.feature, protection.above
+                ));
+            }
             let made = Protection { feature, above: protection.above, windows: protection.windows };
             config.protection.push(made).map_err(|_| "more than 4 protections".to_owned())?;
         }
@@ -303,70 +227,33 @@ impl Machine {
         Ok(config)
     }
 
+    /// What can be run but not believed throughout, for people to read.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        let velocity = self.limits.velocity_alarm_mm_s.or(self.limits.velocity_danger_mm_s).map(|_| VELOCITY);
+        let limited = self.limit.iter().map(|limit| limit.feature.as_str()).chain(velocity);
+        let given =
+            |name: &str| feature(name).is_ok_and(|feature| self.group.iter().any(|group| group.gives(feature, self)));
+        let silent = limited.filter(|name| !given(name)).map(|name| {
+            let why = if name == VELOCITY { TOO_SHORT } else { "" };
+            format!("limit on {name}: it never speaks, because no group gives this feature{why}")
+        });
+        self.channel.iter().filter_map(Channel::doubt).chain(silent).collect()
+    }
+
     /// The channels as a source must offer them.
     pub(crate) fn specs(&self) -> Vec<ChannelSpec> {
-        let spec = |channel: &Channel| ChannelSpec {
-            name: channel.name.clone(),
-            unit: channel.unit,
-            rate: channel.rate_hz.map(Hertz),
-        };
-        self.channel.iter().map(spec).collect()
+        self.channel.iter().map(Channel::spec).collect()
     }
 
     #[cfg(test)]
     pub(crate) fn forget_optional(&mut self) {
+        self.false_alarms_per_month = false_alarms_per_month();
         self.commissioning_windows = commissioning_windows();
         self.regimes = regimes();
         self.spectrum_every = spectrum_every();
         self.state_every = state_every();
         self.significant_bits = significant_bits();
         self.patience = PatienceConfig::default();
-    }
-}
-
-impl SourceConfig {
-    /// The file's declaration; `None` for a socket.
-    pub(crate) fn file(&self) -> Option<FileConfig> {
-        match self {
-            Self::Socket { .. } | Self::Node { .. } => None,
-            Self::File { path, rate_hz, unit, rpm, t0_us, cycle_secs, speed, csv } => Some(FileConfig {
-                path: path.clone(),
-                rate: rate_hz.map(Hertz),
-                unit: *unit,
-                rpm: rpm.map(Rpm),
-                t0: Micros(*t0_us),
-                cycle: Micros((*cycle_secs * 1e6) as i64),
-                csv: csv.clone(),
-                speed: *speed,
-            }),
-        }
-    }
-}
-
-impl Channel {
-    fn kind(&self) -> Result<ChannelKind, String> {
-        let name = &self.name;
-        let refuse = |given: bool, key: &str| {
-            if given { Err(format!("channel {name}: {key} does not belong to kind {:?}", self.kind)) } else { Ok(()) }
-        };
-        refuse(self.rate_hz.is_some() && self.kind != Kind::Vibration, "rate_hz")?;
-        refuse(self.period_secs.is_some() && self.kind != Kind::Reading, "period_secs")?;
-        refuse(self.width.is_some() && self.kind != Kind::Cycle, "width")?;
-        Ok(match self.kind {
-            Kind::Vibration => {
-                let rate =
-                    self.rate_hz.ok_or_else(|| format!("channel {name}: rate_hz is needed for kind vibration"))?;
-                ChannelKind::Vibration { rate: Hertz(rate) }
-            }
-            Kind::Reading => ChannelKind::Reading { period: self.period_secs.map(|secs| Micros((secs * 1e6) as i64)) },
-            Kind::Cycle => {
-                let width = self.width.ok_or_else(|| format!("channel {name}: width is needed for kind cycle"))?;
-                ChannelKind::Cycle { width }
-            }
-            Kind::Speed => ChannelKind::Speed,
-            Kind::Load => ChannelKind::Load,
-            Kind::Ambient => ChannelKind::Ambient,
-        })
     }
 }
 
@@ -409,6 +296,15 @@ impl Group {
         let known = schema.features().iter().any(|known| known.id == feature);
         known && (long || table::find(VELOCITY) != Some(feature))
     }
+
+    /// Can the channel measure what the limit asks for? Told of the level of a temperature alone: it is in the channel's own measure.
+    fn reaches(&self, feature: FeatureId, limit: f32, machine: &Machine) -> bool {
+        let channel = machine.channel.iter().find(|channel| self.channels.first() == Some(&channel.name));
+        let range = channel.and_then(|channel| Some((channel.unit, channel.range?)));
+        self.kind != GroupKind::Temperature
+            || table::find(LEVEL) != Some(feature)
+            || range.is_none_or(|(unit, [_, high])| unit.to_house(high) > limit)
+    }
 }
 
 impl Default for PatienceConfig {
@@ -427,14 +323,15 @@ impl Default for PatienceConfig {
 }
 
 const VELOCITY: &str = "velocity_rms";
+const LEVEL: &str = "temperature_level";
 const TOO_SHORT: &str = " (velocity needs windows longer than 0.1 s, below 600 rpm longer than 0.5 s)";
 
 fn feature(name: &str) -> Result<FeatureId, String> {
     table::find(name).ok_or_else(|| format!("feature {name:?} is unknown"))
 }
 
-fn baud() -> u32 {
-    115_200
+fn false_alarms_per_month() -> f32 {
+    0.1
 }
 
 fn commissioning_windows() -> u32 {
