@@ -119,7 +119,8 @@ fn threshold(false_alarms_per_month: f32) -> f32 {
         let sink = &mut |output: Output<'_>| said.push(Said::of(&output));
         monitor.push(ChannelId(0), i, reading, sink).expect("a reading fits");
     }
-    assert_eq!(alarms(&said), []);
+    // Three weeks at a tenth a month or less: none is to be expected.
+    assert!(false_alarms_per_month > 0.1 || raised(&said).is_empty(), "{:?}", raised(&said));
     scores(&said).last().expect("a score").1.threshold
 }
 
