@@ -1,6 +1,9 @@
 //! Raw clips from a simulated machine through a real agent, aggregator and lab into the lake, sample by sample.
 //!
-//! A recording of the simulator is what the sensor measures, so the samples in the lake can be compared with those of the simulator itself.
+//! A recording of the simulator is what the sensor measures, so the samples in the lake can be compared with those of the simulator itself. One
+//! clip comes by itself with an alarm, another because somebody asks the aggregator for it.
+
+mod recorded;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -8,11 +11,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use kilter_machine::{Axis, FaultChange, FaultKind, Growth, Machine, MachineSpec};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, request};
-use serde_json::Value;
+use kilter_tests::{Bins, House, Options, Ports, Tuning, post, request};
+use recorded::{CONFIG, RATE_HZ, npy, simulate};
+use serde_json::{Value, json};
 
-const RATE_HZ: usize = 12_800;
 const BEFORE_S: usize = 2;
 const AFTER_MS: usize = 500;
 const TUNING: Tuning =
@@ -33,7 +35,7 @@ fn an_alarm_brings_the_samples_around_it_into_the_lake_bit_by_bit_and_within_the
 }
 
 fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
-    let samples = simulate()?;
+    let samples = simulate(15, &[(4.0, 1.0), (5.5, 0.0), (10.0, 1.0), (11.5, 0.0)])?;
     let options = Options {
         seed: 1,
         speed: 1.0,
@@ -64,7 +66,7 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
         (raised.len() == 2).then_some(raised)
     })?;
 
-    let clip = joined(&parts)?;
+    let clip = joined(&parts, "alarm")?;
     let first = clip.position as i64 * 1_000_000 / RATE_HZ as i64;
     ensure!(raised[0] - first == BEFORE_S as i64 * 1_000_000, "it begins {} us before the alarm", raised[0] - first);
     ensure!(clip.samples.len() == (BEFORE_S * 1000 + AFTER_MS) * RATE_HZ / 1000, "{} samples", clip.samples.len());
@@ -84,21 +86,44 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
     ensure!(spent.trim().ends_with(&format!(" {}", clip.samples.len() * 4)), "the budget says {spent:?}");
     decides_within_a_hop(page, samples.len() / TUNING.window as usize)?;
     println!("{} parts, {} samples from {}, alarms at {raised:?}", parts.len(), clip.samples.len(), clip.position);
+    on_demand(&mut house)?;
     house.stop()
 }
 
-/// Fifteen seconds of a machine that twice has an unbalance for one and a half seconds.
-fn simulate() -> anyhow::Result<Vec<f32>> {
-    let spec = MachineSpec { rate_hz: RATE_HZ as f64, ..MachineSpec::named("pump-1") };
-    let mut machine = Machine::new(spec, 11).context("build the machine")?;
-    for (start_s, severity) in [(4.0, 1.0), (5.5, 0.0), (10.0, 1.0), (11.5, 0.0)] {
-        let change =
-            FaultChange { kind: FaultKind::Unbalance, start_s, growth_s: 0.0, severity, growth: Growth::default() };
-        machine.set_fault(change).context("change the machine")?;
-    }
-    let mut samples = vec![0.0; 15 * RATE_HZ];
-    machine.vibration(Axis::Horizontal, &mut samples);
-    Ok(samples)
+/// A second agent measures a healthy machine in real time; somebody asks the aggregator for its samples, and for those of nobody.
+fn on_demand(house: &mut House) -> anyhow::Result<()> {
+    let samples = simulate(60, &[])?;
+    let quiet = CONFIG.replace("PAGE", "").replace("pump-1", "pump-2").replace("speed = 0.0", "speed = 1.0");
+    house.install_agent("edge-2", &quiet)?;
+    fs::write(house.agent_dir("edge-2").join("run.npy"), npy(&samples)).context("write the recording")?;
+    house.start_agent("edge-2")?;
+    let ask = |asset: &str| json!({ "tenant": "default", "site": "north", "asset": asset });
+    // Asked as soon as there is as much as a clip begins with.
+    let sql = "SELECT COUNT(seq) AS n FROM features WHERE asset = 'pump-2'";
+    house.wait_for("the second machine", Duration::from_secs(30), |house| {
+        let windows = house.query(sql).ok()?.first()?[0].as_u64()? as usize;
+        (windows * TUNING.window as usize > (BEFORE_S + 1) * RATE_HZ).then_some(())
+    })?;
+    let asked = post(house.ports.http, "/api/clips", &ask("pump-2")).context("ask for a clip")?;
+    ensure!(asked["device"] == "edge-2", "somebody else was asked: {asked}");
+    let command = asked["command"].as_u64().context("the command's number")?;
+    let (status, said) = request(house.ports.http, "POST", "/api/clips", &ask("pump-9").to_string())?;
+    ensure!(status == 404, "a clip of a machine that nobody knows: {status} {said}");
+
+    let sql = "SELECT clip, cause, channel, \"position\", part, parts, samples FROM clips WHERE asset = 'pump-2'";
+    let parts = house.wait_for("the clip that was asked for", Duration::from_secs(60), |house| {
+        let rows = house.query(sql).ok()?;
+        let whole = rows.first()?[5].as_u64()?;
+        (rows.len() as u64 >= whole).then_some(rows)
+    })?;
+    let clip = joined(&parts, &command.to_string())?;
+    let expected = (BEFORE_S * 1000 + AFTER_MS) * RATE_HZ / 1000;
+    ensure!(clip.samples.len() == expected, "{} samples of {expected}", clip.samples.len());
+    let measured = &samples[clip.position..clip.position + clip.samples.len()];
+    let same = clip.samples.iter().zip(measured).all(|(kept, measured)| kept.to_bits() == measured.to_bits());
+    ensure!(same, "the lake holds other samples than the simulator made");
+    println!("asked for: {} parts, {} samples from {}", parts.len(), clip.samples.len(), clip.position);
+    Ok(())
 }
 
 /// From a block's arrival to the last output of the window that it closed: 99 of 100 take less than the window itself did.
@@ -128,7 +153,7 @@ struct Joined {
 }
 
 /// Parts as one; they must be of one clip and follow each other.
-fn joined(rows: &[Value]) -> anyhow::Result<Joined> {
+fn joined(rows: &[Value], cause: &str) -> anyhow::Result<Joined> {
     let mut rows: Vec<&Value> = rows.iter().collect();
     rows.sort_by_key(|row| row[4].as_u64());
     let (head, position) = (rows.first().context("no part")?, rows[0][3].as_u64().context("a position")? as usize);
@@ -138,7 +163,7 @@ fn joined(rows: &[Value]) -> anyhow::Result<Joined> {
             (&row[0], &row[1], &row[2], &row[5]) == (&head[0], &head[1], &head[2], &head[5]),
             "of two clips: {row}"
         );
-        ensure!(row[1].as_str().is_some_and(|cause| cause.contains("alarm")), "the cause is {}", row[1]);
+        ensure!(row[1].as_str().is_some_and(|said| said.contains(cause)), "the cause is {}", row[1]);
         ensure!(row[4].as_u64() == Some(i as u64), "part {i} is missing");
         ensure!(row[3].as_u64() == Some((position + samples.len()) as u64), "part {i} does not follow");
         let hex = row[6].as_str().context("samples")?;
@@ -150,59 +175,3 @@ fn joined(rows: &[Value]) -> anyhow::Result<Joined> {
     ensure!(rows.len() as u64 == head[5].as_u64().unwrap_or_default(), "{} parts of {}", rows.len(), head[5]);
     Ok(Joined { position, samples })
 }
-
-/// A NumPy file of little-endian f32.
-fn npy(samples: &[f32]) -> Vec<u8> {
-    let mut head = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", samples.len());
-    while (10 + head.len() + 1) % 64 != 0 {
-        head.push(' ');
-    }
-    head.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend_from_slice(&(head.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(head.as_bytes());
-    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
-    bytes
-}
-
-const CONFIG: &str = r#"
-data = "data"
-bundle = "bundle.toml"
-site = "north"
-report_secs = 1.0
-
-[http]
-listen = "PAGE"
-
-[clip]
-before_secs = 2.0
-after_secs = 0.5
-# Enough for one clip and not for two.
-daily_bytes = 180000
-
-[[machine]]
-asset = "pump-1"
-class = "pump"
-source = { kind = "file", path = "run.npy", rate_hz = 12800.0, unit = "g", rpm = 1480.0, t0_us = 0, speed = 0.0 }
-nominal_rpm = 1480.0
-commissioning_windows = 12
-patience = { raise = 2, of = 3, diagnosis_raise = 5, diagnosis_of = 8, clear = 10, clear_ratio = 0.8, latch = false }
-
-[[machine.limit]]
-feature = "velocity_rms"
-alarm = 4.5
-danger = 40.0
-cause = "unbalance"
-
-[[machine.channel]]
-name = "ch1"
-kind = "vibration"
-unit = "g"
-rate_hz = 12800.0
-
-[[machine.group]]
-point = "drive-end"
-kind = "vibration"
-channels = ["ch1"]
-window = 1280
-"#;

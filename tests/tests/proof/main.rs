@@ -97,6 +97,7 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
     });
     done.with_context(|| format!("expected and seen: {}", last.borrow()))?;
     println!("all there {:.1} s after the end; {}", ended.elapsed().as_secs_f64(), trial.memory());
+    println!("{:?}", trial.hard_cases()?);
     let wanted = wanted(&trial.house)?;
     accounts(&trial.house, &wanted, &trial.doubled)?;
     if seconds >= 300 {

@@ -22,6 +22,21 @@ pub(crate) struct Trial {
     /// Seconds since the beginning, and kilobytes of aggregator, lab and the largest agent.
     memory: Vec<(f64, [u64; 3])>,
     begun: Instant,
+    hard: Hard,
+}
+
+/// What no log of ours can undo, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Hard {
+    /// Journals of the aggregator that were deleted between accepted and committed.
+    journals_lost: u64,
+    /// Rows that were accepted and not committed then.
+    rows_at_risk: u64,
+    /// Second copies of an agent that ran beside it.
+    copies: u64,
+    /// Older images of an agent's disk that were put back, and bytes of its journal that went with the newer one.
+    images: u64,
+    bytes_gone: u64,
 }
 
 type Trouble = (&'static str, fn(&mut Trial) -> anyhow::Result<()>);
@@ -45,7 +60,16 @@ impl Trial {
     pub(crate) fn new(house: House, net: Net, seed: u64) -> Self {
         let agents = house.machines.len() as u64;
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        Self { house, doubled: BTreeSet::new(), net, random, agents, memory: Vec::new(), begun: Instant::now() }
+        Self {
+            house,
+            doubled: BTreeSet::new(),
+            net,
+            random,
+            agents,
+            memory: Vec::new(),
+            begun: Instant::now(),
+            hard: Hard::default(),
+        }
     }
 
     /// Every trouble once at least, and on until the time is over.
@@ -70,6 +94,14 @@ impl Trial {
     pub(crate) fn memory(&self) -> String {
         let (_, [aggregator, lab, agent]) = self.memory.last().copied().unwrap_or_default();
         format!("aggregator {} MB, lab {} MB, largest agent {} MB", aggregator / 1024, lab / 1024, agent / 1024)
+    }
+
+    /// Each of the hard cases has happened; says how often.
+    pub(crate) fn hard_cases(&self) -> anyhow::Result<Hard> {
+        let Hard { journals_lost, rows_at_risk, copies, images, .. } = self.hard;
+        let all = journals_lost > 0 && rows_at_risk > 0 && copies > 0 && images > 0;
+        ensure!(all, "a hard case did not happen: {:?}", self.hard);
+        Ok(self.hard)
     }
 
     /// The second half of a long run takes no more than the first.
@@ -151,6 +183,8 @@ impl Trial {
         let journal = self.house.data_dir().join("journal");
         std::fs::remove_dir_all(&journal).with_context(|| format!("remove {}", journal.display()))?;
         println!("         {} rows were accepted and not committed", after - before);
+        self.hard.journals_lost += 1;
+        self.hard.rows_at_risk += after - before;
         self.house.start_aggregator()
     }
 
@@ -162,6 +196,9 @@ impl Trial {
         self.doubled.insert("pump-2".to_owned());
         self.house.start_agent(copy)?;
         self.wait_ms(3_000);
+        let pid = self.house.agent(copy).context("find the copy")?.pid();
+        ensure!(resident_kb(pid).is_some(), "the copy has ended");
+        self.hard.copies += 1;
         self.house.kill_agent(copy)?;
         // It is thrown away with all that it holds.
         std::fs::remove_dir_all(&to).context("remove the copy")
@@ -177,8 +214,13 @@ impl Trial {
         let (data, image) = self.image();
         self.house.kill_agent("edge-1")?;
         self.doubled.insert("pump-1".to_owned());
+        let newer = newest(&data)?;
         std::fs::remove_dir_all(&data).context("remove the newer disk")?;
         copy_dir(&image, &data)?;
+        let older = newest(&data)?;
+        ensure!(older < newer, "the image ends at {older}, the disk at {newer}: it is not older");
+        self.hard.images += 1;
+        self.hard.bytes_gone += newer - older;
         self.house.start_agent("edge-1")
     }
 
@@ -237,6 +279,13 @@ fn signal(pid: u32, name: &str) -> anyhow::Result<()> {
 fn resident_kb(pid: u32) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+}
+
+/// Where an agent's journal ends, as `kilter-agent journal verify` would say it.
+fn newest(data: &Path) -> anyhow::Result<u64> {
+    let dir = data.join("journal");
+    let report = kilter_journal::verify(kilter_journal::RealFilesystem, &dir).context("look at a journal")?;
+    Ok(report.segments.iter().map(|segment| segment.end.0).max().unwrap_or_default())
 }
 
 fn copy_dir(from: &Path, to: &Path) -> anyhow::Result<()> {
