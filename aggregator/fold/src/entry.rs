@@ -24,6 +24,7 @@ pub enum Entry {
         /// The records' epoch.
         epoch: Epoch,
         /// The records as in [`kilter_wire::Batch`].
+        #[serde(with = "serde_bytes")]
         records: Vec<u8>,
     },
     /// A time exchange.
@@ -53,6 +54,7 @@ pub enum Entry {
         /// What is wrong with it.
         reason: String,
         /// The payload, cut at [`Entry::MAX_QUARANTINED_BYTES`].
+        #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
 }
@@ -74,10 +76,7 @@ impl Entry {
 
     /// The entry's bytes: version, then postcard.
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = vec![VERSION];
-        let body = postcard::to_allocvec(self).expect("an entry holds nothing that postcard can't write");
-        bytes.extend_from_slice(&body);
-        bytes
+        postcard::to_extend(self, vec![VERSION]).expect("an entry holds nothing that postcard can't write")
     }
 
     /// Reads an entry back.
@@ -120,3 +119,19 @@ pub enum EntryError {
 }
 
 const VERSION: u8 = 1;
+
+#[cfg(test)]
+mod tests {
+    use kilter_types::{DeviceId, Epoch, Micros, Name};
+
+    use super::Entry;
+
+    #[test]
+    fn a_batch_is_written_as_version_number_and_fields_with_its_records_as_they_are() {
+        let device = DeviceId(Name::new("a").expect("a name"));
+        let entry = Entry::Batch { device, received: Micros(1), epoch: Epoch(200), records: vec![0xff, 0, 0x80] };
+        let bytes = entry.encode();
+        assert_eq!(bytes, [1, 1, 1, b'a', 2, 0xc8, 1, 3, 0xff, 0, 0x80]);
+        assert_eq!(Entry::decode(&bytes), Ok(entry));
+    }
+}
