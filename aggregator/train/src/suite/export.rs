@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use kilter_infer::{Artifact, Family};
+use kilter_infer::Artifact;
 use kilter_signal::table::describe;
 use kilter_types::{Contribution, Role};
 use serde::Serialize;
@@ -14,7 +14,7 @@ use super::{
     path::{Said, Signed, failed},
     report::Report,
 };
-use crate::{Card, CardFeature, CardKey};
+use crate::{Card, CardFeature, CardKey, bench::family_name};
 
 /// One artifact with what is needed to roll it out.
 #[derive(Clone, Debug)]
@@ -111,7 +111,7 @@ impl Report {
                 asset_class: model.key.asset_class.to_string(),
                 asset: model.key.asset.as_ref().map(ToString::to_string),
             },
-            family: word(artifact.family()).to_owned(),
+            family: family_name(artifact.family()).to_owned(),
             role: Role::Leader,
             pair: None,
             champion: None,
@@ -135,15 +135,5 @@ impl Report {
             signature: model.signature,
             public_key: model.public_key,
         })
-    }
-}
-
-fn word(family: Family) -> &'static str {
-    match family {
-        Family::Statistic => "statistic",
-        Family::LstmAutoencoder => "lstm_autoencoder",
-        Family::LstmForecaster => "lstm_forecaster",
-        Family::RulHead => "rul_head",
-        Family::Quadratic => "quadratic",
     }
 }
