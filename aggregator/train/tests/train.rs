@@ -193,8 +193,9 @@ fn the_leader_is_quiet_on_healthy_rows_and_loud_on_a_fault_it_never_saw() {
         let faulty = above(&rows(1, 200, 1, bearing));
         println!("{}: healthy {healthy}, faulty {faulty}, {}", model.card.family, model.card.why);
         assert!(healthy < 0.02, "{} is above its threshold on {healthy} of healthy windows", model.card.family);
-        let leads = model.card.role == Role::Leader;
-        assert!(!leads || faulty > 0.9, "{} finds {faulty} of faulty windows", model.card.family);
+        // The network must find the fault by itself, leader or not.
+        let must = model.card.role == Role::Leader || model.card.family.starts_with("lstm_");
+        assert!(!must || faulty > 0.9, "{} finds {faulty} of faulty windows", model.card.family);
     }
 }
 
