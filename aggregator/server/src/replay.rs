@@ -235,7 +235,8 @@ mod tests {
     #[test]
     fn s4_20_who_is_gone_is_forgotten_on_the_same_day_by_every_replay_and_a_jump_of_the_clock_forgets_nobody() {
         let day = |day: i64| Entry::Tick { now: Micros(day * DAY_US + 5) };
-        let fresh = || State { fold: Fold::new(), live: Live::new(), offset: 0, forget_after: Some(Micros(3 * DAY_US)) };
+        let fresh =
+            || State { fold: Fold::new(), live: Live::new(), offset: 0, forget_after: Some(Micros(3 * DAY_US)) };
         let nodes = |state: &State| state.live.fleet(Micros(0)).devices.len();
         let mut entries = vec![events(0..3)];
         entries.extend((0..8).map(day));
@@ -251,7 +252,8 @@ mod tests {
             half.forget_after = Some(Micros(3 * DAY_US));
             assert_eq!(run(half, &entries[cut..]).live, run(fresh(), &entries).live, "cut after {cut} entries");
         }
-        let jumped = run(fresh(), &[events(0..3), day(1), day(24_000), Entry::Tick { now: Micros(24_000 * DAY_US + 9) }]);
+        let jumped =
+            run(fresh(), &[events(0..3), day(1), day(24_000), Entry::Tick { now: Micros(24_000 * DAY_US + 9) }]);
         assert_eq!(nodes(&jumped), 1);
         assert_eq!(nodes(&run(jumped, &[day(24_001)])), 0, "a day later it has had its time");
         let kept = run(State { forget_after: None, ..fresh() }, &entries);
