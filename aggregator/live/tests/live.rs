@@ -187,7 +187,11 @@ fn s4_20_a_machine_that_is_gone_leaves_the_page_in_time_and_one_with_an_open_ala
     assert_eq!(live, copy);
     let view = live.fleet(heard);
     assert!(view.machines.is_empty() && view.devices.is_empty());
-    assert_eq!((view.rows, view.watermark_us.is_some()), (1, true), "what was counted stays, and time does not go back");
+    assert_eq!(
+        (view.rows, view.watermark_us.is_some()),
+        (1, true),
+        "what was counted stays, and time does not go back"
+    );
     assert_eq!(alarmed.forget(heard + after + Micros(1), after), 0, "somebody has to look at its alarm");
     alarmed.apply(&alarm(3, AlarmState::Cleared, Severity::Healthy));
     assert_eq!(alarmed.forget(heard + after + Micros(1), after), 2);

@@ -181,5 +181,9 @@ async fn many_rows_are_written_by_several_tasks_and_are_those_that_were_given() 
     assert_eq!((table.version(), table.snapshot().expect("a snapshot").files.len()), (1, 4), "two days, two buckets");
     assert_eq!(keys(&table.read_as_of(1).await.expect("rows")), keys(&rows));
     let checked = table.check().await.expect("a check");
-    assert_eq!((checked.rows, checked.damage, checked.doubled.len()), (9_000, Vec::new(), 0), "each file has its digest");
+    assert_eq!(
+        (checked.rows, checked.damage, checked.doubled.len()),
+        (9_000, Vec::new(), 0),
+        "each file has its digest"
+    );
 }
