@@ -85,7 +85,10 @@ pub(crate) struct Carrier {
 
 /// What a restart must know.
 #[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Kept {
+    /// The node's start that was heard last.
+    epoch: Option<u64>,
     /// The last records: epoch, class, seq.
     last: Vec<(u64, u8, u64)>,
     errands: Vec<Errand>,
@@ -105,7 +108,7 @@ impl Carrier {
     /// Goes on behind the records that came before the restart.
     pub(crate) fn new(mut parts: Parts) -> Self {
         let kept = parts.checkpoint.as_ref().map_or(&[][..], |checkpoint| &checkpoint.snapshot);
-        let Kept { last, errands, open } = Kept::parse(kept);
+        let Kept { epoch, last, errands, open } = Kept::parse(kept);
         let open = Open::resume(open, &parts.alarms);
         let known = |(epoch, class, seq)| Class::from_u8(class).map(|class| (Epoch(epoch), class, seq));
         let now = parts.clock.monotonic();
@@ -114,7 +117,7 @@ impl Carrier {
         let offer = parts.offered.take().map(|install| Offer { install, due: now, confirmed: true });
         let carrier = Self {
             nodes: Nodes::resume(last.into_iter().filter_map(known)),
-            epoch: None,
+            epoch: epoch.map(Epoch),
             offer,
             errands: Errands::resume(errands),
             open,
@@ -155,9 +158,12 @@ impl Carrier {
             match said {
                 Heard::Hello(hello) => {
                     self.wire_version = hello.wire_version;
-                    if self.epoch.replace(hello.epoch) != Some(hello.epoch) {
+                    let before = self.epoch.replace(hello.epoch);
+                    if before != Some(hello.epoch) {
                         info!(asset = %self.parts.asset, device = %hello.device, epoch = hello.epoch.0, "node on the line");
                         self.status = None;
+                    }
+                    if before.is_some_and(|before| before != hello.epoch) {
                         let ended = self.open.started();
                         self.end(ended);
                     }
@@ -345,7 +351,8 @@ impl Carrier {
     fn checkpoint(&mut self) {
         let checkpoint = self.changed.then(|| {
             let last = self.nodes.last().into_iter().map(|(epoch, class, seq)| (epoch.0, class as u8, seq)).collect();
-            let kept = Kept { last, errands: self.errands.keep(), open: self.open.keep() };
+            let epoch = self.epoch.map(|epoch| epoch.0);
+            let kept = Kept { epoch, last, errands: self.errands.keep(), open: self.open.keep() };
             Checkpoint {
                 positions: Vec::new(),
                 open: Standing::default(),
@@ -372,3 +379,19 @@ fn fresh_id() -> Option<u64> {
 const COMMAND_LIFE: Micros = Micros::from_secs(60);
 /// So long a node may be away and still hear of maintenance.
 const EVENT_LIFE: Micros = Micros::from_secs(7 * 86_400);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_gateway_kept_before_there_were_errands_is_still_read() {
+        for last in [vec![], vec![(7, 0, 3)], vec![(7, 0, 3), (7, 5, 9), (8, 0, 1)]] {
+            let kept = Kept::parse(&serde_json::to_vec(&last).expect("a list"));
+            assert_eq!((kept.last, kept.epoch, kept.errands.len()), (last, None, 0));
+        }
+        let kept = Kept { epoch: Some(7), last: vec![(7, 0, 3)], ..Kept::default() };
+        let again = Kept::parse(&serde_json::to_vec(&kept).expect("text"));
+        assert_eq!((again.epoch, again.last), (Some(7), kept.last));
+    }
+}
