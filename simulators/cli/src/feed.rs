@@ -333,7 +333,10 @@ mod tests {
         }
         // 1500 rpm for two seconds.
         let pulses: Vec<u64> = pieces.iter().filter(|piece| piece.channel == 2).map(|piece| piece.position).collect();
-        assert!((49..=51).contains(&pulses.len()) && pulses.windows(2).all(|pair| pair[1] == pair[0] + 1), "{pulses:?}");
+        assert!(
+            (49..=51).contains(&pulses.len()) && pulses.windows(2).all(|pair| pair[1] == pair[0] + 1),
+            "{pulses:?}"
+        );
         let mut newest = Micros(i64::MIN);
         for piece in &pieces {
             match piece.channel {
