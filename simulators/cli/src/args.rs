@@ -49,10 +49,10 @@ pub(crate) struct EvaluateArgs {
     /// Severity that the faults reach, 0 to 1: small ones say what goes unseen
     #[arg(long, value_name = "SEVERITY", default_value_t = 0.9)]
     pub(crate) severity: f64,
-    /// shift: machines of each kind
+    /// shift: machines of each kind; covariates: machines
     #[arg(long, value_name = "N", default_value_t = 36)]
     pub(crate) machines: u64,
-    /// shift: how many seeds, from the first on
+    /// shift, covariates: how many seeds, from the first on
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) seeds: u64,
     /// Samples per window
@@ -95,6 +95,8 @@ pub(crate) enum EvaluateSuite {
     FalseAlarms,
     /// What the consent of a machine's own baseline saves where a young model of its kind leads
     Consent,
+    /// What ambient temperature, operating hours and service are worth to the word on what is left
+    Covariates,
     /// A head meets another kind of machine, notices, and learns it
     Shift,
 }
@@ -294,4 +296,5 @@ Examples:
   kilter-sim evaluate false-alarms --json false-alarms.json
   kilter-sim evaluate false-alarms --machine-months 10 --healthy-only
   kilter-sim evaluate consent --machine-months 20
+  kilter-sim evaluate covariates --machines 60
   kilter-sim evaluate shift --json shift.json";

@@ -2,6 +2,7 @@
 
 mod bench;
 mod consent;
+mod covariates;
 mod false_alarms;
 mod head;
 mod shift;
@@ -18,6 +19,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
     let (rows, notes) = match args.suite {
         EvaluateSuite::FalseAlarms => false_alarms::evaluate(args)?,
         EvaluateSuite::Consent => consent::evaluate(args)?,
+        EvaluateSuite::Covariates => covariates::evaluate(args)?,
         EvaluateSuite::Shift => shift::evaluate(args)?,
     };
     println!(

@@ -28,7 +28,7 @@ pub(super) struct Head {
 
 impl Head {
     /// Fits the features that lie in these places of a row.
-    pub(super) fn fit(lives: &[Life], features: &[FeatureRef], cap_h: f64) -> anyhow::Result<Self> {
+    pub(super) fn fit(lives: &[Life], group: GroupKind, features: &[FeatureRef], cap_h: f64) -> anyhow::Result<Self> {
         let (normal, weights) = fitted(lives, features.len(), cap_h)?;
         let width = weights.len();
         // The interval comes from machines that had no part in what is said of them.
@@ -47,21 +47,21 @@ impl Head {
         let quantile = |share: f64| errors[(share * (errors.len() - 1) as f64) as usize];
         let interval = [((-quantile(0.05)).max(0.0) as f32, quantile(0.95).max(0.0) as f32)];
         let layer: Vec<f32> = weights[..width - 1].iter().map(|w| *w as f32).collect();
-        Self::export(&normal, features, &layer, weights[width - 1] as f32, cap_h as f32, &interval, lives)
+        let bias = weights[width - 1] as f32;
+        Self::export(&normal, (group, features), (&layer, bias), cap_h as f32, &interval, lives)
     }
 
     fn export(
         normal: &Normal,
-        features: &[FeatureRef],
-        layer: &[f32],
-        bias: f32,
+        (group, features): (GroupKind, &[FeatureRef]),
+        (layer, bias): (&[f32], f32),
         cap_h: f32,
         interval: &[(f32, f32)],
         lives: &[Life],
     ) -> anyhow::Result<Self> {
         let golden: Vec<f32> = lives[0].rows.iter().take(2).flatten().copied().collect();
         let draft = Draft {
-            group: GroupKind::Vibration,
+            group,
             features,
             mean: &normal.mean,
             inverse_scale: &normal.inverse_scale,

@@ -50,7 +50,7 @@ fn one(args: &EvaluateArgs, seed: u64) -> anyhow::Result<Vec<Row>> {
     };
     let (old, new) = (used(&pumps, usize::MAX, 1.0)?, used(&fans, usize::MAX, 1.0)?);
     let ten = used(&fans, NEW_MACHINES, old.len() as f64 / NEW_MACHINES as f64)?;
-    let fit = |lives: &[Life]| Head::fit(lives, &features, CAP_H);
+    let fit = |lives: &[Life]| Head::fit(lives, GroupKind::Vibration, &features, CAP_H);
     let before = fit(&old)?;
     let retrained = fit(&[&old[..], &ten].concat())?;
     let all = fit(&[&old[..], &new].concat())?;
