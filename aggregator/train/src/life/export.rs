@@ -4,7 +4,7 @@ use kilter_infer::{Artifact, Body, Dense, Draft, Points as DraftPoints, Range, R
 use kilter_types::Digest;
 
 use super::{
-    LifeDataset, LifeModel, LifeOptions,
+    Life, LifeDataset, LifeModel, LifeOptions,
     members::{CLIP, Prepared, Trained},
 };
 use crate::{TrainError, dense::Layers, export::Room};
@@ -140,11 +140,13 @@ fn by_output(member: &Layers) -> Vec<Layer> {
     member.chunks_exact(2).enumerate().map(layer).collect()
 }
 
-/// What training saw of each column, with a margin.
-fn ranges(dataset: &LifeDataset, prepared: &Prepared) -> Vec<Range> {
+/// What training saw of each column in the first halves of the machines' lives, with a margin: it is asked while a machine is well, and
+/// rows near the failure would hide that another population is another.
+fn ranges<'d>(dataset: &'d LifeDataset, prepared: &Prepared) -> Vec<Range> {
     let width = dataset.features.len();
     let of = |column: &usize| {
-        let values = dataset.machines.iter().flat_map(|life| life.rows.iter().skip(*column).step_by(width));
+        let fresh = |life: &'d Life| life.rows.iter().skip(*column).step_by(width).take(life.left.len().div_ceil(2));
+        let values = dataset.machines.iter().flat_map(fresh);
         let (low, high) = values.fold((f32::MAX, f32::MIN), |(low, high), v| (low.min(*v), high.max(*v)));
         let margin = 0.25 * (high - low);
         Range { low: low - margin, high: high + margin }

@@ -64,6 +64,8 @@ pub(crate) fn evaluate(
             add("ratio on new (goal 1.3)", after_new / all_new, before_new / all_new, &[&retrained, &all]);
             add("ratio on old (goal 1.05)", after_old / all_old, before_old / all_old, &[&retrained, &all]);
             add("new engines with drift flagged", drifted, flagged_on_old, &[&first]);
+            let flagged = |share: f64| f64::from(u8::from(share > FLAGGED));
+            add("new population flagged", flagged(drifted), flagged(flagged_on_old), &[&first]);
         }
         report.scorings += 3 * evaluation.seeds as usize;
     }
@@ -95,3 +97,6 @@ fn error(model: &Signed, engines: &[Recording], seed: u64, report: &mut Report) 
 }
 
 const NEW_MACHINES: usize = 10;
+/// A population has drifted when more than this share of its machines say so. Of machines that fit, up to a tenth break a promise whose
+/// interval covers nine tenths.
+const FLAGGED: f64 = 0.5;
