@@ -7,6 +7,7 @@
 mod again;
 mod app;
 mod arguments;
+mod backtest;
 mod bar;
 mod cache;
 mod client;
@@ -159,6 +160,9 @@ enum Command {
         #[arg(long)]
         shuffle_labels: bool,
     },
+    /// Run a model, a rule or another threshold over the past, through the code that judges on machines; needs no running lab.
+    #[command(after_help = BACKTEST_EXAMPLES)]
+    Backtest(BacktestArguments),
     /// Make a model again from its card and compare the digests; the folder needs the lake only.
     Reproduce {
         /// The model's card, a JSON file.
@@ -167,6 +171,40 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+}
+
+/// What a back-test is asked for.
+#[derive(Args)]
+struct BacktestArguments {
+    /// A digest in the outbox, or the file of an artifact (.kltm).
+    #[arg(long, value_name = "MODEL", required_unless_present = "rule", conflicts_with = "rule")]
+    model: Option<String>,
+    /// A fixed limit on a feature instead.
+    #[arg(long, value_name = "FEATURE>LIMIT")]
+    rule: Option<String>,
+    /// Judge by this threshold instead of the model's own.
+    #[arg(long, value_name = "SCORE")]
+    threshold: Option<f32>,
+    /// As the lake stood then: the end of a day as in 2036-01-31 (UTC), or microseconds since 1970 by the lab's clock.
+    #[arg(long, value_name = "DATE", value_parser = arguments::end_us, allow_negative_numbers = true)]
+    as_of: Option<i64>,
+    /// Event time to judge, days or microseconds since 1970, both ends included; the model runs up to it from its switch on.
+    #[arg(long, value_name = "FROM..TO", value_parser = arguments::range_us, default_value = "0..9223372036854775807")]
+    range: (i64, i64),
+    /// Write everything as one JSON object here.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The aggregator's data folder.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+}
+
+impl BacktestArguments {
+    fn wish(self) -> backtest::Wish {
+        let micros = kilter_types::Micros;
+        let Self { model, rule, threshold, as_of, range: (from, to), json, .. } = self;
+        backtest::Wish { model, rule, threshold, as_of: as_of.map(micros), range: (micros(from), micros(to)), json }
+    }
 }
 
 /// Which record is corrected, and how.
@@ -296,6 +334,7 @@ async fn run() -> ExitCode {
             let to = evaluate::Destination { json: json.as_deref(), export: export.as_deref() };
             evaluate::run(&suite, &data, to, &evaluation)
         }
+        Command::Backtest(arguments) => backtest::run(&arguments.data.clone(), arguments.wish()).await,
         Command::Reproduce { card, data } => teach::reproduce(&data, &card).await,
     };
     match done {
@@ -306,6 +345,15 @@ async fn run() -> ExitCode {
         }
     }
 }
+
+const BACKTEST_EXAMPLES: &str = "Examples:
+  kilter-lab backtest --model pump.kltm --data /var/lib/kilter
+  kilter-lab backtest --model pump.kltm --as-of 2036-01-31 --range 2036-01-01..2036-01-31 --json january.json --data /var/lib/kilter
+  kilter-lab backtest --model pump.kltm --threshold 7.5 --data /var/lib/kilter
+  kilter-lab backtest --rule 'velocity_rms>2.8' --data /var/lib/kilter
+
+Recorded scores of the same model are compared bit for bit; what can't be compared is listed with the cause. The curve holds alarms
+under multiples of the threshold, raised with five of eight windows, against what people called faulty (labels).";
 
 const EXAMPLES: &str = "Examples:
   kilter-lab serve --data /var/lib/kilter
@@ -320,6 +368,7 @@ const EXAMPLES: &str = "Examples:
   kilter-lab erase device=press-1 --who dpo@acme --why 'contract ended' --data /var/lib/kilter
   kilter-lab erase --from 2036-01-01 --to 2036-12-31 --who ops --why 'the clock had jumped' --data /var/lib/kilter
   kilter-lab reproduce model.card.json --data /var/lib/kilter
+  kilter-lab backtest --model pump.kltm --range 2036-01-01..2036-01-31 --data /var/lib/kilter
   kilter-lab evaluate cmapss --data /srv/datasets --json cmapss.json --seeds 3 --export artifacts
 
 Tables: features, scores, events, gaps, quarantine, clips.";

@@ -1,5 +1,6 @@
 //! The real lab on a real journal: rows are seen at once, committed once, and survive kills.
 
+mod backtest;
 mod house;
 
 use std::collections::BTreeSet;
