@@ -149,6 +149,8 @@ where
             self.wake(now);
         }
         self.tracks.meter.awake(now);
+        // Before it is told: what the gateway heard, a loss of power does not take back.
+        self.faults.keep(now, &mut self.flash);
         self.greet(now);
         self.obey(now);
         self.fetch(now);
@@ -158,7 +160,6 @@ where
         self.prove();
         self.prove_image(now);
         self.latch();
-        self.faults.keep(now, &mut self.flash);
         let sent = self.line.sent_bytes;
         self.tracks.meter.sent((sent - core::mem::replace(&mut self.tracks.metered_bytes, sent)) as usize);
         let sleep = self.rest(now);
