@@ -100,7 +100,7 @@ pub(crate) struct Tracks {
     lost: u64,
     failed_reads: u32,
     greeted_at: Option<Monotonic>,
-    status_at: Option<Monotonic>,
+    pub(crate) status_at: Option<Monotonic>,
     /// Windows when measuring began after the last sleep.
     awake_from: u64,
     asleep_until: Option<Monotonic>,
@@ -357,11 +357,6 @@ where
         if let Some(request) = self.tracks.clock.poll(now) {
             self.line.up(&Up::TimeRequest(request));
         }
-    }
-
-    /// Lets the status leave with the next turn, because it has changed.
-    pub(crate) fn status_changed(&mut self) {
-        self.tracks.status_at = None;
     }
 
     /// Goes to sleep when the duty cycle says so and nothing is under way.

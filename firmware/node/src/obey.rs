@@ -120,6 +120,11 @@ where
         }
     }
 
+    /// Lets the status leave with the next turn, because it has changed.
+    pub(crate) fn status_changed(&mut self) {
+        self.tracks.status_at = None;
+    }
+
     /// Asks for the next part of a model, or runs it when all of it is here.
     pub(crate) fn fetch(&mut self, now: Monotonic) {
         let Some(incoming) = self.slots.incoming() else { return self.fetch_image(now) };
