@@ -71,6 +71,84 @@ fn with_no_room_for_the_lake_ingest_and_alarms_go_on_and_with_room_again_nothing
     drop(small);
 }
 
+#[test]
+fn s1_01_completeness_as_a_program_says_complete_or_names_each_gap_and_ends_with_what_it_found() {
+    stage::journey_with_lab(8.0, |house| {
+        house.start_aggregator()?;
+        house.start_plant()?;
+        let agents = house.install_agents()?;
+        for agent in &agents {
+            house.start_agent(agent)?;
+        }
+        goes_on(house, 20)?;
+        house.control("/end", &json!({}))?;
+
+        let wanted = produced(house)?;
+        let whole = &house.machines[1];
+        let vertical = format!("default/north/{}/vertical", whole.asset);
+        let (code, said) = house.wait_for("the whole account", PATIENCE, |house| {
+            let (code, said) = account(house, &vertical, "0..9223372036854775807", true).ok()?;
+            let told: serde_json::Value = serde_json::from_str(&said).ok()?;
+            let rows = told["rows"].as_u64()? as usize;
+            let windows = wanted[&(house.machines[1].asset.clone(), "vertical".to_owned())].len();
+            (code == 0 && rows >= windows).then_some((code, said))
+        })?;
+        ensure!(code == 0 && said.contains("\"complete\":true"), "{said}");
+        let (code, said) = account(house, &vertical, "0..9223372036854775807", false)?;
+        ensure!(code == 0 && said.starts_with(&format!("{vertical}: complete, ")), "it ends with {code}: {said}");
+
+        // Data of the other machine is erased, in the middle of what it sent.
+        let asset = house.machines[0].asset.clone();
+        let cut = format!("default/north/{asset}/vertical");
+        house.wait_for("the other account", PATIENCE, |house| {
+            account(house, &cut, "0..9223372036854775807", false).ok().filter(|(code, _)| *code == 0)
+        })?;
+        let sql = "SELECT event_time_us FROM features WHERE point = 'vertical' AND asset = ";
+        let times = house.query(&format!("{sql}'{asset}' ORDER BY event_time_us"))?;
+        let at = |place: usize| times[place][0].to_string();
+        let (from, to) = (at(times.len() / 3), at(times.len() / 2));
+        let erased = Command::new(house.bins().path("kilter-lab")?)
+            .args([
+                "erase",
+                &format!("asset={asset}"),
+                "--from",
+                &from,
+                "--to",
+                &to,
+                "--who",
+                "ops",
+                "--why",
+                "a test",
+                "--data",
+            ])
+            .arg(house.data_dir())
+            .output()?;
+        ensure!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
+        let (code, said) = house.wait_for("the account with gaps", PATIENCE, |house| {
+            let (code, said) = account(house, &cut, "0..9223372036854775807", false).ok()?;
+            let known = said.lines().skip(1).all(|line| line.ends_with(": erased"));
+            (code == 3 && known).then_some((code, said))
+        })?;
+        println!("ends with {code}: {said}");
+        ensure!(said.starts_with(&format!("{cut}: not complete, ")) && said.contains(" feature "), "{said}");
+        // And over HTTP, from which the program has it.
+        let answer = get(house.ports.http, &format!("/api/completeness?point={cut}&from=0&to=9223372036854775807"))?;
+        ensure!(answer["complete"] == false && answer["holes"][0]["cause"] == "erased", "{answer}");
+        Ok(())
+    });
+}
+
+/// `kilter-aggregator completeness`: what it ends with, and what it says.
+fn account(house: &House, point: &str, range: &str, as_json: bool) -> anyhow::Result<(i32, String)> {
+    let output = Command::new(house.bins().path("kilter-aggregator")?)
+        .args(["completeness", "--point", point, "--range", range, "--http", &house.ports.http.to_string()])
+        .args(as_json.then_some("--json"))
+        .output()
+        .context("ask for an account")?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned()))
+}
+
 /// New windows reach the journal, the fleet's numbers move, and the page is served.
 fn hot_half_goes_on(house: &mut House) -> anyhow::Result<()> {
     let seen = |house: &House| -> Option<i64> {
