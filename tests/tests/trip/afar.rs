@@ -45,7 +45,7 @@ fn a_trip_outlives_its_server_and_a_person_there_releases_it_only_where_the_agen
         let done = reset(house)?;
         house.wait_for("the release", PATIENCE, |house| {
             ended(house, done, "Done")?;
-            (tripped(page)? == false && output(house) == "0\n").then_some(())
+            (!tripped(page)? && output(house) == "0\n").then_some(())
         })?;
         let records = house.wait_for("the records of the release", PATIENCE, |house| {
             let mut events = dumped(house, "event").ok()?;
