@@ -50,6 +50,7 @@ impl Stage {
 
     /// Serves until a signal comes, or until every agent has had everything and `linger` has passed.
     pub(crate) async fn serve(self, args: &ServeArgs, control: Option<std::net::SocketAddr>) -> anyhow::Result<()> {
+        let stop = stop_signal()?;
         let listener = listen(args.listen).context("listen for agents (--listen)")?;
         let stage = Arc::new(self);
         let control = match control {
@@ -65,7 +66,7 @@ impl Stage {
         let workers = stage.start_workers()?;
         let accepting = tokio::spawn(socket::accept(listener, Arc::clone(&stage)));
         let ended_by = tokio::select! {
-            signal = stop_signal() => signal.map(|()| "signal"),
+            stopped = stop => stopped.map(|()| "signal"),
             () = stage.finished(args.linger) => Ok("end"),
             never = stage.report() => match never {},
         };
@@ -164,19 +165,22 @@ fn listen(address: std::net::SocketAddr) -> anyhow::Result<TcpListener> {
     Ok(socket.listen(1024)?)
 }
 
-async fn stop_signal() -> anyhow::Result<()> {
+/// Ends when somebody asks us to stop; heard from the call on, not from the first poll.
+fn stop_signal() -> anyhow::Result<impl Future<Output = anyhow::Result<()>>> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate())?;
-        tokio::select! {
-            outcome = tokio::signal::ctrl_c() => outcome?,
-            _ = terminate.recv() => {}
-        }
+        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        Ok(async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            Ok(())
+        })
     }
     #[cfg(not(unix))]
-    tokio::signal::ctrl_c().await?;
-    Ok(())
+    Ok(async { Ok(tokio::signal::ctrl_c().await?) })
 }
 
 const REPORT_EVERY_S: f64 = 10.0;
