@@ -1,4 +1,4 @@
-//! What the node must not forget, as whole states in the first two flash pages ([`crate::cells`]).
+//! What the node must not forget, as whole states in the first two flash pages (`cells`).
 //!
 //! ```text
 //!  0..2   2    3       4      5         6, 7      8..16       16..20    20..32     32..40     40..44   44..48

@@ -15,7 +15,7 @@ use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNo
 use kilter_infer::Artifact;
 use kilter_monitor::{Carve, ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Monitor};
 use kilter_node::{
-    Absent, Accelerometer, AlarmOutput, Faults, Filled, Flash, Hardware, Identity, KEPT_BYTES, Link, Node, Parts,
+    Absent, Accelerometer, AlarmOutput, FaultLog, Filled, Flash, Hardware, Identity, KEPT_BYTES, Link, Node, Parts,
     Power, Reset, Slots,
 };
 use kilter_types::{ChannelId, DeviceId, Epoch, Generation, GroupKind, Hertz, Monotonic, Name, Role, Severity, Unit};
@@ -76,8 +76,9 @@ fn node(memory: &mut Carve<'static>) -> Option<usize> {
         output: Silence,
         flash: Silence,
         watchdog: Absent,
+        images: Absent,
     };
-    let faults = Faults::start(&mut [0; KEPT_BYTES], Reset::Power);
+    let faults = FaultLog::start(&mut Silence, 0, &mut [0; KEPT_BYTES], Reset::Power).ok()?;
     let mut node = Node::<Silence, _, 1, 256, 1024>::new(identity, parts, slots, monitor, faults);
     let taken = node.poll(Monotonic(black_box(0))).taken;
     node.reset(Monotonic(black_box(1)));
@@ -105,6 +106,7 @@ impl Hardware for Silence {
     type Output = Self;
     type Flash = Self;
     type Watchdog = Absent;
+    type Images = Absent;
 }
 
 impl ErrorType for Silence {
