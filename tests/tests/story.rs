@@ -71,7 +71,7 @@ fn tell(house: &mut House, seed: u64) -> anyhow::Result<()> {
     story::load_change(house)?;
     story::drift(house, &pace)?;
     println!("drift is noticed");
-    story::new_models(house, &pace, &first)?;
+    story::new_models(house, &pace, seed, &first)?;
     println!("the new version is everywhere");
     story::verdict(house)?;
     no_alarm_before_its_fault(house)?;

@@ -161,7 +161,7 @@ fn tell(house: &mut House, options: &Options, lab: &mut Child, say: &dyn Fn(&str
     say("the plant goes to a higher production rate: a healthy change that no model has seen");
     story::drift(house, &pace)?;
     say("drift noticed; the lab trains again by itself, without the windows under alarm");
-    let second = story::new_models(house, &pace, &first)?;
+    let second = story::new_models(house, &pace, options.seed, &first)?;
     say(&format!("the new version runs on every agent: {}", short(&second)));
     story::verdict(house)?;
     say("both faulty machines still alarm, the others are quiet");
