@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{arm64, build, check, firmware, fleets, fuzz, quiet, setup};
+use crate::{arm64, build, check, firmware, fleets, fuzz, long, setup};
 
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
@@ -34,7 +34,8 @@ pub(crate) fn proof() -> anyhow::Result<()> {
         ("build lab", build::lab),
         ("journeys", check::journeys),
         ("the same bits on every core", firmware::proof),
-        ("what quiet costs", quiet::proof),
+        ("what quiet costs", long::baseline),
+        ("how long engines have left", long::heads),
     ])
 }
 

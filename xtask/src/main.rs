@@ -9,7 +9,7 @@ mod demo;
 mod firmware;
 mod fleets;
 mod fuzz;
-mod quiet;
+mod long;
 mod setup;
 mod step;
 

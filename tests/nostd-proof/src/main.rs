@@ -23,7 +23,6 @@ use kilter_wire::SignedManifest;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
-    #[expect(clippy::empty_loop, reason = "nothing is left to do, and nothing runs this")]
     loop {}
 }
 
