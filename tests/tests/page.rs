@@ -11,13 +11,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[test]
 fn an_operator_sees_a_fault_come_opens_its_machine_and_acknowledges_without_a_reload() {
-    let bins = Bins::find();
-    let programs = ["kilter-agent", "kilter-aggregator", "kilter-sim"];
-    if !programs.iter().all(|program| bins.has(program)) {
-        assert!(std::env::var_os("CI").is_none(), "CI builds the programs first");
-        println!("not run: 1 (the programs are not built; `cargo xt journeys` does it)");
-        return;
-    }
+    let Some(bins) = Bins::built(&["kilter-agent", "kilter-aggregator", "kilter-sim"]) else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
     let tuning =
         Tuning { commissioning_windows: 12, window: 4096, temperature_window: 10, period_secs: 1.0, report_secs: 1.0 };

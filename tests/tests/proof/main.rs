@@ -31,12 +31,7 @@ pub(crate) type Windows = BTreeMap<(String, String), u64>;
 
 #[test]
 fn d1_d2_l1_whatever_happens_to_real_processes_each_expected_window_is_in_the_lake_once() {
-    let bins = Bins::find();
-    if !["kilter-agent", "kilter-aggregator", "kilter-lab", "kilter-sim"].iter().all(|name| bins.has(name)) {
-        assert!(std::env::var_os("CI").is_none(), "CI builds the programs first");
-        println!("not run: 1 (the programs are not built; `cargo xt journeys` does it)");
-        return;
-    }
+    let Some(bins) = Bins::built(&["kilter-agent", "kilter-aggregator", "kilter-lab", "kilter-sim"]) else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
     if let Err(error) = tell(bins, dir.path()) {
         let kept = dir.keep();

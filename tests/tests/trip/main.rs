@@ -160,12 +160,7 @@ fn a_stuck_or_mute_sensor_neither_trips_nor_releases_and_without_the_section_not
 
 /// Runs one journey with an address for the agent's page; on failure everything is kept to look at.
 fn journey(tell: impl FnOnce(&mut House, SocketAddr) -> anyhow::Result<()>) {
-    let bins = Bins::find();
-    if !["kilter-agent", "kilter-aggregator", "kilter-sim"].iter().all(|program| bins.has(program)) {
-        assert!(std::env::var_os("CI").is_none(), "CI builds the programs first");
-        println!("not run: 1 (the programs are not built; `cargo xt journeys` does it)");
-        return;
-    }
+    let Some(bins) = Bins::built(&["kilter-agent", "kilter-aggregator", "kilter-sim"]) else { return };
     let dir = tempfile::tempdir().expect("a folder");
     let run = || {
         let spec = dir.path().join("plant.toml");
