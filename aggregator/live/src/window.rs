@@ -1,4 +1,4 @@
-//! Windows over event time: tumbling, sliding and session, kept as rows come in.
+//! Windows over event time: tumbling, sliding, session and by count, kept as rows come in.
 //!
 //! A window closes when the watermark reaches its end, and then tells its result once. A row that comes later but within the
 //! lateness is counted in and **corrects** the result; one that comes later still is **too late** for that window. Whether a window
@@ -9,7 +9,11 @@
 //! tumbling  [0..10) [10..20) …            each instant in one window
 //! sliding   [0..10) [5..15) [10..20) …    in size / step windows
 //! session   [t₁ .. t₄ + gap)              rows less than a gap apart belong together; a row in between joins two
+//! count     [t₁ .. t₃] [t₄ .. t₇]         so many rows in the order of their times; rows of one instant stay together
 //! ```
+//!
+//! By count nothing is corrected: a row before the end of the window that closed last is too late, whatever the lateness, because all
+//! windows behind it would move.
 //!
 //! Memory: windows are let go once nothing can correct them any more.
 
@@ -37,6 +41,11 @@ pub enum Shape {
     Session {
         /// The least silence between two sessions.
         gap: Micros,
+    },
+    /// So many rows, or a few more where the last instant has several.
+    Count {
+        /// How many.
+        rows: u64,
     },
 }
 
@@ -89,7 +98,7 @@ pub enum Told {
 pub struct Windows {
     shape: Shape,
     lateness: Micros,
-    /// By begin.
+    /// By begin. By count: the window that closed last, and behind it the instants that none has taken yet.
     open: BTreeMap<Micros, Window>,
 }
 
@@ -129,6 +138,7 @@ impl Windows {
             Shape::Tumbling { size } => size.0 > 0,
             Shape::Sliding { size, step } => step.0 > 0 && step <= size,
             Shape::Session { gap } => gap.0 > 0,
+            Shape::Count { rows } => rows > 0,
         };
         (fits && lateness.0 >= 0).then(|| Self { shape, lateness, open: BTreeMap::new() })
     }
@@ -141,11 +151,15 @@ impl Windows {
             Shape::Tumbling { size } => self.add_to_fixed(t, value, (size, size), watermark, tell),
             Shape::Sliding { size, step } => self.add_to_fixed(t, value, (size, step), watermark, tell),
             Shape::Session { gap } => self.add_to_session(t, value, gap, watermark, tell),
+            Shape::Count { .. } => self.add_by_count(t, value),
         }
     }
 
     /// The watermark moved: tells of windows that close and lets go of those that nothing can correct any more.
     pub fn advance(&mut self, watermark: Micros, tell: &mut dyn FnMut(Told)) {
+        if let Shape::Count { rows } = self.shape {
+            return self.close_by_count(rows, watermark, tell);
+        }
         for (start, window) in &mut self.open {
             if !window.closed && window.end <= watermark {
                 window.closed = true;
@@ -158,7 +172,19 @@ impl Windows {
 
     /// The windows that can still change, oldest first, and whether each has closed.
     pub fn iter(&self) -> impl Iterator<Item = (Span, Summary, bool)> {
-        self.open.iter().map(|(start, window)| (Span { start: *start, end: window.end }, window.summary, window.closed))
+        let enough = if let Shape::Count { rows } = self.shape { rows } else { 0 };
+        let mut entries = self.open.iter();
+        std::iter::from_fn(move || {
+            let (start, window) = entries.next()?;
+            let (mut end, mut summary) = (window.end, window.summary);
+            while !window.closed
+                && summary.count < enough
+                && let Some((_, more)) = entries.next()
+            {
+                (end, summary) = (more.end, summary.join(more.summary));
+            }
+            Some((Span { start: *start, end }, summary, window.closed))
+        })
     }
 
     fn add_to_fixed(
@@ -234,11 +260,38 @@ impl Windows {
         }
     }
 
+    fn add_by_count(&mut self, t: Micros, value: f32) -> Arrival {
+        let last_closed = self.open.first_key_value().filter(|(_, window)| window.closed);
+        if last_closed.is_some_and(|(_, window)| t < window.end) {
+            return Arrival::TooLate;
+        }
+        let added = Summary::of(value);
+        self.open.entry(t).and_modify(|instant| instant.summary = instant.summary.join(added)).or_insert(Window {
+            end: t + Micros(1),
+            summary: added,
+            closed: false,
+        });
+        Arrival::OnTime
+    }
+
+    fn close_by_count(&mut self, rows: u64, watermark: Micros, tell: &mut dyn FnMut(Told)) {
+        loop {
+            let next = self.iter().find(|(_, _, closed)| !closed);
+            let due = next.filter(|(span, summary, _)| summary.count >= rows && span.end <= watermark);
+            let Some((span, summary, _)) = due else { return };
+            // Its instants and the window before it go; it stays, to tell what is too late.
+            self.open = self.open.split_off(&span.end);
+            self.open.insert(span.start, Window { end: span.end, summary, closed: true });
+            tell(Told::Closed(span, summary));
+        }
+    }
+
     /// How long after its end a window is kept: as long as a row that is taken can touch it.
     fn keep(&self) -> Micros {
         match self.shape {
             Shape::Tumbling { .. } | Shape::Sliding { .. } => self.lateness,
             Shape::Session { gap } => self.lateness + gap,
+            Shape::Count { .. } => Micros(0),
         }
     }
 }

@@ -14,8 +14,18 @@ fn span(start: i64, end: i64) -> Span {
     Span { start: at(start), end: at(end) }
 }
 
-fn shapes() -> [Shape; 3] {
-    [Shape::Tumbling { size: at(10) }, Shape::Sliding { size: at(10), step: at(4) }, Shape::Session { gap: at(6) }]
+fn shapes() -> [Shape; 4] {
+    [
+        Shape::Tumbling { size: at(10) },
+        Shape::Sliding { size: at(10), step: at(4) },
+        Shape::Session { gap: at(6) },
+        Shape::Count { rows: 5 },
+    ]
+}
+
+/// How many rows a window needs to close.
+fn least(shape: Shape) -> u64 {
+    if let Shape::Count { rows } = shape { rows } else { 1 }
 }
 
 const LATENESS: Micros = Micros(7);
@@ -31,10 +41,8 @@ fn recompute(shape: Shape, taken: &[(i64, f32, Option<i64>)]) -> BTreeMap<Span, 
         Shape::Tumbling { size } => fixed(size, size, taken, &mut put),
         Shape::Sliding { size, step } => fixed(size, step, taken, &mut put),
         Shape::Session { gap } => {
-            let mut sorted: Vec<_> = taken.iter().map(|(t, value, _)| (*t, *value)).collect();
-            sorted.sort_by_key(|(t, _)| *t);
             let mut sessions: Vec<Vec<(i64, f32)>> = Vec::new();
-            for (t, value) in sorted {
+            for (t, value) in in_order(taken) {
                 match sessions.last_mut().filter(|session| session.last().is_some_and(|last| t - last.0 < gap.0)) {
                     Some(session) => session.push((t, value)),
                     None => sessions.push(vec![(t, value)]),
@@ -45,8 +53,27 @@ fn recompute(shape: Shape, taken: &[(i64, f32, Option<i64>)]) -> BTreeMap<Span, 
                 session.iter().for_each(|(_, value)| put(span(first, last + gap.0), *value));
             }
         }
+        Shape::Count { rows } => {
+            let mut groups: Vec<Vec<(i64, f32)>> = Vec::new();
+            for (t, value) in in_order(taken) {
+                match groups.last_mut().filter(|group| (group.len() as u64) < rows || group[group.len() - 1].0 == t) {
+                    Some(group) => group.push((t, value)),
+                    None => groups.push(vec![(t, value)]),
+                }
+            }
+            for group in groups {
+                let (first, last) = (group[0].0, group[group.len() - 1].0);
+                group.iter().for_each(|(_, value)| put(span(first, last + 1), *value));
+            }
+        }
     }
     windows
+}
+
+fn in_order(taken: &[(i64, f32, Option<i64>)]) -> Vec<(i64, f32)> {
+    let mut sorted: Vec<_> = taken.iter().map(|(t, value, _)| (*t, *value)).collect();
+    sorted.sort_by_key(|(t, _)| *t);
+    sorted
 }
 
 fn fixed(size: Micros, step: Micros, taken: &[(i64, f32, Option<i64>)], put: &mut dyn FnMut(Span, f32)) {
@@ -87,11 +114,11 @@ fn holds(shape: Shape, rows: &[(i64, i32)], every: usize) {
         windows.advance(at(watermark), &mut hear);
         if i % every == every - 1 || i + 1 == rows.len() {
             let all = recompute(shape, &taken);
-            let closed: BTreeMap<_, _> =
-                all.iter().filter(|(span, _)| span.end <= at(watermark)).map(|(s, v)| (*s, *v)).collect();
+            let is_closed = |span: &Span, summary: &Summary| span.end <= at(watermark) && summary.count >= least(shape);
+            let closed: BTreeMap<_, _> = all.iter().filter(|(s, v)| is_closed(s, v)).map(|(s, v)| (*s, *v)).collect();
             assert_eq!(told, closed, "{shape:?} after {} rows", i + 1);
             let open: Vec<_> = windows.iter().filter(|(_, _, closed)| !closed).collect();
-            let expected = all.iter().filter(|(span, _)| span.end > at(watermark));
+            let expected = all.iter().filter(|(s, v)| !is_closed(s, v));
             let expected: Vec<_> = expected.map(|(span, summary)| (*span, *summary, false)).collect();
             assert_eq!(open, expected);
             // Bounded: what nothing can correct any more is let go.
@@ -142,6 +169,26 @@ proptest! {
             prop_assert_eq!(&first, &second);
         }
     }
+}
+
+#[test]
+fn by_count_rows_of_one_instant_stay_together_and_what_comes_before_a_closed_window_is_too_late() {
+    let mut windows = Windows::new(Shape::Count { rows: 3 }, at(100)).expect("a shape that fits");
+    let mut told = Vec::new();
+    let mut none = |told| panic!("nothing had closed: {told:?}");
+    for t in [20, 10, 20, 20, 30] {
+        assert_eq!(windows.add(at(t), t as f32, None, &mut none), Arrival::OnTime);
+    }
+    windows.advance(at(20), &mut |what| told.push(what));
+    assert_eq!(told, [], "another row of that instant may still come");
+    windows.advance(at(1_000), &mut |what| told.push(what));
+    let four = Summary { count: 4, min: 10.0, max: 20.0, sum: 70.0 };
+    assert_eq!(told, [Told::Closed(span(10, 21), four)], "the next window has a single row");
+    assert_eq!(windows.add(at(20), 1.0, Some(at(1_000)), &mut none), Arrival::TooLate);
+    assert_eq!(windows.add(at(21), 21.0, Some(at(1_000)), &mut none), Arrival::OnTime);
+    let kept: Vec<_> = windows.iter().map(|(span, summary, closed)| (span, summary.count, closed)).collect();
+    assert_eq!(kept, [(span(10, 21), 4, true), (span(21, 31), 2, false)]);
+    assert!(Windows::new(Shape::Count { rows: 0 }, at(0)).is_none());
 }
 
 #[test]
