@@ -4,7 +4,7 @@ use kilter_infer::{Body, Draft, Range, Regime, ResetRule, Scratch};
 use kilter_machine::{FaultChange, FaultKind, Growth, LoadChange, MachineSpec};
 use kilter_monitor::{InstallError, Output};
 use kilter_signal::table::{VIBRATION, at};
-use kilter_types::{AlarmSource, Digest, Event, FeatureRef, FeatureRow, Generation, GroupKind, KernelId, Role, Score};
+use kilter_types::{AlarmSource, Digest, Event, FeatureRef, FeatureRow, Generation, GroupKind, KernelId, Micros, Role, Score};
 
 use crate::support::*;
 
@@ -22,6 +22,11 @@ fn monitor() -> Heaped {
 
 /// A statistic trained on these rows, good for speeds up to `most_rpm`.
 pub(crate) fn train(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32) -> Vec<u8> {
+    train_in(rows, features, most_rpm, 3)
+}
+
+/// The same over so many windows at a time.
+fn train_in(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32, sequence_len: usize) -> Vec<u8> {
     let count = rows.len() as f32;
     let column = |place: usize| rows.iter().map(move |row| row.vector.values[place]);
     let mean = PLACES.map(|place| column(place).sum::<f32>() / count);
@@ -48,7 +53,7 @@ pub(crate) fn train(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32)
         threshold: 12.0,
         input_clip: 8.0,
         residual_clip: 8.0,
-        sequence_len: 3,
+        sequence_len,
         reset: ResetRule::ALWAYS,
         body: Body::Statistic { ewma: 0.5 },
         golden: &golden,
@@ -97,6 +102,54 @@ fn every_score_names_exactly_one_model_and_the_switch_lies_between_two_windows()
     assert_eq!(monitor.model(Role::Leader), Some((digest, Generation(7))));
     monitor.remove(Role::Leader);
     assert_eq!(monitor.model(Role::Leader), None);
+}
+
+#[test]
+fn s0_05_at_a_thousand_windows_a_second_a_swap_skips_no_window_and_each_is_scored_by_one_model() {
+    // 16 kHz and a window each 16 samples; a block is one window, so a model can come between any two.
+    let mut spec = spec();
+    spec.rate_hz = 16_000.0;
+    let mut config = pump(&spec, 256);
+    config.groups[0].hop = 16;
+    config.commissioning_windows = 20;
+    let (mut monitor, mut said) = (build(config), Vec::new());
+    let mut feeder = Feeder::new(spec, 1);
+    feeder.in_steps(1.0, 16, &mut monitor, &mut said, |_, _, _| ());
+    let learnt = vibration_rows(&said);
+    // Each model knows other rows, so each has a digest of its own.
+    let models: Vec<Vec<u8>> =
+        (0..5).map(|i| train_in(&learnt[100 * i..100 * i + 300], &features(), 1600.0, 1)).collect();
+    let mut due = [17, 18, 400, 977, 1_500].into_iter().zip(models).peekable();
+    let before = said.len();
+    feeder.in_steps(2.0, 16, &mut monitor, &mut said, |step, monitor, said| {
+        if let Some((_, model)) = due.next_if(|(at, _)| *at == step) {
+            install(monitor, model, said).expect("a good model");
+        }
+    });
+    assert!(due.next().is_none(), "not every model was pushed");
+
+    let rows = vibration_rows(&said);
+    let skipped = rows.windows(2).find(|pair| pair[1].index != pair[0].index + 1);
+    assert!(skipped.is_none() && rows[0].index == 0 && rows.len() > 2_950, "{} windows, {skipped:?}", rows.len());
+    assert!(rows.windows(2).all(|pair| pair[1].end - pair[0].end == Micros(1_000)), "not a thousand a second");
+    let switches: Vec<(u64, Digest)> = events(&said[before..])
+        .into_iter()
+        .filter_map(|(_, event)| match event {
+            Event::ModelSwitched { to, first, .. } => Some((first.index, to)),
+            _ => None,
+        })
+        .collect();
+    assert!(switches.len() == 5 && switches.windows(2).all(|pair| pair[0].0 < pair[1].0), "{switches:?}");
+    let serving = |index: u64| switches.iter().rev().find(|(first, _)| *first <= index).map(|(_, model)| *model);
+    let mut scored = std::collections::BTreeMap::new();
+    for (_, score) in scores(&said[before..]).into_iter().filter(|(_, score)| score.model != Digest::NONE) {
+        assert_eq!(Some(score.model), serving(score.input.index), "window {}", score.input.index);
+        assert_eq!(score.role, Role::Leader);
+        *scored.entry(score.input.index).or_insert(0) += 1;
+    }
+    let last = rows[rows.len() - 1].index;
+    let expected: std::collections::BTreeMap<u64, u32> = (switches[0].0..=last).map(|index| (index, 1)).collect();
+    assert_eq!(scored, expected, "each window since the first model has one score of a model");
 }
 
 #[test]
