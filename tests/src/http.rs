@@ -19,15 +19,19 @@ pub fn post(address: SocketAddr, path: &str, body: &Value) -> anyhow::Result<Val
 
 /// Status and body of one request.
 pub fn request(address: SocketAddr, method: &str, path: &str, body: &str) -> anyhow::Result<(u16, String)> {
+    send(address, &format!("{method} {path} HTTP/1.1\r\nContent-Type: application/json"), body.as_bytes())
+}
+
+/// The same with a head of its own (request line and headers, but for those of host and length).
+pub fn send(address: SocketAddr, head: &str, body: &[u8]) -> anyhow::Result<(u16, String)> {
+    let path = head.split_whitespace().nth(1).unwrap_or_default();
     let mut stream =
         TcpStream::connect_timeout(&address, Duration::from_secs(2)).with_context(|| format!("reach {address}"))?;
     stream.set_read_timeout(Some(Duration::from_secs(180))).context("set a timeout")?;
-    write!(
-        stream,
-        "{method} {path} HTTP/1.1\r\nHost: {address}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    )
-    .context("send a request")?;
+    let length = body.len();
+    write!(stream, "{head}\r\nHost: {address}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
+        .context("send a request's head")?;
+    stream.write_all(body).context("send a request")?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).with_context(|| format!("read the answer to {path}"))?;
     let answer = String::from_utf8_lossy(&answer).into_owned();

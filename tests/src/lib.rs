@@ -17,7 +17,7 @@ pub mod story;
 
 pub use browser::Browser;
 pub use house::{House, Interrupted, Options, Ports};
-pub use http::{get, post, request};
+pub use http::{get, post, request, send};
 pub use place::{target, workspace};
 pub use plant::{Machine, Tuning, agent_config, machines};
 pub use process::{Bins, Process};

@@ -9,6 +9,7 @@ use kilter_wire::FrameError;
 use thiserror::Error;
 
 use crate::ChannelSpec;
+use crate::message::MessageError;
 
 /// Why a source gives nothing.
 #[derive(Debug, Error)]
@@ -60,6 +61,24 @@ pub enum SourceError {
         path: String,
         /// Why.
         source: Box<RecordingError>,
+    },
+    /// The broker can't be reached, or does not do what is asked of it.
+    #[error("use the broker of {asset}: {reason}")]
+    Broker {
+        /// The machine.
+        asset: Name,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A message is wrong; the ones after it are taken.
+    #[error("take a message for {asset} from {from}")]
+    Message {
+        /// The machine.
+        asset: Name,
+        /// Its topic.
+        from: String,
+        /// What is wrong with it.
+        source: Box<MessageError>,
     },
 }
 
@@ -140,23 +159,27 @@ pub(crate) fn map_channels(
                 offered: offered.iter().map(|offer| offer.name.clone()).collect(),
             });
         };
-        if found.unit != spec.unit {
-            return Err(Difference::Unit { channel, configured: spec.unit, offered: found.unit });
-        }
-        let same = match (spec.rate, found.rate) {
-            (None, None) => true,
-            (Some(a), Some(b)) => (a.0 - b.0).abs() <= RATE_TOLERANCE * a.0,
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !same {
-            return Err(Difference::Rate { channel, configured: spec.rate, offered: found.rate });
-        }
+        compare(spec, found)?;
     }
     let place = |offer: &Offered<'_>| {
         let at = specs.iter().position(|spec| spec.name == *offer.name)?;
         u8::try_from(at).ok().map(ChannelId)
     };
     Ok(offered.iter().map(place).collect())
+}
+
+/// Does one channel come as it is configured?
+pub(crate) fn compare(spec: &ChannelSpec, found: &Offered<'_>) -> Result<(), Difference> {
+    let channel = spec.name.clone();
+    if found.unit != spec.unit {
+        return Err(Difference::Unit { channel, configured: spec.unit, offered: found.unit });
+    }
+    let same = match (spec.rate, found.rate) {
+        (None, None) => true,
+        (Some(a), Some(b)) => (a.0 - b.0).abs() <= RATE_TOLERANCE * a.0,
+        (Some(_), None) | (None, Some(_)) => false,
+    };
+    if same { Ok(()) } else { Err(Difference::Rate { channel, configured: spec.rate, offered: found.rate }) }
 }
 
 const RATE_TOLERANCE: f32 = 1e-3;

@@ -1,14 +1,19 @@
-//! Where inputs come from: a sensor's socket or a recorded file, one machine each; and nodes on a serial line, whose records
-//! come ready made ([`Nodes`]).
+//! Where inputs come from: a sensor's socket, a recorded file, messages of a broker or of whoever hands them to a [`Door`], one machine
+//! each; and nodes on a serial line, whose records come ready made ([`Nodes`]).
 //!
 //! A [`Source`] is pulled by the thread that feeds the machine's monitor, so back-pressure needs no queue: a monitor that is
-//! busy reads less, TCP fills up and the sensor waits. Nothing is guessed: a channel whose unit or rate differs from the
-//! configuration, or is not declared on either side, is refused with what would put it right.
+//! busy reads less, TCP fills up and the sensor waits. What comes by itself lies in a short queue, and when that is full whoever
+//! sends it waits. Nothing is guessed: a channel whose unit or rate differs from the configuration, or is not declared on either
+//! side, is refused with what would put it right.
 
 mod check;
+mod conversation;
 mod file;
 mod line;
+mod message;
+mod mqtt;
 mod node;
+mod push;
 mod serial;
 mod socket;
 mod stop;
@@ -18,7 +23,10 @@ use kilter_types::{ChannelId, Hertz, Input, MachineEvent, Micros, Name, Timeline
 pub use check::{Difference, SourceError};
 pub use file::{FileConfig, FileSource};
 pub use line::Deframer;
+pub use message::{Encoding, MAX_MESSAGE_BYTES, MessageError};
+pub use mqtt::{MqttConfig, MqttSource};
 pub use node::{Heard, Nodes, Now, Offset, encode};
+pub use push::{Door, PushError, PushSource, QUEUE};
 pub use serial::{LineTurn, SerialLine};
 pub use socket::SocketSource;
 pub use stop::Stop;

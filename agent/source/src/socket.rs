@@ -4,12 +4,13 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::Duration;
 
-use kilter_types::{ChannelId, Hertz, Input, MachineEvent, Micros, Name, Timeline};
+use kilter_types::Name;
 use kilter_wire::frame::{self, Kind};
-use kilter_wire::sensor::{Offer, SensorDown, SensorUp, values};
+use kilter_wire::sensor::{Offer, SensorDown, SensorUp};
 use tracing::{info, warn};
 
 use crate::check::{Offered, map_channels};
+use crate::conversation::{Places, Ready, reach};
 use crate::{ChannelSpec, Item, Source, SourceError, Stop};
 
 /// One machine's conversation with its sensor.
@@ -32,8 +33,7 @@ struct Conversation {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// By the sensor's channel: ours, and the offered rate.
-    map: Vec<(Option<ChannelId>, Option<Hertz>)>,
+    places: Places,
     offered: bool,
     quiet: u32,
 }
@@ -59,7 +59,7 @@ impl SocketSource {
             buffer: vec![0; 64 * 1024],
             start: 0,
             end: 0,
-            map: Vec::new(),
+            places: Places::default(),
             offered: false,
             quiet: 0,
         });
@@ -104,7 +104,7 @@ impl SocketSource {
         }
         info!(asset = %self.asset, address = %self.address, channels = offer.channels.len(), "sensor connected");
         if let Some(link) = &mut self.link {
-            link.map = map.into_iter().zip(offer.channels.iter().map(|channel| channel.rate)).collect();
+            link.places = Places::new(map, offer);
             link.offered = true;
         }
         Ok(())
@@ -141,42 +141,8 @@ impl SocketSource {
             if !link.offered {
                 return Err(self.wrong("it sends before it offers"));
             }
-            let known = |channel: ChannelId| link.map.get(usize::from(channel.0)).copied();
-            let (channel, end, ready) = match message {
-                SensorUp::Offer(_) => continue,
-                SensorUp::Event { t, event } => return Ok(Ready::Event(t, event)),
-                SensorUp::End => return Ok(Ready::End),
-                SensorUp::Block(block) => {
-                    let Some((Some(channel), Some(rate))) = known(block.channel) else { continue };
-                    self.samples.clear();
-                    self.samples.extend(values(block.samples));
-                    let end = block.position.saturating_add(self.samples.len() as u64);
-                    (channel, end, Ready::Block { channel, position: block.position, t0: block.t0, rate })
-                }
-                SensorUp::Reading { channel, position, t, value } => {
-                    let Some((Some(channel), _)) = known(channel) else { continue };
-                    (channel, position.saturating_add(1), Ready::Reading { channel, position, t, value })
-                }
-                SensorUp::Cycle { channel, position, n, row } => {
-                    let Some((Some(channel), _)) = known(channel) else { continue };
-                    self.samples.clear();
-                    self.samples.extend(values(row));
-                    (channel, position.saturating_add(1), Ready::Cycle { channel, position, n, t: None })
-                }
-                SensorUp::CycleAt { channel, position, n, t, row } => {
-                    let Some((Some(channel), _)) = known(channel) else { continue };
-                    self.samples.clear();
-                    self.samples.extend(values(row));
-                    (channel, position.saturating_add(1), Ready::Cycle { channel, position, n, t: Some(t) })
-                }
-                SensorUp::Skipped { channel, from, to } => {
-                    let Some((Some(channel), _)) = known(channel) else { continue };
-                    (channel, to, Ready::Skipped { channel, from, to })
-                }
-            };
-            if let Some(position) = self.positions.get_mut(usize::from(channel.0)) {
-                *position = (*position).max(end);
-            }
+            let Some(ready) = link.places.place(&message, &mut self.samples) else { continue };
+            reach(&mut self.positions, ready.reached(self.samples.len()));
             return Ok(ready);
         }
     }
@@ -212,22 +178,7 @@ impl Source for SocketSource {
                 return Ok(Item::Interrupted);
             }
         };
-        Ok(match ready {
-            Ready::Idle => Item::Idle,
-            Ready::Started(timeline) => Item::Started(timeline),
-            Ready::Block { channel, position, t0, rate } => {
-                Item::Input { channel, position, input: Input::Block { t0, rate, samples: &self.samples } }
-            }
-            Ready::Reading { channel, position, t, value } => {
-                Item::Input { channel, position, input: Input::Reading { t, value } }
-            }
-            Ready::Cycle { channel, position, n, t } => {
-                Item::Input { channel, position, input: Input::Cycle { n, t, row: &self.samples } }
-            }
-            Ready::Event(t, event) => Item::Event { t, event },
-            Ready::Skipped { channel, from, to } => Item::Skipped { channel, from, to },
-            Ready::End => Item::End,
-        })
+        Ok(ready.item(&self.samples))
     }
 }
 
@@ -281,18 +232,6 @@ enum Fill {
 enum Broken {
     Io(io::Error),
     Frame(frame::FrameError),
-}
-
-/// What came, without its values.
-enum Ready {
-    Idle,
-    Started(Timeline),
-    Block { channel: ChannelId, position: u64, t0: Micros, rate: Hertz },
-    Reading { channel: ChannelId, position: u64, t: Micros, value: f32 },
-    Cycle { channel: ChannelId, position: u64, n: u32, t: Option<Micros> },
-    Event(Micros, MachineEvent),
-    Skipped { channel: ChannelId, from: u64, to: u64 },
-    End,
 }
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
