@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use kilter_types::{DeviceId, Digest};
+use kilter_types::{DeviceId, Digest, Name, Role};
 
-use crate::{Desired, Observed, Planner, Policy, Registry, Stage};
+use crate::{Desired, Observed, Pair, Planner, Policy, Registry, Stage};
 
 /// What is wrong with a step.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -45,22 +45,23 @@ pub fn check(
 ) -> Result<(), Violation> {
     for rollout in after.rollouts() {
         if let Stage::Canary { devices, .. } = &rollout.stage {
-            let leader = rollout.pair.leader;
-            let on_trial = |device: &DeviceId, desired: &Desired| {
-                fleet.contains_key(device)
-                    && desired.models.iter().any(|model| model.digest == leader)
-                    && (devices.contains(device) || !champion_runs(after, desired, leader))
-            };
-            let count = after.all_desired().iter().filter(|(device, desired)| on_trial(device, desired)).count();
-            if count > policy.canaries {
-                return Err(Violation::BlastRadius { digest: leader, count, allowed: policy.canaries });
+            for trial in new_in(rollout.pair, rollout.previous) {
+                let on_trial = |device: &DeviceId, desired: &Desired| {
+                    fleet.contains_key(device)
+                        && desired.models.iter().any(|model| (model.digest, model.role) == trial)
+                        && (devices.contains(device) || !champion_runs(after, desired, trial))
+                };
+                let count = after.all_desired().iter().filter(|(device, desired)| on_trial(device, desired)).count();
+                if count > policy.canaries {
+                    return Err(Violation::BlastRadius { digest: trial.0, count, allowed: policy.canaries });
+                }
             }
         }
         let ended = matches!(rollout.stage, Stage::Superseded { .. } | Stage::RolledBack { .. });
         if let (false, Some(previous)) = (ended, rollout.previous)
-            && registry.get(previous.leader).is_none()
+            && let Some((gone, _)) = roles(previous).find(|(digest, _)| registry.get(*digest).is_none())
         {
-            return Err(Violation::Unpinned(previous.leader));
+            return Err(Violation::Unpinned(gone));
         }
     }
     for (device, desired) in after.all_desired() {
@@ -79,9 +80,20 @@ pub fn check(
     Ok(())
 }
 
-/// The digest leads already, so that running it is no trial.
-fn champion_runs(planner: &Planner, desired: &Desired, digest: Digest) -> bool {
-    desired.models.iter().any(|model| {
-        model.digest == digest && planner.champions().get(&model.asset_class).is_some_and(|pair| pair.leader == digest)
-    })
+/// The models of a pair, each with its role.
+fn roles(pair: Pair) -> impl Iterator<Item = (Digest, Role)> {
+    let roles = [(pair.leader, Role::Leader), (pair.shadow, Role::Shadow)];
+    roles.into_iter().filter_map(|(digest, role)| Some((digest?, role)))
+}
+
+/// The models of a pair that did not have this role before.
+fn new_in(pair: Pair, previous: Option<Pair>) -> impl Iterator<Item = (Digest, Role)> {
+    roles(pair).filter(move |model| !previous.is_some_and(|previous| roles(previous).any(|known| known == *model)))
+}
+
+/// The model has this role already, so that running it is no trial.
+fn champion_runs(planner: &Planner, desired: &Desired, model: (Digest, Role)) -> bool {
+    let of_champion =
+        |class: &Name| planner.champions().get(class).is_some_and(|pair| roles(*pair).any(|m| m == model));
+    desired.models.iter().any(|known| (known.digest, known.role) == model && of_champion(&known.asset_class))
 }

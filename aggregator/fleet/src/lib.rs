@@ -9,6 +9,8 @@ pub mod enrol;
 pub mod guard;
 mod planner;
 mod registry;
+mod rollout;
 
-pub use planner::{Assignment, Desired, Observed, Pair, PlanError, Planner, Policy, Rollout, Stage, StageChange};
+pub use planner::{PlanError, Planner};
 pub use registry::{Card, CardFeature, Model, Registry, RegistryError};
+pub use rollout::{Assignment, Desired, Observed, Pair, Policy, Rollout, Stage, StageChange};

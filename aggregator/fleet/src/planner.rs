@@ -5,125 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kilter_types::{DeviceId, Digest, Generation, Micros, Name, Role};
 use serde::{Deserialize, Serialize};
 
-use crate::Registry;
-
-/// What an operator decides once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Policy {
-    /// How many nodes try a model first.
-    pub canaries: usize,
-    /// How long a canary must run it, as reported, before others follow.
-    pub probation: Micros,
-}
-
-/// Leader and shadow that belong together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Pair {
-    /// Its scores decide.
-    pub leader: Digest,
-    /// It is watched.
-    pub shadow: Option<Digest>,
-}
-
-/// One model on one node.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Assignment {
-    /// For machines of this kind.
-    pub asset_class: Name,
-    /// The artifact.
-    pub digest: Digest,
-    /// Leader or shadow.
-    pub role: Role,
-    /// The generation in which its manifest is signed.
-    pub generation: Generation,
-}
-
-/// What a node shall run.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Desired {
-    /// When this was decided.
-    pub generation: Generation,
-    /// The models, per kind of machine the leader first.
-    pub models: Vec<Assignment>,
-}
-
-/// What a node says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Observed {
-    /// The kinds of machines that it serves.
-    pub classes: BTreeSet<Name>,
-    /// The artifacts that it runs.
-    pub running: BTreeSet<Digest>,
-    /// The artifacts that it refused or reverted.
-    pub refused: BTreeSet<Digest>,
-    /// It reports at present.
-    pub online: bool,
-    /// The generation that it says it follows.
-    pub generation: Generation,
-}
-
-/// How far a rollout is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "stage", rename_all = "snake_case")]
-pub enum Stage {
-    /// Waits for a node that serves such machines.
-    Waiting,
-    /// The first nodes try it.
-    Canary {
-        /// Which ones.
-        devices: BTreeSet<DeviceId>,
-        /// Since when all of them report it; nothing before.
-        running_since: Option<Micros>,
-    },
-    /// Everyone gets it.
-    Everyone,
-    /// Everyone who is there has it.
-    Complete {
-        /// Since when.
-        at: Micros,
-    },
-    /// Taken back.
-    RolledBack {
-        /// When.
-        at: Micros,
-        /// Why.
-        why: String,
-    },
-    /// A later rollout took its place.
-    Superseded {
-        /// When.
-        at: Micros,
-    },
-}
-
-/// One way of a pair through the fleet.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rollout {
-    /// Its place in order.
-    pub generation: Generation,
-    /// The kind of machines.
-    pub asset_class: Name,
-    /// What comes.
-    pub pair: Pair,
-    /// What was there before: pinned for the way back (R3).
-    pub previous: Option<Pair>,
-    /// When it began.
-    pub started: Micros,
-    /// Why it began.
-    pub reason: String,
-    /// How far it is.
-    #[serde(flatten)]
-    pub stage: Stage,
-}
-
-/// A rollout moved on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct StageChange {
-    /// Which rollout.
-    pub generation: Generation,
-    /// Where it is now.
-    pub stage: Stage,
-}
+use crate::{Assignment, Desired, Observed, Pair, Policy, Registry, Rollout, Stage, StageChange};
 
 /// Every decision so far; what nodes shall run follows from it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -135,32 +17,37 @@ pub struct Planner {
 }
 
 impl Planner {
-    /// Begins to roll a pair out; an unfinished rollout for the same machines gives way.
+    /// Begins to roll a model out; an unfinished rollout for the same machines gives way.
+    ///
+    /// One that leads comes with its pair. One that lost its evaluation comes as a shadow: beside whatever leads or is about to, and
+    /// where nothing does, beside the baseline that each device learned.
     pub fn start(
         &mut self,
-        leader: Digest,
+        model: Digest,
         reason: &str,
         registry: &Registry,
         now: Micros,
     ) -> Result<Generation, PlanError> {
-        let model = registry.get(leader).ok_or(PlanError::Unknown(leader))?;
-        if model.role != Role::Leader {
-            return Err(PlanError::NotALeader(leader));
-        }
-        let asset_class = model.key.asset_class.clone();
-        let shadow = model.pair.filter(|digest| registry.get(*digest).is_some());
-        Ok(self.begin(asset_class, Pair { leader, shadow }, reason, now))
+        let known = registry.get(model).ok_or(PlanError::Unknown(model))?;
+        let asset_class = known.key.asset_class.clone();
+        let pair = match known.role {
+            Role::Leader => {
+                let shadow = known.pair.filter(|digest| registry.get(*digest).is_some());
+                Pair { leader: Some(model), shadow }
+            }
+            Role::Shadow => Pair { leader: self.leading(&asset_class), shadow: Some(model) },
+        };
+        Ok(self.begin(asset_class, pair, reason, now))
     }
 
-    /// Goes back to what was there before the last rollout for these machines: a new generation that names the older pair.
+    /// Goes back to what was there before the last rollout for these machines: a new generation that names the older pair. Where the last
+    /// one brought a shadow only, the way back is that of the leader beside it.
     pub fn roll_back(&mut self, asset_class: &Name, why: &str, now: Micros) -> Result<Generation, PlanError> {
-        let last = self.rollouts.iter_mut().rev().find(|rollout| {
-            rollout.asset_class == *asset_class
-                && !matches!(rollout.stage, Stage::RolledBack { .. } | Stage::Superseded { .. })
-        });
-        let last = last.ok_or_else(|| PlanError::NothingToRollBack(asset_class.clone()))?;
-        let previous = last.previous.ok_or_else(|| PlanError::NothingToRollBack(asset_class.clone()))?;
-        last.stage = Stage::RolledBack { at: now, why: why.to_owned() };
+        let nothing = || PlanError::NothingToRollBack(asset_class.clone());
+        let current = |rollout: &Rollout| rollout.asset_class == *asset_class && !rollout.has_ended();
+        let at = self.rollouts.iter().rposition(current).ok_or_else(nothing)?;
+        let previous = self.way_back(at).ok_or_else(nothing)?;
+        self.rollouts[at].stage = Stage::RolledBack { at: now, why: why.to_owned() };
         let generation = self.next_generation();
         self.champions.insert(asset_class.clone(), previous);
         self.rollouts.push(Rollout {
@@ -180,11 +67,11 @@ impl Planner {
         self.learn(fleet);
         let mut changes = Vec::new();
         let mut failed = Vec::new();
-        for rollout in &mut self.rollouts {
+        for (at, rollout) in self.rollouts.iter_mut().enumerate() {
             let next = next_stage(rollout, policy, fleet, now);
             if let Some(stage) = next {
                 if let Stage::RolledBack { why, .. } = &stage {
-                    failed.push((rollout.asset_class.clone(), rollout.previous, why.clone()));
+                    failed.push((at, why.clone()));
                 }
                 if stage == Stage::Everyone {
                     self.champions.insert(rollout.asset_class.clone(), rollout.pair);
@@ -193,7 +80,10 @@ impl Planner {
                 changes.push(StageChange { generation: rollout.generation, stage });
             }
         }
-        for (asset_class, previous, why) in failed {
+        for (at, why) in failed {
+            let Rollout { asset_class, previous, .. } = self.rollouts[at].clone();
+            // A shadow that failed does not take the leader's way back with it.
+            let led_before = self.led_before(at);
             let generation = self.next_generation();
             match previous {
                 Some(pair) => {
@@ -202,7 +92,7 @@ impl Planner {
                         generation,
                         asset_class,
                         pair,
-                        previous: None,
+                        previous: led_before,
                         started: now,
                         reason: format!("rollback: {why}"),
                         stage: Stage::Everyone,
@@ -242,11 +132,34 @@ impl Planner {
         self.last_generation
     }
 
+    /// What leads machines of this kind, or is on its way to.
+    fn leading(&self, asset_class: &Name) -> Option<Digest> {
+        let coming =
+            self.rollouts.iter().rev().find(|rollout| rollout.asset_class == *asset_class && rollout.is_under_way());
+        let coming = coming.and_then(|rollout| rollout.pair.leader);
+        coming.or_else(|| self.champions.get(asset_class).and_then(|pair| pair.leader))
+    }
+
+    /// What was there before this rollout; where it changed the shadow only, what was there before its leader came, if that is known.
+    fn way_back(&self, at: usize) -> Option<Pair> {
+        let last = self.rollouts.get(at)?;
+        let before = last.previous?;
+        Some(self.led_before(at).unwrap_or(before))
+    }
+
+    /// Where this rollout changed the shadow only: what was there before the leader that it left alone.
+    fn led_before(&self, at: usize) -> Option<Pair> {
+        let last = self.rollouts.get(at)?;
+        let leader =
+            last.pair.leader.filter(|leader| last.previous.is_some_and(|pair| pair.leader == Some(*leader)))?;
+        let earlier = self.rollouts[..at].iter().rev().filter(|rollout| rollout.asset_class == last.asset_class);
+        earlier.filter_map(|rollout| rollout.previous).find(|pair| pair.leader != Some(leader))
+    }
+
     fn begin(&mut self, asset_class: Name, pair: Pair, reason: &str, now: Micros) -> Generation {
         let generation = self.next_generation();
         for rollout in self.rollouts.iter_mut().filter(|rollout| rollout.asset_class == asset_class) {
-            let ended = matches!(rollout.stage, Stage::RolledBack { .. } | Stage::Superseded { .. });
-            if !ended {
+            if !rollout.has_ended() {
                 rollout.stage = Stage::Superseded { at: now };
             }
         }
@@ -300,7 +213,7 @@ impl Planner {
                 else {
                     continue;
                 };
-                let roles = [(Some(pair.leader), Role::Leader), (pair.shadow, Role::Shadow)];
+                let roles = [(pair.leader, Role::Leader), (pair.shadow, Role::Shadow)];
                 for (digest, role) in roles {
                     let Some(digest) = digest else { continue };
                     let same = |model: &&Assignment| {
@@ -322,8 +235,9 @@ impl Planner {
 /// Where a rollout goes from here; `None` when it stays.
 fn next_stage(rollout: &Rollout, policy: &Policy, fleet: &BTreeMap<DeviceId, Observed>, now: Micros) -> Option<Stage> {
     let serving = || fleet.iter().filter(|(_, node)| node.classes.contains(&rollout.asset_class));
-    let runs = |node: &Observed| node.running.contains(&rollout.pair.leader);
-    let refused = |node: &Observed| node.refused.contains(&rollout.pair.leader);
+    let on_trial = rollout.on_trial()?;
+    let runs = |node: &Observed| node.running.contains(&on_trial);
+    let refused = |node: &Observed| node.refused.contains(&on_trial);
     match &rollout.stage {
         Stage::Waiting => {
             let devices: BTreeSet<_> = serving()
@@ -360,9 +274,6 @@ pub enum PlanError {
     /// Not in the registry.
     #[error("roll out {0}: no such model is registered; `kilter-aggregator fleet` lists them")]
     Unknown(Digest),
-    /// A shadow can't lead.
-    #[error("roll out {0}: it lost its evaluation and runs as shadow only")]
-    NotALeader(Digest),
     /// Nothing older is known.
     #[error("roll back machines of class {0}: no older model is known")]
     NothingToRollBack(Name),

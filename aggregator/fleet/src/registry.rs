@@ -97,6 +97,26 @@ impl Registry {
         self.models.get(&digest.to_string())
     }
 
+    /// Which of these models that just came begin a rollout: each that leads, and of a pair of which neither does the better one, once both
+    /// are there. A machine has room for one shadow.
+    pub fn beginners(&self, came: &[Digest]) -> Vec<Digest> {
+        let mut begin: Vec<Digest> = Vec::new();
+        for model in came.iter().filter_map(|digest| self.get(*digest)) {
+            let digest = match (model.role, model.pair) {
+                (Role::Leader, _) | (Role::Shadow, None) => model.digest,
+                (Role::Shadow, Some(pair)) => match self.get(pair) {
+                    Some(other) if other.role == Role::Shadow => better(model, other).digest,
+                    // It comes with its leader, which comes last.
+                    Some(_) | None => continue,
+                },
+            };
+            if !begin.contains(&digest) {
+                begin.push(digest);
+            }
+        }
+        begin
+    }
+
     /// Every model, newest first.
     pub fn newest_first(&self) -> Vec<&Model> {
         let mut all: Vec<_> = self.models.values().collect();
@@ -104,6 +124,16 @@ impl Registry {
         all
     }
 }
+
+/// The one that its own validation says more for; the smaller one where that is the same.
+fn better<'m>(a: &'m Model, b: &'m Model) -> &'m Model {
+    let worth = |model: &Model| model.card["metrics"][WORTH].as_f64().unwrap_or(f64::NEG_INFINITY);
+    let order = worth(a).total_cmp(&worth(b)).then(b.size_bytes.cmp(&a.size_bytes)).then(a.digest.cmp(&b.digest));
+    if order.is_lt() { b } else { a }
+}
+
+/// What the lab compares models by, as a card calls it.
+const WORTH: &str = "worth";
 
 /// Why a model was not taken.
 #[derive(Debug, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use kilter_fleet::{Observed, Planner, Policy, Registry, Stage, guard};
-use kilter_types::{DeviceId, Digest, Generation, Micros, Name};
+use kilter_types::{DeviceId, Digest, Generation, Micros, Name, Role};
 use proptest::prelude::*;
 
 const POLICY: Policy = Policy { canaries: 1, probation: Micros::from_secs(10) };
@@ -12,22 +12,25 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("a good name")
 }
 
+/// Models that lead, without pairs.
 fn registry(count: u8) -> (Registry, Vec<Digest>) {
     let mut registry = Registry::default();
-    let digests = (0..count)
-        .map(|i| {
-            let artifact = [i; 16];
-            let digest = Digest::of(&artifact);
-            let card = serde_json::json!({
-                "digest": digest.to_string(), "name": "anomaly-pump",
-                "key": { "task": "anomaly", "asset_class": "pump", "asset": null },
-                "family": "statistic", "role": "leader", "pair": null, "features": [{ "id": 1, "hash": 2 }],
-            });
-            registry.import(&artifact, &card, Micros(i64::from(i))).expect("a good card");
-            digest
-        })
-        .collect();
+    let digests = (0..count).map(|i| import(&mut registry, i, "leader", None, 0.0)).collect();
     (registry, digests)
+}
+
+fn digest(artifact: u8) -> Digest {
+    Digest::of(&[artifact; 16])
+}
+
+fn import(registry: &mut Registry, artifact: u8, role: &str, pair: Option<u8>, worth: f64) -> Digest {
+    let card = serde_json::json!({
+        "digest": digest(artifact).to_string(), "name": "anomaly-pump",
+        "key": { "task": "anomaly", "asset_class": "pump", "asset": null },
+        "family": "statistic", "role": role, "pair": pair.map(|pair| digest(pair).to_string()),
+        "features": [{ "id": 1, "hash": 2 }], "metrics": { "worth": worth },
+    });
+    registry.import(&[artifact; 16], &card, Micros(i64::from(artifact))).expect("a good card").digest
 }
 
 fn fleet(count: usize) -> BTreeMap<DeviceId, Observed> {
@@ -160,6 +163,115 @@ fn r5_a_canary_that_goes_back_gets_the_old_model_in_a_new_generation() {
     assert!(back.models[0].generation > on_trial.models[0].generation);
 }
 
+#[test]
+fn of_a_pair_that_loses_to_the_simple_rule_the_better_one_begins_once_both_are_there() {
+    let mut registry = Registry::default();
+    let first = import(&mut registry, 1, "shadow", Some(2), 0.6);
+    assert_eq!(registry.beginners(&[first]), [], "the other one may lead");
+    let second = import(&mut registry, 2, "shadow", Some(1), 0.5);
+    assert_eq!(registry.beginners(&[second]), [first]);
+    assert_eq!(registry.beginners(&[first, second]), [first], "once");
+    // Where one leads, its shadow comes with it.
+    let shadow = import(&mut registry, 3, "shadow", Some(4), 0.9);
+    let leader = import(&mut registry, 4, "leader", Some(3), 0.8);
+    assert_eq!(registry.beginners(&[shadow]), []);
+    assert_eq!(registry.beginners(&[shadow, leader]), [leader]);
+    let alone = import(&mut registry, 5, "shadow", None, 0.1);
+    assert_eq!(registry.beginners(&[alone]), [alone]);
+}
+
+/// Twenty seconds in which every node does what it shall.
+fn settle(planner: &mut Planner, registry: &Registry, fleet: &mut BTreeMap<DeviceId, Observed>, from_s: i64) {
+    for second in from_s..from_s + 20 {
+        let before = planner.clone();
+        planner.step(&POLICY, fleet, Micros::from_secs(second));
+        guard::check(&before, planner, &POLICY, registry, fleet).expect("the guard agrees");
+        obey(planner, fleet);
+    }
+}
+
+/// What every node shall run.
+fn plan(planner: &Planner) -> Vec<(Digest, Role)> {
+    let mut plans: Vec<Vec<_>> = planner
+        .all_desired()
+        .values()
+        .map(|desired| desired.models.iter().map(|model| (model.digest, model.role)).collect())
+        .collect();
+    plans.dedup();
+    assert_eq!(plans.len(), 1, "every node shall run the same: {plans:?}");
+    plans.remove(0)
+}
+
+#[test]
+fn what_does_not_lead_watches_beside_the_baseline_and_later_beside_the_champion() {
+    let mut registry = Registry::default();
+    let mut fleet = fleet(3);
+    let mut planner = Planner::default();
+    let watching = import(&mut registry, 1, "shadow", None, 0.5);
+    planner.start(watching, "command", &registry, Micros(0)).expect("it may watch");
+    planner.step(&POLICY, &fleet, Micros(0));
+    obey(&planner, &mut fleet);
+    assert_eq!(fleet.values().filter(|node| node.running.contains(&watching)).count(), 1, "a shadow has a canary too");
+    settle(&mut planner, &registry, &mut fleet, 1);
+    assert_eq!(plan(&planner), [(watching, Role::Shadow)]);
+    assert!(matches!(planner.rollouts()[0].stage, Stage::Complete { .. }));
+
+    let leader = import(&mut registry, 2, "leader", None, 0.9);
+    planner.start(leader, "growth", &registry, Micros::from_secs(100)).expect("it leads");
+    settle(&mut planner, &registry, &mut fleet, 100);
+    assert_eq!(plan(&planner), [(leader, Role::Leader)]);
+    let device = DeviceId::new("edge-0").expect("a good name");
+    let led_since = planner.desired(&device).expect("a plan").models[0].generation;
+
+    // The next training finds no leader: the champion stays, as it is.
+    let second = import(&mut registry, 3, "shadow", None, 0.5);
+    planner.start(second, "drift", &registry, Micros::from_secs(200)).expect("it may watch");
+    settle(&mut planner, &registry, &mut fleet, 200);
+    assert_eq!(plan(&planner), [(leader, Role::Leader), (second, Role::Shadow)]);
+    assert_eq!(planner.desired(&device).expect("a plan").models[0].generation, led_since);
+
+    // Who rolls back now means the leader.
+    planner.roll_back(&name("pump"), "too many alarms", Micros::from_secs(300)).expect("there is a way back");
+    settle(&mut planner, &registry, &mut fleet, 300);
+    assert_eq!(plan(&planner), [(watching, Role::Shadow)]);
+}
+
+#[test]
+fn a_shadow_that_the_canary_refuses_takes_neither_the_leader_nor_its_way_back_with_it() {
+    let mut registry = Registry::default();
+    let mut fleet = fleet(2);
+    let mut planner = Planner::default();
+    let leaders = [1, 2].map(|i| import(&mut registry, i, "leader", None, 0.9));
+    for (round, leader) in leaders.iter().enumerate() {
+        let at = 100 * round as i64;
+        planner.start(*leader, "command", &registry, Micros::from_secs(at)).expect("it leads");
+        settle(&mut planner, &registry, &mut fleet, at);
+    }
+    let shadow = import(&mut registry, 3, "shadow", None, 0.5);
+    let canary = DeviceId::new("edge-0").expect("a good name");
+    fleet.get_mut(&canary).expect("it is there").refused.insert(shadow);
+    planner.start(shadow, "drift", &registry, Micros::from_secs(200)).expect("it may watch");
+    settle(&mut planner, &registry, &mut fleet, 200);
+    assert_eq!(plan(&planner), [(leaders[1], Role::Leader)]);
+    planner.roll_back(&name("pump"), "not wanted", Micros::from_secs(300)).expect("there is a way back");
+    settle(&mut planner, &registry, &mut fleet, 300);
+    assert_eq!(plan(&planner), [(leaders[0], Role::Leader)]);
+}
+
+#[test]
+fn a_leader_on_its_way_is_not_stopped_by_a_shadow_that_comes_after_it() {
+    let mut registry = Registry::default();
+    let mut fleet = fleet(3);
+    let mut planner = Planner::default();
+    let leader = import(&mut registry, 1, "leader", None, 0.9);
+    planner.start(leader, "command", &registry, Micros(0)).expect("it leads");
+    planner.step(&POLICY, &fleet, Micros(0));
+    let shadow = import(&mut registry, 2, "shadow", None, 0.5);
+    planner.start(shadow, "command", &registry, Micros::from_secs(1)).expect("it may watch");
+    settle(&mut planner, &registry, &mut fleet, 1);
+    assert_eq!(plan(&planner), [(leader, Role::Leader), (shadow, Role::Shadow)]);
+}
+
 #[derive(Clone, Debug)]
 enum Action {
     Start(u8),
@@ -172,9 +284,9 @@ enum Action {
 
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
-        (0u8..4).prop_map(Action::Start),
+        (0u8..6).prop_map(Action::Start),
         Just(Action::RollBack),
-        (0u8..5, 0u8..4).prop_map(|(d, m)| Action::Refuse(d, m)),
+        (0u8..5, 0u8..6).prop_map(|(d, m)| Action::Refuse(d, m)),
         (0u8..5).prop_map(Action::Offline),
         (0u8..5).prop_map(Action::Obey),
         (0u8..15).prop_map(Action::Wait),
@@ -184,7 +296,8 @@ fn action() -> impl Strategy<Value = Action> {
 proptest! {
     #[test]
     fn r2_r3_r5_hold_for_any_history(actions in proptest::collection::vec(action(), 1..60)) {
-        let (registry, digests) = registry(4);
+        let (mut registry, mut digests) = registry(4);
+        digests.extend([4, 5].map(|i| import(&mut registry, i, "shadow", None, 0.5)));
         let mut fleet = fleet(5);
         let mut planner = Planner::default();
         let mut now = Micros(0);

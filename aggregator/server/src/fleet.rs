@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use anyhow::Context;
 use kilter_fleet::{Assignment, Observed, Planner, Policy, Registry, StageChange, guard};
 use kilter_ingest::{DeviceLink, Presence, Principal};
-use kilter_types::{DeviceId, Digest, Generation, Manifest, Micros, Name, Role};
+use kilter_types::{DeviceId, Digest, Generation, Manifest, Micros, Name};
 use kilter_wire::{Plan, SignedManifest, sign};
 use serde::Serialize;
 use tracing::{error, info, warn};
@@ -168,7 +168,8 @@ impl FleetHandle {
         Ok(generation)
     }
 
-    /// Takes finished models from the lab's outbox and starts the rollout of those that lead; returns the cards taken.
+    /// Takes finished models from the lab's outbox and starts the rollout of those that lead, or of the better one where neither of a pair
+    /// does; returns the cards taken.
     ///
     /// What can't be taken is set aside with its artifact, so that it neither holds up the others nor is tried for ever.
     fn import(&self, fleet: &mut Fleet, now: Micros) -> Vec<PathBuf> {
@@ -181,11 +182,11 @@ impl FleetHandle {
             .filter(|path| path.to_string_lossy().ends_with(CARD))
             .collect();
         cards.sort();
-        let (mut taken, mut leaders) = (Vec::new(), Vec::new());
+        let (mut taken, mut came) = (Vec::new(), BTreeMap::new());
         for path in cards {
             match self.import_one(fleet, &path, now) {
-                Ok(Imported::Model { leader }) => {
-                    leaders.extend(leader);
+                Ok(Imported::Model { digest, reason }) => {
+                    came.insert(digest, reason);
                     taken.push(path);
                 }
                 Ok(Imported::Later) => {}
@@ -195,7 +196,10 @@ impl FleetHandle {
                 }
             }
         }
-        for (digest, reason) in leaders {
+        let digests: Vec<_> = came.keys().copied().collect();
+        for digest in fleet.registry.beginners(&digests) {
+            let told = fleet.registry.get(digest).and_then(|model| model.card["reason"].as_str());
+            let reason = came.get(&digest).cloned().unwrap_or_else(|| told.unwrap_or(TRAINED).to_owned());
             match fleet.planner.start(digest, &reason, &fleet.registry, now) {
                 Ok(generation) => info!(model = %digest, generation = generation.0, "rollout started"),
                 Err(error) => warn!(model = %digest, %error, "rollout not started"),
@@ -216,16 +220,15 @@ impl FleetHandle {
             return Ok(Imported::Later);
         }
         info!(model = %model.digest, name = %model.name, version = model.version, role = ?model.role, "model registered");
-        let reason = described.get("reason").and_then(serde_json::Value::as_str).unwrap_or("trained");
-        let leader = (model.role == Role::Leader).then(|| (model.digest, reason.to_owned()));
+        let reason = described.get("reason").and_then(serde_json::Value::as_str).unwrap_or(TRAINED).to_owned();
+        let digest = model.digest;
         fleet.registry = registry;
-        Ok(Imported::Model { leader })
+        Ok(Imported::Model { digest, reason })
     }
 
     fn sign(&self, fleet: &Fleet, assignment: &Assignment) -> Option<(Vec<u8>, [u8; 64])> {
         let model = fleet.registry.get(assignment.digest)?;
-        let carries =
-            |pair: &kilter_fleet::Pair| pair.leader == assignment.digest || pair.shadow == Some(assignment.digest);
+        let carries = |pair: &kilter_fleet::Pair| [pair.leader, pair.shadow].contains(&Some(assignment.digest));
         let rollout = fleet.planner.rollouts().iter().rev().find(|rollout| carries(&rollout.pair));
         let signed_at = rollout.map_or(model.imported, |rollout| rollout.started);
         let manifest = Manifest {
@@ -263,8 +266,12 @@ impl FleetHandle {
 
 /// What became of a finished model in the outbox.
 enum Imported {
-    /// It is in the registry; a leader comes with its digest and the reason for which it was trained.
-    Model { leader: Option<(Digest, String)> },
+    /// It is in the registry.
+    Model {
+        digest: Digest,
+        /// Why it was trained.
+        reason: String,
+    },
     /// Our disk did not take it.
     Later,
 }
@@ -311,6 +318,9 @@ fn observe(
 
 /// How the lab names a card; written last, so that a card stands for a whole artifact.
 const CARD: &str = ".card.json";
+
+/// The reason of a card that names none.
+const TRAINED: &str = "trained";
 
 /// The oldest wire version whose agents can run what is trained here.
 const MINIMUM_AGENT: u16 = 1;

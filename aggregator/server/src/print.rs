@@ -31,14 +31,15 @@ pub(crate) fn fleet(fleet: &Value, models: &Value) {
             running.join(", ")
         );
     }
-    println!("\n{:<12} {:<10} {:<12} {:<10} REASON", "ROLLOUT", "CLASS", "STAGE", "LEADER");
+    println!("\n{:<12} {:<10} {:<12} {:<10} {:<10} REASON", "ROLLOUT", "CLASS", "STAGE", "LEADER", "SHADOW");
     for rollout in models["rollouts"].as_array().into_iter().flatten() {
         println!(
-            "{:<12} {:<10} {:<12} {:<10} {}",
+            "{:<12} {:<10} {:<12} {:<10} {:<10} {}",
             rollout["generation"].to_string(),
             text(&rollout["asset_class"]),
             text(&rollout["stage"]),
-            rollout["pair"]["leader"].to_string().chars().take(8).collect::<String>(),
+            digest(&rollout["pair"]["leader"]),
+            digest(&rollout["pair"]["shadow"]),
             text(&rollout["reason"])
         );
     }
@@ -58,6 +59,32 @@ pub(crate) fn account(told: &Value) {
             text(&hole["cause"])
         );
     }
+}
+
+/// What the edge is asked for, and what was put back without it.
+pub(crate) fn refetch(told: &Value) {
+    println!("{} rows put back from the aggregator's own journal", told["restored_rows"]);
+    for path in told["set_aside"].as_array().into_iter().flatten() {
+        println!("  damaged and taken out of its table: {}", text(path));
+    }
+    let wanted = told["wanted"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for range in wanted {
+        let device = text(&range["device"]);
+        println!("  {device} {} {}..={}", text(&range["class"]), range["first"], range["last"]);
+    }
+    for (device, how) in told["devices"].as_object().into_iter().flatten() {
+        println!("{device}: {}", text(how));
+    }
+    if wanted.is_empty() {
+        println!("nothing is left to ask the edge for");
+    }
+}
+
+/// The beginning of a digest that comes as bytes; a dash where there is none.
+fn digest(value: &Value) -> String {
+    let bytes = value.as_array().into_iter().flatten().filter_map(Value::as_u64);
+    let text: String = bytes.take(4).map(|byte| format!("{byte:02x}")).collect();
+    if text.is_empty() { "-".into() } else { text }
 }
 
 fn text(value: &Value) -> String {

@@ -174,7 +174,7 @@ class Fleet {
     say(this.facts.alarms, String(open));
     const moving = (store.models?.rollouts ?? []).find((rollout) => ["waiting", "canary", "everyone"].includes(rollout.stage));
     refill(this.facts.rollout, moving ? `${moving.generation}${moving.stage}` : "none", () =>
-      moving ? h("a", { href: "/models" }, `${moving.asset_class} ${moving.stage} `, digest(moving.pair.leader)) : "none",
+      moving ? h("a", { href: "/models" }, `${moving.asset_class} ${moving.stage} `, digest(moving.pair.leader ?? moving.pair.shadow)) : "none",
     );
   }
 

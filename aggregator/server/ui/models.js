@@ -8,6 +8,7 @@ import { listen, readModels, store } from "./store.js";
 import { capital, hex, number, pathOf, plural, span } from "./text.js";
 
 const MOVING = ["waiting", "canary", "everyone"];
+const UNLED = "Watching; each machine's own baseline and the fixed limits decide";
 
 export function models(root) {
   document.title = "Models · Kilter";
@@ -79,7 +80,7 @@ function section(name, { models: mine, rollouts }, champion, machines) {
     ),
     current ? stages(current, machines) : h("p.quiet", {}, "No model yet: each machine's own baseline and the fixed limits decide."),
     comes.length > 0 && [h("h3", {}, "Coming"), cards(comes)],
-    runs.length > 0 && [h("h3", {}, comes.length ? "Until then" : "In charge"), cards(runs)],
+    runs.length > 0 && [h("h3", {}, comes.length ? "Until then" : champion.leader ? "In charge" : UNLED), cards(runs)],
     older.length > 0 && h("details", {}, h("summary", {}, plural(older.length, "other model")), cards(older, false)),
     rollouts.length > 1 &&
       h(
@@ -91,11 +92,23 @@ function section(name, { models: mine, rollouts }, champion, machines) {
   );
 }
 
+/** The model that a rollout waits for: the leader where one comes, else the shadow. */
+function onTrial({ pair, previous }) {
+  const [leader, shadow, led] = [pair.leader, pair.shadow, previous?.leader].map(hex);
+  return leader && (leader !== led || !shadow) ? [leader, "leader"] : [shadow, "shadow"];
+}
+
+/** Leader and shadow in words. */
+function named({ leader, shadow }) {
+  if (!leader) return ["no model leads, shadow ", digest(shadow)];
+  return [digest(leader), shadow && [" with shadow ", digest(shadow)]];
+}
+
 /** Who has it, who is next: a rollout as a picture. */
 function stages(rollout, machines) {
-  const leader = hex(rollout.pair.leader);
+  const [wanted, role] = onTrial(rollout);
   const devices = [...new Set(machines.map((row) => row.device))].sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
-  const has = (device) => machines.filter((row) => row.device === device).every((row) => row.models.some((model) => model.digest === leader && model.role === "leader"));
+  const has = (device) => machines.filter((row) => row.device === device).every((row) => row.models.some((model) => model.digest === wanted && model.role === role));
   const canaries = rollout.stage === "canary" ? rollout.devices : [];
   const gets = (device) => (rollout.stage === "canary" ? canaries.includes(device) : ["everyone", "complete"].includes(rollout.stage));
   const lanes = { waits: [], gets: [], has: [] };
@@ -131,9 +144,8 @@ function stages(rollout, machines) {
       "p.quiet",
       {},
       `Generation ${rollout.generation}: `,
-      digest(leader),
-      rollout.pair.shadow && [" with shadow ", digest(rollout.pair.shadow)],
-      rollout.previous && [", before ", digest(rollout.previous.leader)],
+      named(rollout.pair),
+      rollout.previous && [", before ", named(rollout.previous)],
       `, started `,
       time(rollout.started),
       ` (${rollout.reason}).`,
@@ -166,7 +178,7 @@ function past(rollout) {
     "li",
     {},
     `Generation ${rollout.generation}, `,
-    digest(rollout.pair.leader),
+    named(rollout.pair),
     `, ${MOVING.includes(rollout.stage) ? "under way" : rollout.stage.replace("_", " ")}, `,
     time(rollout.started),
     ` (${rollout.reason}${rollout.why ? `; ${rollout.why}` : ""})`,
@@ -211,9 +223,12 @@ function drawRun(element) {
 }
 
 async function rollBack(name, rollout) {
+  const { leader } = rollout.previous;
+  const older = leader && hex(leader) !== hex(rollout.pair.leader);
+  const where = older ? hex(leader).slice(0, 8) : "what ran before this leader, or else before this shadow";
   const why = await ask({
     title: `Roll ${name} back`,
-    hint: `Every ${name} goes back to ${hex(rollout.previous.leader).slice(0, 8)}, as a new generation.`,
+    hint: `Every ${name} goes back to ${where}, as a new generation.`,
     label: "Why",
     value: "",
     action: "Roll back",
