@@ -17,6 +17,7 @@ use kilter_signal::{
     fft::{self, Complex, Plan},
     kurtogram::{self, Kurtogram},
     moment::Moments,
+    sliding::{Sliding, memory_len},
     table::{VIBRATION, VIBRATION_LEN, mask},
     welch,
 };
@@ -94,6 +95,12 @@ fn beyond(samples: &[f32], plan: &Plan<Vec<f32>>) {
     let short = Plan::new(1024, vec![0.0; fft::fast_table_len(1024)]).expect("supported");
     measure("Welch, 7 x 1024", || {
         welch::density(black_box(samples), RATE, &short, &mut scratch, &mut lines).expect("the buffers fit");
+    });
+    let lines = [16, 32, 48, 64, 80, 96, 112, 128];
+    let mut sliding = Sliding::new(1024, lines, vec![0.0; memory_len(1024)]).expect("good lines");
+    measure("sliding, 8 lines of 1024", || {
+        samples.iter().for_each(|sample| sliding.push(black_box(*sample)).expect("it is finite"));
+        black_box(sliding.line(1));
     });
 }
 

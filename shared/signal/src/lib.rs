@@ -4,6 +4,7 @@
 //! sums in eight fixed lanes with a fixed tree ([`lanes`]), an FFT of our own ([`fft`]), no fused multiply-add, no allocation,
 //! buffers owned by the caller. [`table`] holds every feature's definition with its hash; [`extract`] computes Set S. What looks closer at a whole recording builds on
 //! the same transform: [`welch`], [`cepstrum`], [`kurtogram`], [`order`], [`demodulate`] with [`bearing_sign`] and [`verdict`], [`gear`].
+//! [`sliding`] follows a few lines from sample to sample.
 #![no_std]
 
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub mod moment;
 pub mod order;
 pub mod reading;
 mod simd;
+pub mod sliding;
 pub mod spectrum;
 pub mod speed;
 pub mod table;

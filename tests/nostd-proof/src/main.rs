@@ -18,6 +18,7 @@ use kilter_node::{
     Absent, Accelerometer, AlarmOutput, FaultLog, Filled, Flash, Hardware, Identity, KEPT_BYTES, Link, Node, Parts,
     Power, Reset, Slots,
 };
+use kilter_signal::sliding::Sliding;
 use kilter_types::{ChannelId, DeviceId, Epoch, Generation, GroupKind, Hertz, Monotonic, Name, Role, Severity, Unit};
 use kilter_wire::SignedManifest;
 
@@ -90,6 +91,9 @@ fn node(memory: &mut Carve<'static>) -> Option<usize> {
     let mut room = [0; 4096];
     let len = node.monitor().snapshot(&mut room).ok()?;
     node.monitor().restore(&room[..len]).ok()?;
+    let mut orders = Sliding::new(32, [1, 2, 3], [0.0; 64]).ok()?;
+    orders.push(black_box(1.0)).ok()?;
+    black_box(orders.line(1).map(|line| (line.amplitude(), line.angle())));
     let signed = SignedManifest { manifest: bytes, signature: bytes };
     let _ = black_box(signed.verify(&[0; 32]).is_ok());
     Some(taken)
