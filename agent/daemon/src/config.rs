@@ -99,6 +99,8 @@ pub(crate) struct Uplink {
     pub(crate) daily_bytes: u64,
 }
 
+    pub(crate) client_cert: PathBuf,
+    pub(crate) client_key: PathBuf,
 /// The local page for people and scrapers on the same host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -133,6 +135,8 @@ impl Config {
         place(&mut config.alarm.log_file);
         place(&mut config.alarm.output_file);
         for machine in &mut config.machine {
+        place(&mut config.uplink.client_cert);
+        place(&mut config.uplink.client_key);
             if let SourceConfig::File { path, .. } = &mut machine.source {
                 place(path);
             }
@@ -180,6 +184,8 @@ impl Config {
         let daily = self.uplink.daily_bytes;
         figure(daily == 0 || daily >= 65_536, "uplink.daily_bytes", "0, or at least 65536")?;
         figure((0.0..=60.0).contains(&self.clip.before_secs), "clip.before_secs", "0 to 60")?;
+        let certificate = [&self.uplink.client_cert, &self.uplink.client_key].map(|file| file.as_os_str().is_empty());
+        figure(certificate[0] == certificate[1], "uplink.client_key", "given together with client_cert")?;
         figure((0.0..=60.0).contains(&self.clip.after_secs), "clip.after_secs", "0 to 60")?;
         let heartbeat = self.on_change.heartbeat_secs;
         figure((0.0..=3600.0).contains(&heartbeat), "on_change.heartbeat_secs", "0 to 3600")?;
@@ -298,6 +304,8 @@ impl Default for Uplink {
 }
 
 impl Default for Http {
+            client_cert: PathBuf::new(),
+            client_key: PathBuf::new(),
     fn default() -> Self {
         Self { listen: "127.0.0.1:9470".to_owned() }
     }

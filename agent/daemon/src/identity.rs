@@ -46,6 +46,14 @@ pub(crate) enum BundleError {
     /// The signing key.
     #[error("read the enrolment bundle: signing_key is not 64 hexadecimal digits")]
     Key,
+    /// The client certificate or its key.
+    #[error("read the client certificate {path}", path = .path.display())]
+    Certificate {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
     /// The server.
     #[error(transparent)]
     Server(#[from] ServerError),
@@ -62,6 +70,15 @@ impl Enrolled {
         let bundle: Bundle<String> = toml::from_str(&text)
             .map_err(|error| BundleError::Parse { path: path.to_owned(), error: Box::new(error) })?;
         Self::check(bundle)
+    }
+
+    /// With the device's own certificate and its key, from two files.
+    pub(crate) fn with_certificate(mut self, chain: &Path, key: &Path) -> Result<Self, BundleError> {
+        let read = |path: &Path| {
+            fs::read_to_string(path).map_err(|source| BundleError::Certificate { path: path.to_owned(), source })
+        };
+        self.server = self.server.with_certificate(&read(chain)?, &read(key)?)?;
+        Ok(self)
     }
 
     fn check(bundle: Bundle<String>) -> Result<Self, BundleError> {

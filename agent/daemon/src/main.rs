@@ -114,7 +114,11 @@ fn run(path: &std::path::Path, data: Option<PathBuf>, json: bool) -> anyhow::Res
         config.data = data;
     }
     let alone = config.bundle.as_os_str().is_empty();
-    let enrolled = if alone { None } else { Some(Enrolled::load(&config.bundle)?) };
+    let mut enrolled = if alone { None } else { Some(Enrolled::load(&config.bundle)?) };
+    let config::Uplink { client_cert, client_key, .. } = &config.uplink;
+    if !client_cert.as_os_str().is_empty() {
+        enrolled = enrolled.map(|known| known.with_certificate(client_cert, client_key)).transpose()?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(config.workers)
         .max_blocking_threads(4)

@@ -9,6 +9,7 @@
 
 mod backoff;
 mod budget;
+mod certificate;
 mod fetch;
 mod held;
 mod link;

@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use kilter_wire::topic::{Direction, Topic};
 use thiserror::Error;
 
+use crate::certificate::Certificate;
+
 /// Where to connect and as whom.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -16,6 +18,7 @@ pub struct Server {
     pub(crate) down: String,
     pub(crate) credential: String,
     pub(crate) quic: bool,
+    pub(crate) certificate: Option<Certificate>,
 }
 
 impl Server {
@@ -32,7 +35,16 @@ impl Server {
         let down = Topic { direction: Direction::Down, ..up.clone() }.to_string();
         let quic = ca.is_some();
         let up = Topic { direction: Direction::Up, ..up };
-        Ok(Self { host, port, ca, up, down, credential: credential.to_owned(), quic })
+        Ok(Self { host, port, ca, up, down, credential: credential.to_owned(), quic, certificate: None })
+    }
+
+    /// With a certificate of the device's own and its key, both PEM, for a server that asks for one.
+    pub fn with_certificate(mut self, chain: &str, key: &str) -> Result<Self, ServerError> {
+        if self.ca.is_none() {
+            return Err(ServerError::Certificate("it is for TLS, and the bundle has no server_ca"));
+        }
+        self.certificate = Some(Certificate::new(chain, key).map_err(ServerError::Certificate)?);
+        Ok(self)
     }
 
     /// With QUIC tried or not.
@@ -51,6 +63,9 @@ pub enum ServerError {
     /// Plain TCP off loopback.
     #[error("use the server {0}: the bundle has no server_ca, and plain TCP is allowed on loopback only")]
     PlainText(String),
+    /// The client certificate.
+    #[error("use the client certificate: {0}")]
+    Certificate(&'static str),
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ mod ack;
 pub mod admit;
 pub mod broker;
 mod budget;
+pub mod certificate;
 mod counters;
 mod gateway;
 pub mod listener;

@@ -9,6 +9,8 @@
 //! connection is closed: what matters is said again to who comes back.
 #![expect(clippy::disallowed_methods, reason = "a shell reads the clock for its connections")]
 
+mod either;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -28,8 +30,11 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
+pub use either::Either;
+
 use crate::ack::{AckQueue, Verdict};
 use crate::budget::{Budget, Reservation};
+use crate::certificate::{self, Certificate};
 use crate::counters::{Counters, Tally, add, sub};
 use crate::gateway::{DeviceLink, Inbound, Presence, Principal, SendError, Sent};
 use crate::listener::Authorise;
@@ -230,7 +235,11 @@ async fn converse(incoming: Incoming, hub: &QuicHub, inbound: mpsc::Sender<Inbou
 
 /// The handshake and the credential.
 async fn greet(incoming: Incoming, hub: &QuicHub) -> Result<(Connection, Principal, SendStream, RecvStream), Ended> {
-    let connection = incoming.await?;
+    let connection = incoming.await.inspect_err(|error| {
+        if certificate::is_missing_by_quic(error) {
+            hub.0.tally.refuse(REFUSED_CERTIFICATE);
+        }
+    })?;
     let (mut talk, mut hear) = connection.accept_bi().await?;
     let mut head = [0; frame::HEADER_BYTES];
     hear.read_exact(&mut head).await?;
@@ -249,17 +258,22 @@ async fn greet(incoming: Incoming, hub: &QuicHub) -> Result<(Connection, Princip
         }),
         Ok(Greeting::Accepted | Greeting::Refused(_)) | Err(_) => None,
     };
-    let answer = if known.is_some() { Greeting::Accepted } else { Greeting::Refused("credential") };
+    let known = match known {
+        Some(device) if Certificate::by_quic(&connection).is_for(&device.device) => Ok(device),
+        Some(_) => Err(("certificate", REFUSED_CERTIFICATE)),
+        None => Err(("credential", REFUSED_CREDENTIAL)),
+    };
+    let answer = known.as_ref().map_or_else(|(what, _)| Greeting::Refused(what), |_| Greeting::Accepted);
     let mut room = [0; 64];
     talk.write_all(frame::encode(Kind::Link, &answer, &mut room)?).await?;
     match known {
-        Some(device) => Ok((connection, device, talk, hear)),
-        None => {
-            hub.0.tally.refuse(REFUSED_CREDENTIAL);
+        Ok(device) => Ok((connection, device, talk, hear)),
+        Err((what, reason)) => {
+            hub.0.tally.refuse(reason);
             let _ = talk.finish();
             let _ = talk.stopped().await;
-            connection.close(VarInt::from_u32(NOT_AUTHORIZED), b"credential");
-            Err("not its credential".into())
+            connection.close(VarInt::from_u32(NOT_AUTHORIZED), what.as_bytes());
+            Err(format!("not its {what}").into())
         }
     }
 }
@@ -343,47 +357,6 @@ impl DeviceLink for QuicHub {
     }
 }
 
-/// QUIC for who is there, the other link for everybody else.
-pub struct Either {
-    /// QUIC.
-    pub quic: QuicHub,
-    /// The embedded listener or a broker.
-    pub other: Arc<dyn DeviceLink>,
-}
-
-impl DeviceLink for Either {
-    fn send(&self, device: &Principal, payload: Bytes) -> Result<Sent, SendError> {
-        match self.quic.presence(device) {
-            Presence::Online => self.quic.send(device, payload),
-            Presence::Offline | Presence::Unknown => self.other.send(device, payload),
-        }
-    }
-
-    fn presence(&self, device: &Principal) -> Presence {
-        match self.quic.presence(device) {
-            Presence::Online => Presence::Online,
-            Presence::Offline | Presence::Unknown => self.other.presence(device),
-        }
-    }
-
-    fn heard(&self, device: &Principal, topic: &str) {
-        if topic == TOPIC {
-            return;
-        }
-        // It came by the other link because QUIC is silent for it; unless it is just changing to QUIC, and this was on its way.
-        let mut lines = self.quic.lines();
-        if lines.get(device).is_some_and(|line| line.since.elapsed() >= CHANGING)
-            && let Some(line) = lines.remove(device)
-        {
-            line.connection.close(VarInt::from_u32(TAKEN_OVER), b"taken over");
-        }
-    }
-
-    fn counters(&self) -> Counters {
-        self.other.counters().and(self.quic.counters())
-    }
-}
-
 struct Bell(Notify);
 
 impl Wake for Bell {
@@ -399,8 +372,6 @@ impl Wake for Bell {
 /// The topic under which messages come.
 pub const TOPIC: &str = "quic";
 
-/// A device that changes to QUIC may still be heard on the other link for so long.
-const CHANGING: Duration = Duration::from_secs(1);
 const STREAMS: u32 = 8;
 const WINDOW_BYTES: u32 = 512 * 1024;
 const GREETING_BYTES: usize = 2048;
@@ -410,6 +381,7 @@ const GOODBYE: Duration = Duration::from_secs(1);
 /// As MQTT counts them.
 const REFUSED_BUSY: u8 = 0x89;
 const REFUSED_CREDENTIAL: u8 = 0x86;
+const REFUSED_CERTIFICATE: u8 = 0x87;
 const TAKEN_OVER: u32 = 1;
 const NOT_AUTHORIZED: u32 = 2;
 const TOO_SLOW: u32 = 3;

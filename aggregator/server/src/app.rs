@@ -33,6 +33,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     let keys = Keys::load(&data.join("keys"), &config.tls.names)?;
     // Ports first: a taken one is told before anything is touched.
     let web = http::bind(config.http.listen, "http.listen").await?;
+    let device_tls = keys.tls_for_devices(&config.mqtt)?;
     let mqtt = match config.mqtt.broker.is_empty() {
         true => Some(http::bind(config.mqtt.listen, "mqtt.listen").await?),
         false => None,
@@ -50,7 +51,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
         Some(socket) => {
             let hub =
                 Hub::new(Limits::default(), Arc::new(catalogue.clone())).context("failed to set up the listener")?;
-            let tls = is_open(config.mqtt.listen).then(|| Arc::clone(&keys.tls));
+            let tls = device_tls.clone();
             info!(address = %socket.local_addr()?, tls = tls.is_some(), "listening for devices");
             tasks.spawn(listener::serve(socket, tls, hub.clone(), inbound, stop.clone().cancelled_owned()));
             Arc::new(hub)
@@ -63,10 +64,10 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
             Arc::new(link)
         }
     };
-    let link = match quic {
-        Some(endpoint) => {
+    let link = match quic.zip(device_tls) {
+        Some((endpoint, tls)) => {
             let hub = QuicHub::new(QuicLimits::default(), Arc::new(catalogue.clone()));
-            let endpoint = hub.bind(endpoint, &keys.tls).context("failed to set up QUIC")?;
+            let endpoint = hub.bind(endpoint, &tls).context("failed to set up QUIC")?;
             info!(address = %endpoint.local_addr()?, "listening for devices by QUIC");
             tasks.spawn(quic::serve(endpoint, hub.clone(), quic_inbound, stop.clone().cancelled_owned()));
             Arc::new(Either { quic: hub, other: link })

@@ -30,6 +30,7 @@ pub(crate) struct Config {
 pub(crate) struct Mqtt {
     pub(crate) listen: SocketAddr,
     pub(crate) quic: bool,
+    pub(crate) client_ca: PathBuf,
     pub(crate) broker: String,
     pub(crate) broker_user: String,
     pub(crate) broker_password_file: String,
@@ -119,6 +120,7 @@ impl Default for Mqtt {
             broker_ca: PathBuf::new(),
         }
     }
+            client_ca: PathBuf::new(),
 }
 
 impl Default for Http {

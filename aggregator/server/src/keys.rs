@@ -4,14 +4,19 @@ use std::fs;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
+use kilter_ingest::certificate;
 use kilter_types::Digest;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
+
+use crate::config::Mqtt;
 
 /// What the server proves itself with.
 pub(crate) struct Keys {
@@ -21,6 +26,8 @@ pub(crate) struct Keys {
     pub(crate) ca_pem: String,
     /// TLS for MQTT and HTTP.
     pub(crate) tls: Arc<rustls::ServerConfig>,
+    /// The server's certificate and its key.
+    files: [PathBuf; 2],
 }
 
 impl Keys {
@@ -42,8 +49,27 @@ impl Keys {
         Ok(Self {
             signing_secret: secret.0,
             ca_pem: fs::read_to_string(&ca).with_context(|| format!("failed to read {}", ca.display()))?,
-            tls: tls(&cert, &key)?,
+            tls: tls(&cert, &key, WebPkiClientVerifier::no_client_auth())?,
+            files: [cert, key],
         })
+    }
+
+    /// TLS for devices: with an authority only for those that bring a certificate of it. None on loopback and behind a broker, where an
+    /// authority is refused: nobody would ask for its certificates.
+    pub(crate) fn tls_for_devices(&self, mqtt: &Mqtt) -> anyhow::Result<Option<Arc<rustls::ServerConfig>>> {
+        let ours = mqtt.broker.is_empty() && is_open(mqtt.listen);
+        if mqtt.client_ca.as_os_str().is_empty() {
+            return Ok(ours.then(|| Arc::clone(&self.tls)));
+        }
+        let failed = || format!("failed to use mqtt.client_ca {}", mqtt.client_ca.display());
+        anyhow::ensure!(
+            ours,
+            "{}: only a listener off loopback speaks TLS, and a broker asks for certificates itself",
+            failed()
+        );
+        let authorities = fs::read(&mqtt.client_ca).with_context(failed)?;
+        let [cert, key] = &self.files;
+        tls(cert, key, certificate::verifier(&authorities).with_context(failed)?).map(Some)
     }
 
     /// The public half of the signing key, as bundles carry it.
@@ -92,7 +118,7 @@ fn make_certificates(names: &[String], ca: &Path, cert: &Path, key: &Path) -> an
     fs::write(cert, server_cert.pem()).with_context(|| format!("failed to write {}", cert.display()))
 }
 
-fn tls(cert: &Path, key: &Path) -> anyhow::Result<Arc<rustls::ServerConfig>> {
+fn tls(cert: &Path, key: &Path, clients: Arc<dyn ClientCertVerifier>) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     let certs: Result<Vec<_>, _> =
         CertificateDer::pem_file_iter(cert).with_context(|| format!("failed to read {}", cert.display()))?.collect();
     let certs = certs.with_context(|| format!("failed to read {}", cert.display()))?;
@@ -101,7 +127,7 @@ fn tls(cert: &Path, key: &Path) -> anyhow::Result<Arc<rustls::ServerConfig>> {
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("failed to set up TLS")?
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(certs, key)
         .context("failed to set up TLS: key and certificate don't fit")?;
     Ok(Arc::new(config))
@@ -123,6 +149,27 @@ mod tests {
         for secret in ["model-signing.key", "server.key"] {
             let mode = fs::metadata(dir.path().join(secret)).expect("it is there").permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{secret}");
+        }
+    }
+
+    #[test]
+    fn an_authority_of_client_certificates_needs_a_listener_that_speaks_tls_and_a_certificate_in_its_file() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let keys = Keys::load(dir.path(), &[String::from("localhost")]).expect("made at first start");
+        let said =
+            |mqtt: &Mqtt| keys.tls_for_devices(mqtt).map(|tls| tls.is_some()).map_err(|error| format!("{error:#}"));
+        let open = Mqtt { listen: "0.0.0.0:8883".parse().expect("an address"), ..Mqtt::default() };
+        assert_eq!((said(&Mqtt::default()), said(&open)), (Ok(false), Ok(true)));
+        let asking = Mqtt { client_ca: dir.path().join("ca.pem"), ..open.clone() };
+        assert_eq!(said(&asking), Ok(true));
+        let loopback = Mqtt { client_ca: asking.client_ca.clone(), ..Mqtt::default() };
+        let broker = Mqtt { broker: "broker:8883".to_owned(), ..asking.clone() };
+        for refused in [loopback, broker] {
+            assert!(said(&refused).is_err_and(|error| error.contains("speaks TLS")), "{refused:?}");
+        }
+        for (file, why) in [("server.key", "server.key"), ("gone.pem", "No such file")] {
+            let wrong = Mqtt { client_ca: dir.path().join(file), ..open.clone() };
+            assert!(said(&wrong).is_err_and(|error| error.contains(why)), "{file}");
         }
     }
 }

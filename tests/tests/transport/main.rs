@@ -3,6 +3,7 @@
 //! Uplink, MQTT listener, QUIC endpoint, admission and fold are the production ones; the journal at either end is memory.
 #![expect(clippy::disallowed_methods, reason = "real sockets need real time")]
 
+mod certificate;
 mod early;
 mod proxy;
 mod site;

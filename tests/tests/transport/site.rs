@@ -20,6 +20,8 @@ use kilter_wire::frame::{self, Kind};
 use kilter_wire::topic::Topic;
 use kilter_wire::{Ack, Down, Welcome, encode_record};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -32,6 +34,7 @@ const EPOCH: Epoch = Epoch(77);
 pub(crate) struct Site {
     pub(crate) udp: UdpProxy,
     pub(crate) tcp: TcpProxy,
+    doors: (Hub, QuicHub),
     spool: Memory,
     durable: watch::Sender<u64>,
     released: watch::Receiver<u64>,
@@ -68,6 +71,17 @@ impl Site {
     /// With an aggregator that reads wire versions up to this one, as an older build does.
     pub(crate) async fn start_with(weather: Weather, seed: u64, reads: u8) -> Self {
         let (tls, ca) = certificates();
+        Self::start_between(weather, seed, reads, tls, |address| server(address, &ca)).await
+    }
+
+    /// With doors that speak this TLS, and an agent that finds them by this.
+    pub(crate) async fn start_between(
+        weather: Weather,
+        seed: u64,
+        reads: u8,
+        tls: Arc<rustls::ServerConfig>,
+        find: impl FnOnce(&str) -> Server,
+    ) -> Self {
         let state = Arc::new(State::default());
         let (inbound, messages) = mpsc::channel(64);
         let door = Arc::new(AnyDevice { tenant: name("default") });
@@ -80,6 +94,7 @@ impl Site {
         let endpoint = quic.bind(socket, &tls).expect("TLS 1.3");
         let udp_address = endpoint.local_addr().expect("bound");
         tokio::spawn(quic::serve(endpoint, quic.clone(), inbound, std::future::pending()));
+        let doors = (hub.clone(), quic.clone());
         tokio::spawn(answer(messages, Either { quic, other: Arc::new(hub) }, Arc::clone(&state), reads));
 
         // One number for both, as in production.
@@ -93,8 +108,7 @@ impl Site {
         let tcp = TcpProxy::start(front, tcp_address, weather, seed);
         let udp = UdpProxy::start(udp_front, udp_address, weather, seed).await;
 
-        let up = Topic::parse("kilter/v1/default/edge-1/up").expect("a good topic");
-        let server = Server::new(&address.to_string(), &ca, "secret", up).expect("a good address");
+        let server = find(&address.to_string());
         let identity = Identity { device: device(), software: name("0.1.0") };
         let config = SessionConfig { ack_timeout_us: 1_000_000, stall_us: 5_000_000, ..SessionConfig::default() };
         let session = Session::new(config, identity, EPOCH, vec![EPOCH], 0, 0);
@@ -123,7 +137,7 @@ impl Site {
         };
         let uplink = tokio::spawn(run(server, session, spool.clone(), Started(Instant::now()), seed, ports));
         let others = (notes, outgoing, downs_seen, status_seen, lost_seen);
-        Self { udp, tcp, spool, durable, released, links, stop, uplink, state, _others: others }
+        Self { udp, tcp, doors, spool, durable, released, links, stop, uplink, state, _others: others }
     }
 
     /// Makes so many records durable at the agent.
@@ -160,6 +174,12 @@ impl Site {
     /// Messages that came by this carrier.
     pub(crate) fn arrived(&self, carrier: &str) -> u64 {
         self.state.arrived.lock().expect("unpoisoned").get(carrier).copied().unwrap_or_default()
+    }
+
+    /// Connections that were refused for this reason, by MQTT and by QUIC.
+    pub(crate) fn refused(&self, reason: u8) -> (u64, u64) {
+        let count = |door: &dyn DeviceLink| door.counters().refused.get(&reason).copied().unwrap_or_default();
+        (count(&self.doors.0), count(&self.doors.1))
     }
 
     /// Frames that came in this wire version.
@@ -282,16 +302,27 @@ fn record(seq: u64) -> Vec<u8> {
 }
 
 pub(crate) fn certificates() -> (Arc<rustls::ServerConfig>, String) {
+    certificates_asking(WebPkiClientVerifier::no_client_auth())
+}
+
+/// The doors' TLS, which asks its clients so, and the authority that agents believe.
+pub(crate) fn certificates_asking(clients: Arc<dyn ClientCertVerifier>) -> (Arc<rustls::ServerConfig>, String) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("TLS")
-        .with_no_client_auth()
+        .with_client_cert_verifier(clients)
         .with_single_cert(vec![made.cert.der().clone()], key)
         .expect("key and certificate fit");
     (Arc::new(config), made.cert.pem())
+}
+
+/// The agent's way to an address.
+pub(crate) fn server(address: &str, ca: &str) -> Server {
+    let up = Topic::parse("kilter/v1/default/edge-1/up").expect("a good topic");
+    Server::new(address, ca, "secret", up).expect("a good address")
 }
 
 fn device() -> DeviceId {

@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use tracing::{debug, info, warn};
 
 use super::{Gone, LinkEvent};
+use crate::certificate::Certificate;
 use crate::server::Server;
 
 /// One client and the task that drives it.
@@ -118,7 +119,8 @@ fn options(server: &Server) -> MqttOptions {
     network.set_tcp_nodelay(true);
     options.set_network_options(network);
     if let Some(ca) = &server.ca {
-        let tls = TlsConfiguration::Simple { ca: ca.clone().into_bytes(), alpn: None, client_auth: None };
+        let client_auth = server.certificate.as_ref().map(Certificate::pem);
+        let tls = TlsConfiguration::Simple { ca: ca.clone().into_bytes(), alpn: None, client_auth };
         options.set_transport(Transport::Tls(tls));
     }
     options

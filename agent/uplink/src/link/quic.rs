@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tracing::{debug, info};
 
 use super::{Gone, LinkEvent};
+use crate::certificate::Certificate;
 use crate::server::Server;
 use crate::session::Urgency;
 
@@ -122,7 +123,8 @@ async fn connect(server: &Server) -> Result<(Endpoint, Connection, SendStream, R
     let address = tokio::net::lookup_host((host, server.port)).await?.next().ok_or(QuicError::Lookup)?;
     let any: SocketAddr = if address.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
     let mut endpoint = Endpoint::client(any)?;
-    endpoint.set_default_client_config(config(server.ca.as_deref().unwrap_or_default())?);
+    let authority = server.ca.as_deref().unwrap_or_default();
+    endpoint.set_default_client_config(config(authority, server.certificate.as_ref())?);
     let connection = endpoint.connect(address, host)?.await?;
     let (mut talk, mut hear) = connection.open_bi().await?;
     let hello = Greeting::Hello(Credential {
@@ -133,10 +135,12 @@ async fn connect(server: &Server) -> Result<(Endpoint, Connection, SendStream, R
     let mut room = vec![0; GREETING_BYTES];
     let frame = frame::encode(Kind::Link, &hello, &mut room).map_err(QuicError::Frame)?;
     talk.write_all(frame).await?;
-    let answer = read_frame(&mut hear).await?.ok_or(QuicError::Refused)?;
+    let silent = || QuicError::Refused("no answer".to_owned());
+    let answer = read_frame(&mut hear).await?.ok_or_else(silent)?;
     match frame::decode::<Greeting<'_>>(Kind::Link, &answer).map_err(QuicError::Frame)? {
         Greeting::Accepted => Ok((endpoint, connection, talk, hear)),
-        Greeting::Refused(_) | Greeting::Hello(_) => Err(QuicError::Refused),
+        Greeting::Refused(why) => Err(QuicError::Refused(format!("not with this {why}"))),
+        Greeting::Hello(_) => Err(silent()),
     }
 }
 
@@ -180,8 +184,8 @@ async fn read_frame(stream: &mut RecvStream) -> Result<Option<Bytes>, QuicError>
     Ok(Some(frame.into()))
 }
 
-fn config(ca: &str) -> Result<ClientConfig, QuicError> {
-    let tls = tls(ca)?;
+fn config(ca: &str, certificate: Option<&Certificate>) -> Result<ClientConfig, QuicError> {
+    let tls = tls(ca, certificate)?;
     let mut transport = TransportConfig::default();
     transport
         .max_idle_timeout(Some(IdleTimeout::from(VarInt::from_u32(IDLE_MS))))
@@ -197,7 +201,7 @@ fn config(ca: &str) -> Result<ClientConfig, QuicError> {
 }
 
 /// TLS 1.3 with the bundle's authority and no other. No data before the handshake is done: it could be replayed.
-fn tls(ca: &str) -> Result<rustls::ClientConfig, QuicError> {
+fn tls(ca: &str, certificate: Option<&Certificate>) -> Result<rustls::ClientConfig, QuicError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(ca.as_bytes()) {
         roots.add(certificate.map_err(|_| QuicError::Authority)?)?;
@@ -205,7 +209,14 @@ fn tls(ca: &str) -> Result<rustls::ClientConfig, QuicError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls =
         rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(&[&rustls::version::TLS13])?;
-    let mut tls = tls.with_root_certificates(roots).with_no_client_auth();
+    let tls = tls.with_root_certificates(roots);
+    let mut tls = match certificate {
+        Some(certificate) => {
+            let (chain, key) = certificate.parse().map_err(QuicError::Certificate)?;
+            tls.with_client_auth_cert(chain, key)?
+        }
+        None => tls.with_no_client_auth(),
+    };
     tls.alpn_protocols = vec![ALPN.to_vec()];
     tls.enable_early_data = false;
     Ok(tls)
@@ -222,10 +233,12 @@ enum QuicError {
     Authority,
     #[error("use the server's certificate authority")]
     Tls(#[from] rustls::Error),
+    #[error("use the client certificate: {0}")]
+    Certificate(&'static str),
     #[error("read a frame by QUIC")]
     Frame(frame::FrameError),
-    #[error("be let in by QUIC")]
-    Refused,
+    #[error("be let in by QUIC: {0}")]
+    Refused(String),
     #[error("open a socket for QUIC")]
     Io(#[from] std::io::Error),
     #[error("connect by QUIC")]
@@ -253,6 +266,6 @@ mod tests {
 
     #[test]
     fn nothing_is_sent_before_the_handshake_is_done() {
-        assert!(!tls("").expect("TLS without an authority").enable_early_data);
+        assert!(!tls("", None).expect("TLS without an authority").enable_early_data);
     }
 }

@@ -20,7 +20,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::hub::Hub;
+use super::reason::Reason;
 use super::session::Session;
+use crate::certificate::{self, Certificate};
 use crate::gateway::Inbound;
 
 /// Serves devices until `shutdown` is ready, then says goodbye to each and returns.
@@ -80,12 +82,23 @@ impl Connection {
         // Small acknowledgements must not wait for each other.
         let _ = stream.set_nodelay(true);
         let ended = match tls {
-            None => self.converse(stream).await,
+            None => self.converse(stream, Certificate::default()).await,
             Some(tls) => {
                 let patience = Duration::from_secs(self.hub.limits().connect_timeout_secs.into());
-                match timeout(patience, tls.accept(stream)).await {
-                    Ok(Ok(stream)) => self.converse(stream).await,
-                    Ok(Err(error)) => Err(error),
+                match timeout(patience, tls.accept(stream).into_fallible()).await {
+                    Ok(Ok(stream)) => {
+                        let certificate = Certificate::of(stream.get_ref().1.peer_certificates());
+                        self.converse(stream, certificate).await
+                    }
+                    Ok(Err((error, stream))) => {
+                        if certificate::is_missing(&error) {
+                            self.hub.tally().refuse(Reason::NOT_AUTHORIZED.0);
+                        }
+                        // TLS has said why in an alert; bytes left unread would turn it into a reset.
+                        let (mut reader, mut writer) = tokio::io::split(stream);
+                        let _ = part(&mut reader, &mut writer).await;
+                        Err(error)
+                    }
                     Err(_) => Err(io::ErrorKind::TimedOut.into()),
                 }
             }
@@ -95,12 +108,13 @@ impl Connection {
         }
     }
 
-    async fn converse<S: AsyncRead + AsyncWrite>(self, stream: S) -> io::Result<()> {
+    async fn converse<S: AsyncRead + AsyncWrite>(self, stream: S, certificate: Certificate) -> io::Result<()> {
         let bell = Arc::new(Bell(Notify::new()));
         let waker = Waker::from(Arc::clone(&bell));
         let Some(mut session) = Session::open(self.hub.clone(), waker, self.now()) else {
             return Ok(());
         };
+        session.certify(certificate);
         let (mut reader, mut writer) = tokio::io::split(stream);
         let timer = sleep_until(self.instant(session.deadline()));
         tokio::pin!(timer);

@@ -14,6 +14,9 @@ use rumqttc::{
     AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, Incoming, MqttOptions, Packet, PubAckReason,
     PublishOptions, QoS, SessionMode, StateError, SubscribeReasonCode, TlsConfiguration, Transport,
 };
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::server::danger::ClientCertVerifier;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -92,7 +95,7 @@ enum Seen {
     Packet(Packet),
     Refused(ConnectReturnCode),
     Disconnected(u8),
-    Broken,
+    Broken(String),
 }
 
 /// A device: a client whose event loop runs in the background.
@@ -122,9 +125,7 @@ impl Device {
     }
 
     pub(crate) async fn connect_tls(door: &Door, name: &str, config: Arc<rustls::ClientConfig>) -> Self {
-        let mut options = options(door.address.port(), "localhost", name, &secret(name));
-        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
-        let mut device = Self::start(options, name);
+        let mut device = Self::new_tls(door, name, &secret(name), config);
         device.until_connected().await;
         device
     }
@@ -145,6 +146,12 @@ impl Device {
         Self::start(options(door.address.port(), "127.0.0.1", name, password), name)
     }
 
+    pub(crate) fn new_tls(door: &Door, name: &str, password: &str, config: Arc<rustls::ClientConfig>) -> Self {
+        let mut options = options(door.address.port(), "localhost", name, password);
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(config)));
+        Self::start(options, name)
+    }
+
     fn start(options: MqttOptions, name: &str) -> Self {
         let (client, mut events_loop) = AsyncClient::builder(options).capacity(256).build();
         let (sender, events) = mpsc::unbounded_channel();
@@ -157,7 +164,7 @@ impl Device {
                     Err(ConnectionError::MqttState(StateError::ServerDisconnect { reason_code, .. })) => {
                         Seen::Disconnected(reason_code as u8)
                     }
-                    Err(_) => Seen::Broken,
+                    Err(error) => Seen::Broken(error.to_string()),
                 };
                 // A refused or displaced client that came back at once would only fight.
                 let ends = matches!(seen, Seen::Refused(_) | Seen::Disconnected(0x8b | 0x8e));
@@ -228,6 +235,15 @@ impl Device {
         .await
     }
 
+    /// What the client says of a connection that broke.
+    pub(crate) async fn broken(&mut self) -> String {
+        self.wait(|seen| match seen {
+            Seen::Broken(error) => Some(error.clone()),
+            _ => None,
+        })
+        .await
+    }
+
     /// The reason code of the server's DISCONNECT.
     pub(crate) async fn disconnected(&mut self) -> u8 {
         self.wait(|seen| match seen {
@@ -283,27 +299,54 @@ pub(crate) async fn patience<F: Future>(future: F) -> F::Output {
 
 /// Both ends of a TLS connection to `localhost`, with a certificate of its own.
 pub(crate) fn tls() -> (Arc<rustls::ServerConfig>, Arc<rustls::ClientConfig>) {
-    let rcgen::CertifiedKey { cert, signing_key } =
-        rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let key = rustls::pki_types::PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
-    let server = rustls::ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(vec![cert.der().clone()], key)
-        .expect("a server");
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(cert.der().clone()).expect("a root");
-    let client = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (Arc::new(server), Arc::new(client))
+    let ends = Ends::new(WebPkiClientVerifier::no_client_auth());
+    (Arc::clone(&ends.server), ends.client(None))
 }
 
-fn secret(name: &str) -> String {
+/// What a device proves itself with.
+pub(crate) type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
+
+/// A server for `localhost`, and the clients that believe it.
+pub(crate) struct Ends {
+    pub(crate) server: Arc<rustls::ServerConfig>,
+    roots: rustls::RootCertStore,
+}
+
+impl Ends {
+    /// A server that asks its clients so.
+    pub(crate) fn new(clients: Arc<dyn ClientCertVerifier>) -> Self {
+        let rcgen::CertifiedKey { cert, signing_key } =
+            rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).expect("a certificate");
+        let key = PrivateKeyDer::Pkcs8(signing_key.serialize_der().into());
+        let server = rustls::ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_client_cert_verifier(clients)
+            .with_single_cert(vec![cert.der().clone()], key)
+            .expect("a server");
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(cert.der().clone()).expect("a root");
+        Self { server: Arc::new(server), roots }
+    }
+
+    /// A client with or without a certificate.
+    pub(crate) fn client(&self, identity: Option<Identity>) -> Arc<rustls::ClientConfig> {
+        let client = rustls::ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(self.roots.clone());
+        Arc::new(match identity {
+            Some((chain, key)) => client.with_client_auth_cert(chain, key).expect("key and certificate fit"),
+            None => client.with_no_client_auth(),
+        })
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+pub(crate) fn secret(name: &str) -> String {
     format!("secret-{name}")
 }
 

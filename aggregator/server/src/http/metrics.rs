@@ -71,3 +71,18 @@ pub(super) async fn metrics(_: Principal, State(app): State<App>) -> impl IntoRe
     put("kilter_uptime_seconds", "gauge", "Seconds since the start.", &one((clock::now() - app.started).as_secs_f64()));
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }
+    put(
+        "kilter_mqtt_held_bytes",
+        "gauge",
+        "Bytes of messages between the first byte read and the verdict.",
+        &one(counters.held_bytes_now as f64),
+    );
+    put(
+        "kilter_mqtt_stalls_total",
+        "counter",
+        "Times a connection was not read because the byte budget was spent.",
+        &one(counters.stalls as f64),
+    );
+    let refused: Vec<_> =
+        counters.refused.iter().map(|(code, count)| (format!("{{reason=\"{code:#04x}\"}}"), *count as f64)).collect();
+    put("kilter_mqtt_refused_total", "counter", "What devices were refused, by MQTT 5 reason code.", &refused);

@@ -9,6 +9,7 @@ use rmqtt_codec::types::{Publish, QoS};
 
 use super::{Open, Session, Stage};
 use crate::ack::{Refuse, Verdict};
+use crate::certificate::Certificate;
 use crate::counters::add;
 use crate::gateway::{Inbound, Principal};
 use crate::listener::hub::{Claim, Hub};
@@ -17,6 +18,11 @@ use crate::listener::reason::Reason;
 use crate::topic;
 
 impl Session {
+    /// What TLS has proved of the other end, told before its first byte: a device must bring its own certificate.
+    pub fn certify(&mut self, certificate: Certificate) {
+        self.certificate = certificate;
+    }
+
     /// Reads the packet that is there as a whole.
     pub(super) fn read_packet(&mut self, now: Monotonic) -> Result<(), Reason> {
         if self.protocol.is_none() {
@@ -62,7 +68,7 @@ impl Session {
         let Some(protocol) = &mut self.protocol else {
             return;
         };
-        let device = match admit(&self.hub, &connect) {
+        let device = match admit(&self.hub, &self.certificate, &connect) {
             Ok(device) => device,
             Err(reason) => {
                 self.hub.tally().refuse(reason.0);
@@ -227,7 +233,7 @@ impl Session {
 }
 
 /// Whether a CONNECT is one that this listener can keep, and whose it is.
-fn admit(hub: &Hub, connect: &Connect) -> Result<Principal, Reason> {
+fn admit(hub: &Hub, certificate: &Certificate, connect: &Connect) -> Result<Principal, Reason> {
     if connect.enhanced_auth {
         return Err(Reason::BAD_AUTHENTICATION_METHOD);
     }
@@ -241,6 +247,9 @@ fn admit(hub: &Hub, connect: &Connect) -> Result<Principal, Reason> {
     }
     let device =
         hub.authorise().connect(&connect.client_id, connect.username.as_deref(), connect.password.as_deref())?;
+    if !certificate.is_for(&device.device) {
+        return Err(Reason::NOT_AUTHORIZED);
+    }
     match &connect.will {
         Some(will) if !hub.authorise().may_publish(&device, &will.topic) => Err(Reason::NOT_AUTHORIZED),
         Some(_) | None => Ok(device),

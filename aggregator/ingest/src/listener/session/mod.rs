@@ -25,6 +25,7 @@ use super::protocol::{Header, Protocol, Version};
 use super::reason::Reason;
 use crate::ack::{AckQueue, Verdict};
 use crate::budget::Reservation;
+use crate::certificate::Certificate;
 use crate::counters::add;
 use crate::gateway::{Inbound, Principal};
 
@@ -33,6 +34,7 @@ pub struct Session {
     hub: Hub,
     waker: Waker,
     stage: Stage,
+    certificate: Certificate,
     protocol: Option<Protocol>,
     input: BytesMut,
     output: BytesMut,
@@ -80,6 +82,7 @@ impl Session {
             hub,
             waker,
             stage: Stage::Greeting,
+            certificate: Certificate::default(),
             protocol: None,
             input: BytesMut::new(),
             output: BytesMut::new(),
