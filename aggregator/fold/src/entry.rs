@@ -57,6 +57,18 @@ pub enum Entry {
         #[serde(with = "serde_bytes")]
         bytes: Vec<u8>,
     },
+    /// A batch of records, admitted though its device had used up its day: what is no alarm, event, gap or report is quarantined.
+    OverQuota {
+        /// Who sent it.
+        device: DeviceId,
+        /// When it came in.
+        received: Micros,
+        /// The records' epoch.
+        epoch: Epoch,
+        /// The records as in [`kilter_wire::Batch`].
+        #[serde(with = "serde_bytes")]
+        records: Vec<u8>,
+    },
 }
 
 impl Entry {
@@ -71,6 +83,7 @@ impl Entry {
             Self::Exchange { .. } => 2,
             Self::Tick { .. } => 3,
             Self::Quarantined { .. } => 4,
+            Self::OverQuota { .. } => 5,
         }
     }
 

@@ -65,16 +65,21 @@ impl Fold {
 
     /// Takes the entry that stands at `offset` of the journal.
     pub fn apply(&mut self, offset: u64, entry: Entry, sink: &mut dyn FnMut(Output)) {
+        let over_quota = matches!(entry, Entry::OverQuota { .. });
         match entry {
             Entry::Opened { journal_id, at, marks } => {
                 *self = Self { journal_id: Some(journal_id), now: at, ..Self::default() };
                 marks.iter().for_each(|state| self.marks.set(state));
             }
-            Entry::Batch { device, received, epoch, records } => {
+            Entry::Batch { device, received, epoch, records }
+            | Entry::OverQuota { device, received, epoch, records } => {
                 self.now = self.now.max(received);
                 let batch = Batch { epoch, count: 0, records: &records };
                 for record in batch.iter() {
                     match record {
+                        Ok(record) if over_quota && !Class::from_u8(record.class).is_some_and(Class::is_brief) => {
+                            self.set_aside(&device, epoch, record, received, offset, sink);
+                        }
                         Ok(record) => self.record(&device, epoch, record, received, offset, sink),
                         Err(error) => sink(Output::Quarantine {
                             device: device.clone(),
@@ -100,6 +105,30 @@ impl Fold {
             Entry::Quarantined { device, received, reason, bytes } => {
                 self.now = self.now.max(received);
                 sink(Output::Quarantine { device, received, offset, reason, bytes });
+            }
+        }
+    }
+
+    /// The records of an entry that the lake had and lost, dated as rows again. Dedup knows them as taken and goes on knowing them so: this
+    /// changes nothing, and who asks for it sees to it that the lake holds none of them.
+    pub fn again(
+        &self,
+        offset: u64,
+        entry: &Entry,
+        lost: &mut dyn FnMut(&DeviceId, Epoch, Class, u64) -> bool,
+        sink: &mut dyn FnMut(Row),
+    ) {
+        let Entry::Batch { device, received, epoch, records } = entry else { return };
+        let batch = Batch { epoch: *epoch, count: 0, records };
+        for raw in batch.iter().map_while(Result::ok) {
+            let Some(class) = Class::from_u8(raw.class).filter(|class| lost(device, *epoch, *class, raw.seq)) else {
+                continue;
+            };
+            let Ok(record) = decode_record(raw.bytes) else { continue };
+            // Nothing says how long ago it was: its receipt would date it wrongly.
+            let dated = record.wall.is_some() || self.anchor(device, *epoch).is_some();
+            if dated && check(&record, *epoch, class, raw.seq).is_ok() {
+                sink(self.row(device, *received, offset, record));
             }
         }
     }
@@ -175,16 +204,8 @@ impl Fold {
             self.refused += 1;
             return;
         }
-        match self.marks.take(device, epoch, class, raw.seq) {
-            Taken::New => {}
-            Taken::Duplicate => {
-                self.duplicates += 1;
-                return;
-            }
-            Taken::TooFar => {
-                self.refused += 1;
-                return;
-            }
+        if !self.take(device, epoch, class, raw.seq) {
+            return;
         }
         let record = match decode_record(raw.bytes) {
             Ok(record) => record,
@@ -196,16 +217,48 @@ impl Fold {
         if let Some(gap) = gap {
             self.marks.cover(device, &gap);
         }
-        let anchor = self.anchors.get(device).filter(|(known, _)| *known == epoch).map(|(_, anchor)| *anchor);
-        let solved = solve(&record, anchor, received);
-        sink(Output::Row(Box::new(Row {
+        sink(Output::Row(Box::new(self.row(device, received, offset, record))));
+    }
+
+    /// A row beyond its device's day: held, so that it is not sent again, and no row.
+    fn set_aside(
+        &mut self,
+        device: &DeviceId,
+        epoch: Epoch,
+        raw: BatchRecord<'_>,
+        received: Micros,
+        offset: u64,
+        sink: &mut dyn FnMut(Output),
+    ) {
+        if Class::from_u8(raw.class).is_none_or(|class| self.take(device, epoch, class, raw.seq)) {
+            quarantine(device, received, offset, "quota", raw.bytes, sink);
+        }
+    }
+
+    /// Whether the record is new.
+    fn take(&mut self, device: &DeviceId, epoch: Epoch, class: Class, seq: u64) -> bool {
+        match self.marks.take(device, epoch, class, seq) {
+            Taken::New => return true,
+            Taken::Duplicate => self.duplicates += 1,
+            Taken::TooFar => self.refused += 1,
+        }
+        false
+    }
+
+    fn anchor(&self, device: &DeviceId, epoch: Epoch) -> Option<Anchor> {
+        self.anchors.get(device).filter(|(known, _)| *known == epoch).map(|(_, anchor)| *anchor)
+    }
+
+    fn row(&self, device: &DeviceId, received: Micros, offset: u64, record: Record) -> Row {
+        let solved = solve(&record, self.anchor(device, record.epoch), received);
+        Row {
             device: device.clone(),
             received,
             offset,
             event_time: solved.event_time,
             event_bound: solved.bound,
             record,
-        })));
+        }
     }
 }
 

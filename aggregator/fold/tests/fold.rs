@@ -106,6 +106,27 @@ fn a_record_that_is_damaged_goes_to_quarantine_and_counts_as_held() {
 }
 
 #[test]
+fn rows_beyond_a_quota_go_to_quarantine_once_and_count_as_held_while_gaps_stay_rows() {
+    let Entry::Batch { device: from, received, epoch, records: gaps } = batch(&[0, 1]) else { panic!("a batch") };
+    let (mut records, mut used) = (vec![0; 1024], gaps.len());
+    records[..used].copy_from_slice(&gaps);
+    for class in [Class::Clip as u8, Class::Clip as u8, 99] {
+        assert!(Batch::push(&mut records, &mut used, BatchRecord { class, seq: 0, bytes: &[5, 6] }));
+    }
+    records.truncate(used);
+    let (fold, out) = rows(&[Entry::OverQuota { device: from, received, epoch, records }]);
+    let said = out.iter().map(|output| match output {
+        Output::Row(row) => row.record.class().as_str(),
+        Output::Quarantine { reason, bytes, .. } if *bytes == [5, 6] => reason,
+        Output::Quarantine { bytes, .. } => panic!("{bytes:?}"),
+    });
+    assert_eq!(said.collect::<Vec<_>>(), ["gap", "gap", "quota", "quota"], "a clip that came twice is held once");
+    let held: Vec<_> = fold.acks(&device(), EPOCH).iter().map(|ack| (ack.class, ack.accepted_to)).collect();
+    assert!(held.contains(&(Class::Clip, 1)), "{held:?}");
+    assert_eq!(fold.duplicates(), 1);
+}
+
+#[test]
 fn a_new_journal_starts_from_the_marks_in_the_lake_and_from_nothing_else() {
     let (fold, _) = rows(&[batch(&[0, 1, 2])]);
     let marks = fold.marks();
@@ -129,4 +150,40 @@ fn t1_a_time_exchange_dates_a_device_that_has_no_wall_clock() {
     assert_eq!(row.event_time, Micros(1_700_000_000_000_000 + 1_000_000 - 1_000));
     assert_eq!(row.event_bound, Micros(1_000 + 100), "half a round trip and 100 ppm of one second");
     assert_eq!(row.record.wall, None, "what was recorded stays");
+}
+
+#[test]
+fn f11_what_the_lake_lost_is_a_row_again_when_it_comes_again_and_dedup_forgets_nothing_of_it() {
+    let (received, monotonic) = (Micros::from_secs(60), Monotonic(1));
+    let exchange = Entry::Exchange { device: device(), epoch: EPOCH, received, monotonic, round_trip_us: 400 };
+    let entries = [exchange, batch(&[0, 1, 2, 3])];
+    let (mut fold, out) = rows(&entries);
+    let asked = batch(&[3, 1, 1, 2, 9]);
+    let again = |fold: &Fold, entry: &Entry| {
+        let mut rows = Vec::new();
+        let mut lost = |of: &DeviceId, epoch, class, seq| {
+            assert_eq!((of, epoch, class), (&device(), EPOCH, Class::Gap));
+            (1..3).contains(&seq)
+        };
+        fold.again(7, entry, &mut lost, &mut |row| rows.push(row));
+        rows
+    };
+    let before = fold.clone();
+    let found = again(&fold, &asked);
+    assert_eq!(found.iter().map(|row| row.record.seq).collect::<Vec<_>>(), [1, 1, 2], "who asks takes each once");
+    for row in &found {
+        let Output::Row(first) = &out[row.record.seq as usize] else { panic!("a row") };
+        assert_eq!(
+            (row.event_time, row.event_bound, &row.record),
+            (first.event_time, first.event_bound, &first.record)
+        );
+        assert_eq!(row.offset, 7);
+    }
+    assert_eq!(fold, before);
+    let mut new = Vec::new();
+    fold.apply(7, asked, &mut |output| new.push(output));
+    assert!(matches!(&new[..], [Output::Row(row)] if row.record.seq == 9), "all but what never came is known");
+    // A fold that knows nothing of the node's clock can't say when it was.
+    let (stranger, _) = rows(&[]);
+    assert!(again(&stranger, &batch(&[1])).is_empty());
 }

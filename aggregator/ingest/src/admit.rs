@@ -3,6 +3,9 @@
 //! A payload that can't be read is not the device's to keep for ever: it is journalled as quarantined and acknowledged, so
 //! that one bad message never blocks what comes after it. Only too much at once is refused, and never an alarm.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
@@ -12,12 +15,14 @@ use kilter_wire::{Batch, CommandResult, Fetch, Hello, TimeRequest, Up};
 
 use crate::ack::Refuse;
 use crate::gateway::Principal;
+use crate::quota::Quota;
 use crate::unpack::Unpacker;
 
 /// The door between a link and the journal.
 #[derive(Debug)]
 pub struct Admission {
     credit_bytes: u32,
+    rows_per_day: u64,
     intake: Intake,
     devices: HashMap<Principal, Device>,
     counters: AdmitCounters,
@@ -60,6 +65,8 @@ pub struct Records<'a> {
     pub epoch: Epoch,
     /// As in [`Batch`].
     pub records: Cow<'a, [u8]>,
+    /// The device has used up its day: all but what is brief belongs into quarantine.
+    pub over_quota: bool,
 }
 
 /// A question for the time that was asked, answered and answered for.
@@ -100,6 +107,8 @@ pub struct AdmitCounters {
     pub messages: u64,
     /// Batches refused for lack of credit.
     pub refused: u64,
+    /// Rows let in for quarantine, because their device had used up its day.
+    pub over_quota: u64,
     /// Payloads quarantined, by reason.
     pub quarantined: BTreeMap<&'static str, u64>,
 }
@@ -108,6 +117,7 @@ pub struct AdmitCounters {
 struct Device {
     epoch: Option<Epoch>,
     pending_bytes: u32,
+    quota: Quota,
     /// The last question for the time: its id, and the exchange without its end.
     asked: Option<(u32, Exchange)>,
 }
@@ -117,6 +127,7 @@ impl Admission {
     pub fn new(credit_bytes: u32) -> Self {
         Self {
             credit_bytes,
+            rows_per_day: 0,
             intake: Intake::Open,
             devices: HashMap::new(),
             counters: AdmitCounters::default(),
@@ -124,10 +135,15 @@ impl Admission {
         }
     }
 
+    /// The same, and so many rows a day from each device; 0: as many as it likes.
+    pub fn with_quota(self, rows_per_day: u64) -> Self {
+        Self { rows_per_day, ..self }
+    }
+
     /// Reads a payload that came under a device's name at `received`.
     pub fn admit<'a>(&mut self, device: &Principal, payload: &'a [u8], received: Micros) -> Admit<'a> {
         match self.read(device, payload, received) {
-            Ok(Admit::Batch(batch)) => self.admit_batch(device, batch, payload.len()),
+            Ok(Admit::Batch(batch)) => self.admit_batch(device, batch, payload.len(), received),
             Ok(other) => {
                 self.counters.messages += 1;
                 other
@@ -185,10 +201,13 @@ impl Admission {
                 }
                 Admit::Hello(hello)
             }
-            Up::Batch(batch) => Admit::Batch(Records { epoch: batch.epoch, records: Cow::Borrowed(batch.records) }),
+            Up::Batch(batch) => {
+                let records = Cow::Borrowed(batch.records);
+                Admit::Batch(Records { epoch: batch.epoch, records, over_quota: false })
+            }
             Up::Packed(packed) => {
-                let records = self.unpacker.unpack(&packed)?;
-                Admit::Batch(Records { epoch: packed.epoch, records: Cow::Owned(records) })
+                let records = Cow::Owned(self.unpacker.unpack(&packed)?);
+                Admit::Batch(Records { epoch: packed.epoch, records, over_quota: false })
             }
             Up::TimeRequest(request) => {
                 let known = self.devices.get_mut(device);
@@ -200,13 +219,19 @@ impl Admission {
         })
     }
 
-    fn admit_batch<'a>(&mut self, principal: &Principal, batch: Records<'a>, payload_bytes: usize) -> Admit<'a> {
+    fn admit_batch<'a>(
+        &mut self,
+        principal: &Principal,
+        batch: Records<'a>,
+        payload_bytes: usize,
+        received: Micros,
+    ) -> Admit<'a> {
         // A damaged length inside goes to the journal as it is: the fold accounts for the records before it.
-        let mut records = 0;
-        let mut with_alarm = false;
+        let (mut records, mut rows, mut with_alarm) = (0, 0, false);
         let inner = Batch { epoch: batch.epoch, count: 0, records: &batch.records };
         for record in inner.iter().map_while(Result::ok) {
             records += 1;
+            rows += u64::from(!Class::from_u8(record.class).is_some_and(Class::is_brief));
             with_alarm |= record.class == Class::Alarm as u8;
         }
         let room = self.credit_bytes(principal);
@@ -218,11 +243,13 @@ impl Admission {
             return Admit::Refuse(Refuse::QuotaExceeded);
         }
         device.pending_bytes = device.pending_bytes.saturating_add(cost(batch.records.len()));
+        let over_quota = !device.quota.take(rows, self.rows_per_day, received);
+        self.counters.over_quota += if over_quota { rows } else { 0 };
         self.counters.batches += 1;
         self.counters.records += records;
         self.counters.bytes += batch.records.len() as u64;
         self.counters.payload_bytes += payload_bytes as u64;
-        Admit::Batch(batch)
+        Admit::Batch(Records { over_quota, ..batch })
     }
 }
 
@@ -240,147 +267,4 @@ impl Device {
 
 fn cost(records_bytes: usize) -> u32 {
     u32::try_from(records_bytes).unwrap_or(u32::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use kilter_types::{DeviceId, Monotonic, Name};
-    use kilter_wire::BatchRecord;
-    use proptest::prelude::*;
-
-    fn pump() -> Principal {
-        Principal {
-            tenant: Name::new("acme").expect("a good name"),
-            device: DeviceId::new("pump-1").expect("a good name"),
-        }
-    }
-
-    fn frame(up: &Up<'_>) -> Vec<u8> {
-        let mut room = vec![0; 4096];
-        frame::encode(Kind::Up, up, &mut room).expect("it fits").to_vec()
-    }
-
-    fn hello(device: &str) -> Vec<u8> {
-        frame(&Up::Hello(Hello {
-            device: DeviceId::new(device).expect("a good name"),
-            wire_version: 1,
-            software: Name::new("0.1.0").expect("a good name"),
-            epoch: Epoch(7),
-            held: Default::default(),
-        }))
-    }
-
-    fn batch(class: Class, bytes: usize) -> Vec<u8> {
-        let mut records = vec![0; 2048];
-        let mut used = 0;
-        let record = BatchRecord { class: class as u8, seq: 1, bytes: &vec![1; bytes] };
-        assert!(Batch::push(&mut records, &mut used, record));
-        frame(&Up::Batch(Batch { epoch: Epoch(7), count: 1, records: &records[..used] }))
-    }
-
-    #[test]
-    fn a_hello_is_let_in_only_under_its_own_name_and_gives_later_requests_their_epoch() {
-        let mut admission = Admission::new(1000);
-        let mut ask = |payload: &[u8]| format!("{:?}", admission.admit(&pump(), payload, Micros(9)));
-        let request = |id, last_round_trip_us| {
-            frame(&Up::TimeRequest(TimeRequest { id, sent: Monotonic(5), last_round_trip_us }))
-        };
-        for id in 1..3 {
-            assert!(ask(&request(id, 40)).contains("exchange: None"), "nobody has said hello");
-        }
-        assert!(ask(&hello("pump-2")).contains("foreign_device"));
-        assert!(ask(&hello("pump-1")).starts_with("Hello"));
-        assert!(ask(&request(3, 40)).contains("exchange: None"));
-        assert!(ask(&request(4, 40)).contains("Exchange { epoch: Epoch(7)"));
-    }
-
-    #[test]
-    fn a_round_trip_dates_the_request_before_it_and_no_other() {
-        let mut admission = Admission::new(1000);
-        admission.admit(&pump(), &hello("pump-1"), Micros(0));
-        let mut ask = |id, sent, last_round_trip_us, received| {
-            let request = frame(&Up::TimeRequest(TimeRequest { id, sent: Monotonic(sent), last_round_trip_us }));
-            match admission.admit(&pump(), &request, Micros(received)) {
-                Admit::TimeRequest { exchange, .. } => {
-                    exchange.map(|found| (found.received.0, found.monotonic.0, found.round_trip_us))
-                }
-                other => panic!("{other:?}"),
-            }
-        };
-        assert_eq!(ask(1, 100, 0, 1_000), None);
-        assert_eq!(ask(2, 200, 30, 1_100), Some((1_000, 100, 30)));
-        assert_eq!(ask(3, 300, 0, 1_200), None, "the second was not answered");
-        assert_eq!(ask(5, 500, 30, 1_400), None, "the fourth never came: its receipt is not known");
-        assert_eq!(ask(6, 600, 20, 1_500), Some((1_400, 500, 20)));
-    }
-
-    #[test]
-    fn a_batch_past_credit_is_refused_until_others_are_durable_but_an_alarm_never() {
-        let mut admission = Admission::new(1000);
-        let large = batch(Class::Feature, 800);
-        let Admit::Batch(first) = admission.admit(&pump(), &large, Micros(0)) else {
-            panic!("within credit");
-        };
-        assert_eq!(admission.credit_bytes(&pump()), 1000 - 811);
-        assert_eq!(admission.admit(&pump(), &large, Micros(0)), Admit::Refuse(Refuse::QuotaExceeded));
-        let alarm = batch(Class::Alarm, 800);
-        assert!(matches!(admission.admit(&pump(), &alarm, Micros(0)), Admit::Batch(_)));
-        admission.settle(&pump(), first.records.len());
-        admission.settle(&pump(), first.records.len());
-        assert!(matches!(admission.admit(&pump(), &large, Micros(0)), Admit::Batch(_)));
-        assert_eq!((admission.counters().batches, admission.counters().refused), (3, 1));
-    }
-
-    #[test]
-    fn with_the_journal_at_its_cap_only_alarms_come_in() {
-        let mut admission = Admission::new(1000);
-        admission.set_intake(Intake::AlarmsOnly);
-        assert_eq!(admission.credit_bytes(&pump()), 0);
-        let feature = batch(Class::Feature, 8);
-        assert!(matches!(admission.admit(&pump(), &feature, Micros(0)), Admit::Refuse(_)));
-        let alarm = batch(Class::Alarm, 8);
-        assert!(matches!(admission.admit(&pump(), &alarm, Micros(0)), Admit::Batch(_)));
-    }
-
-    #[test]
-    fn an_unknown_version_is_quarantined_and_counted() {
-        let mut admission = Admission::new(1000);
-        let mut payload = hello("pump-1");
-        payload[1] = 9;
-        let end = payload.len() - 4;
-        let crc = crc32(&payload[..end]);
-        payload[end..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(
-            admission.admit(&pump(), &payload, Micros(0)),
-            Admit::Quarantine { reason: "version", bytes: &payload }
-        );
-        assert_eq!(admission.counters().quarantined.get("version"), Some(&1));
-    }
-
-    /// IEEE CRC-32, bit by bit.
-    fn crc32(bytes: &[u8]) -> u32 {
-        !bytes.iter().fold(!0, |crc, byte| {
-            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (0u32.wrapping_sub(crc & 1))))
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_admitted_or_quarantined_without_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
-            let mut admission = Admission::new(1000);
-            let random = admission.admit(&pump(), &bytes, Micros(0));
-            let is_quarantined = matches!(random, Admit::Quarantine { .. });
-            prop_assert!(is_quarantined);
-        }
-
-        #[test]
-        fn a_damaged_message_is_quarantined(at in 0usize..60, flip in 1u8..) {
-            let mut payload = batch(Class::Feature, 40);
-            let at = at % payload.len();
-            payload[at] ^= flip;
-            let is_quarantined = matches!(Admission::new(1000).admit(&pump(), &payload, Micros(0)), Admit::Quarantine { .. });
-            prop_assert!(is_quarantined);
-        }
-    }
 }

@@ -13,6 +13,7 @@ mod counters;
 mod gateway;
 pub mod listener;
 pub mod quic;
+mod quota;
 pub mod topic;
 mod unpack;
 

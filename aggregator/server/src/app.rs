@@ -9,7 +9,8 @@ use kilter_fold::Entry;
 use kilter_ingest::broker::{self, BrokerConfig};
 use kilter_ingest::listener::{self, Hub, Limits};
 use kilter_ingest::quic::{self, Either, QuicHub, QuicLimits};
-use kilter_ingest::{DeviceLink, Inbound};
+use kilter_ingest::{Admission, DeviceLink, Inbound};
+use kilter_wire::Down;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -83,7 +84,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
         Arc::clone(&link),
         fleet.clone(),
         fleet.models_dir().to_owned(),
-        config.journal.credit_bytes,
+        Admission::new(config.journal.credit_bytes).with_quota(config.journal.rows_per_day),
         CommittedMarks::new(&committed),
         catalogue.clone(),
     );

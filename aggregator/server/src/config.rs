@@ -55,6 +55,7 @@ pub(crate) struct Journal {
     pub(crate) segment_bytes: u64,
     pub(crate) max_bytes: u64,
     pub(crate) credit_bytes: u32,
+    pub(crate) rows_per_day: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
@@ -137,7 +138,7 @@ impl Default for Tls {
 
 impl Default for Journal {
     fn default() -> Self {
-        Self { segment_bytes: 16 << 20, max_bytes: 4 << 30, credit_bytes: 1 << 20 }
+        Self { segment_bytes: 16 << 20, max_bytes: 4 << 30, credit_bytes: 1 << 20, rows_per_day: 0 }
     }
 }
 

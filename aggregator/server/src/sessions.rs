@@ -46,7 +46,7 @@ impl Sessions {
         link: Arc<dyn DeviceLink>,
         fleet: FleetHandle,
         models: PathBuf,
-        credit_bytes: u32,
+        admission: Admission,
         committed: CommittedMarks,
         catalogue: Catalogue,
     ) -> Self {
@@ -55,7 +55,7 @@ impl Sessions {
             link,
             fleet,
             models,
-            admission: Arc::new(Mutex::new(Admission::new(credit_bytes))),
+            admission: Arc::new(Mutex::new(admission)),
             committed: Arc::new(RwLock::new(committed)),
             epochs: Arc::default(),
             catalogue,
@@ -177,10 +177,14 @@ impl Sessions {
             }
             Admit::Batch(batch) => {
                 self.remember(&device, &[batch.epoch]);
-                let (epoch, bytes) = (batch.epoch, batch.records.len());
+                let (epoch, bytes, over_quota) = (batch.epoch, batch.records.len(), batch.over_quota);
                 self.hear(&device, epoch, &batch.records);
                 let records = batch.records.into_owned();
-                let entry = Entry::Batch { device: device.device.clone(), received, epoch, records };
+                let from = device.device.clone();
+                let entry = match over_quota {
+                    false => Entry::Batch { device: from, received, epoch, records },
+                    true => Entry::OverQuota { device: from, received, epoch, records },
+                };
                 // In the order in which they came; only the answers overtake each other.
                 let pending = self.store.submit(entry).await;
                 let this = self.clone();

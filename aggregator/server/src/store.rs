@@ -287,7 +287,7 @@ impl Writer {
 
 fn append(journal: &mut Journal, entry: &Entry, seq: u64) -> Result<Offset, JournalError> {
     let urgent = match entry {
-        Entry::Batch { epoch, records, .. } => {
+        Entry::Batch { epoch, records, .. } | Entry::OverQuota { epoch, records, .. } => {
             let batch = Batch { epoch: *epoch, count: 0, records };
             batch.iter().map_while(Result::ok).any(|record| record.class == Class::Alarm as u8)
         }

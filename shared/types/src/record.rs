@@ -65,6 +65,14 @@ impl Class {
             Self::Clip => "clip",
         }
     }
+
+    /// What no budget and no quota holds back: few and short, and what a person must hear of.
+    pub fn is_brief(self) -> bool {
+        match self {
+            Self::Alarm | Self::Event | Self::Gap | Self::Report => true,
+            Self::Score | Self::Feature | Self::State | Self::Spectrum | Self::Clip => false,
+        }
+    }
 }
 
 /// One record.

@@ -57,6 +57,12 @@ pub(super) async fn metrics(_: Principal, State(app): State<App>) -> impl IntoRe
         "Batches refused for lack of credit.",
         &one(admitted.refused as f64),
     );
+    put(
+        "kilter_over_quota_rows_total",
+        "counter",
+        "Rows quarantined because their device had used up its day.",
+        &one(admitted.over_quota as f64),
+    );
     put("kilter_journal_bytes", "gauge", "Bytes in the journal.", &one(app.store.bytes() as f64));
     let lag = app.store.next_offset().saturating_sub(app.sessions.lab_offset());
     put("kilter_lab_lag_bytes", "gauge", "Journal bytes that the lab has not committed.", &one(lag as f64));
