@@ -88,9 +88,14 @@ impl Config {
         };
         let text =
             std::fs::read_to_string(path).with_context(|| format!("failed to read the config {}", path.display()))?;
-        toml::from_str(&text).with_context(|| {
+        Self::parse(&text).with_context(|| {
             format!("failed to read the config {}; `kilter-aggregator config` prints every key", path.display())
         })
+    }
+
+    /// Reads the text of a configuration.
+    pub(crate) fn parse(text: &str) -> Result<Self, toml::de::Error> {
+        toml::from_str(text)
     }
 }
 
@@ -115,13 +120,13 @@ impl Default for Mqtt {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 18830)),
             quic: true,
+            client_ca: PathBuf::new(),
             broker: String::new(),
             broker_user: String::new(),
             broker_password_file: String::new(),
             broker_ca: PathBuf::new(),
         }
     }
-            client_ca: PathBuf::new(),
 }
 
 impl Default for Http {

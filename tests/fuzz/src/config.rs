@@ -1,12 +1,20 @@
-//! What people write: the agent's configuration.
+//! What people write: the configurations of agent and aggregator.
 
-use kilter_agent_config::check_config;
+/// The agent's.
+pub(crate) fn config(bytes: &[u8]) {
+    holds(bytes, kilter_agent_config::check_config);
+}
+
+/// The aggregator's.
+pub(crate) fn aggregator(bytes: &[u8]) {
+    holds(bytes, kilter_aggregator_config::check_config);
+}
 
 /// Any text is taken, or refused with words; what is taken stays so with a comment behind it.
-pub(crate) fn config(bytes: &[u8]) {
+fn holds(bytes: &[u8], check: fn(&str) -> Result<(), String>) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };
-    match check_config(text) {
-        Ok(()) => assert_eq!(check_config(&format!("{text}\n# and so on\n")), Ok(())),
+    match check(text) {
+        Ok(()) => assert_eq!(check(&format!("{text}\n# and so on\n")), Ok(())),
         Err(reason) => assert!(!reason.trim().is_empty(), "refused without a word"),
     }
 }

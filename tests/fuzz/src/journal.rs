@@ -80,6 +80,7 @@ fn config() -> Config {
         fsync: FsyncPolicy::Group { interval_us: 0 },
         reserve_bytes: 0,
         drop_policy: Drop::OldestOfClass(vec![6, 2]),
+        keep_bytes: 1500,
     }
 }
 

@@ -27,6 +27,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("wav", measured::wav),
     ("csv", measured::csv),
     ("config", config::config),
+    ("config_aggregator", config::aggregator),
 ];
 
 /// The target of this name.
