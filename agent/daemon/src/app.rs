@@ -1,5 +1,6 @@
 //! Wiring: which part talks to which, in one place, and the order in which they begin and end.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -9,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use kilter_journal::RealFilesystem;
 use kilter_monitor::ChannelKind;
-use kilter_source::{FileSource, SerialLine, SocketSource, Source, Stop};
+use kilter_source::{Door, FileSource, MqttSource, SerialLine, SocketSource, Source, Stop};
 use kilter_types::{Alarm, Clock as _, DeviceId, Epoch, Event, Micros, Name, Payload, Role};
 use kilter_uplink::{self as uplink, Identity, JournalSpool, Ports, Server, Session, Status};
 use tokio::net::TcpListener;
@@ -32,6 +33,7 @@ use crate::machine::{Install, Machine, Order, Outlet, Parts};
 use crate::models::{Candidate, Store};
 use crate::node::{self, Carrier, Word};
 use crate::number::{Numbering, Place, Stamp};
+use crate::post::{self, Post};
 use crate::recorder::{self, Message, Recorder};
 use crate::reset::Desk;
 use crate::spent;
@@ -41,6 +43,7 @@ use crate::spooler::Spooler;
 pub(crate) struct App {
     clock: SystemClock,
     page: Page,
+    posts: BTreeMap<Name, Post>,
     listen: Option<std::net::SocketAddr>,
     stop: Stop,
     machines: Vec<JoinHandle<()>>,
@@ -113,13 +116,15 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
     let board = Board::new(candidates.iter().map(|c| (c.asset.clone(), c.class.clone())).collect());
     let (inbox, messages) = sync_channel(INBOX);
     let overruns = Arc::default();
-    let actions = Arc::new(Actions::new(config.alarm.clone(), board.clone()));
+    let derates = config.machine.iter().map(|machine| machine.derate.clone());
+    let actions = Arc::new(Actions::new(config.alarm.clone(), board.clone()).with_derates(derates));
     let outlet = Outlet { recorder: inbox.clone(), overruns: Arc::clone(&overruns), board: board.clone(), actions };
     let store = Store::new(data);
     let stop = Stop::default();
 
     let mut machines = Vec::new();
     let mut orders = Vec::new();
+    let mut posts = BTreeMap::new();
     let (words, words_seen) = mpsc::channel(NOTES);
     let key = enrolled.as_ref().map(|enrolled| enrolled.key);
     let shared =
@@ -127,7 +132,8 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
     for (at, machine) in config.machine.iter().enumerate() {
         let about = |(asset, _): &&(Name, _)| *asset == machine.asset;
         let alarms = found.said.iter().filter(about).map(|(_, said)| said.clone()).collect();
-        let (order, thread) = start(at, machine, alarms, &shared)?;
+        let (order, thread, post) = start(at, machine, alarms, &shared)?;
+        posts.extend(post.map(|post| (machine.asset.clone(), post)));
         orders.push(order);
         machines.push(thread);
     }
@@ -223,13 +229,14 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
         }
     };
     let page = Page { board, uplink: status_seen, clock: clock.clone(), device: device.0, version };
-    Ok(App { clock, page, listen, stop, machines, recorder, inbox, desk, uplink, uplink_stop, time: time_seen })
+    Ok(App { clock, page, posts, listen, stop, machines, recorder, inbox, desk, uplink, uplink_stop, time: time_seen })
 }
 
 impl App {
     /// Runs until SIGTERM or SIGINT, then ends in order: machines, recorder, uplink.
     pub(crate) async fn run(self) -> anyhow::Result<()> {
-        let Self { clock, page, listen, stop, machines, recorder, inbox, desk, uplink, uplink_stop, mut time } = self;
+        let Self { clock, page, posts, listen, stop, machines, recorder, inbox, desk, uplink, uplink_stop, mut time } =
+            self;
         let mut terminate = signal(SignalKind::terminate()).context("listen for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("listen for SIGINT")?;
         if let Some(address) = listen {
@@ -238,7 +245,8 @@ impl App {
                 format!("listen on {address} for the local page (is another agent running? see http.listen)")
             })?;
             info!(address = %listener.local_addr().unwrap_or(address), "local page");
-            tokio::spawn(async move { axum::serve(listener, http::router(page)).await });
+            let routes = http::router(page).merge(post::router(posts));
+            tokio::spawn(async move { axum::serve(listener, routes).await });
         }
         tokio::spawn(desk.run());
         let solver = clock.clone();
@@ -313,7 +321,7 @@ fn start(
     machine: &config::Machine,
     alarms: Vec<(Name, Alarm)>,
     shared: &Shared<'_>,
-) -> anyhow::Result<(SyncSender<Order>, JoinHandle<()>)> {
+) -> anyhow::Result<(SyncSender<Order>, JoinHandle<()>, Option<Post>)> {
     let Shared { config, data, store, outlet, clock, stop, .. } = *shared;
     let asset = machine.asset.clone();
     let (order, orders) = sync_channel(ORDERS);
@@ -340,7 +348,7 @@ fn start(
             offered: confirmed.and_then(signed),
         };
         let (carrier, stop) = (Carrier::new(parts), stop.clone());
-        return Ok((order, thread(asset.as_str(), move || carrier.run(&stop))?));
+        return Ok((order, thread(asset.as_str(), move || carrier.run(&stop))?, None));
     }
     let models = store.candidates(&asset);
     let monitor = machine.monitor().map_err(anyhow::Error::msg)?;
@@ -370,14 +378,25 @@ fn start(
         clips: Clips::new(config.clip.clone(), sampled, data.join("clips").join(asset.as_str())),
     };
     let source = |positions: &[u64]| -> anyhow::Result<Box<dyn Source>> {
-        let specs = machine.specs();
+        let (specs, positions) = (machine.specs(), positions.to_vec());
+    let mut post = None;
         Ok(match &machine.source {
             SourceConfig::Socket { address } => {
-                Box::new(SocketSource::new(address, asset.clone(), specs, positions.to_vec(), stop.clone()))
+                Box::new(SocketSource::new(address, asset.clone(), specs, positions, stop.clone()))
+            }
+            SourceConfig::Mqtt { .. } => {
+                let read = |path: &Path| file::secret(path).with_context(|| format!("read {}", path.display()));
+                let broker = machine.source.broker(&asset, read)?.context("a broker")?;
+                Box::new(MqttSource::start(broker, asset.clone(), specs, positions, stop.clone())?)
+            }
+            SourceConfig::Http { token_file } => {
+                let (door, source) = Door::open(asset.clone(), specs, positions, stop.clone());
+                post = Some(Post::new(door, token_file)?);
+                Box::new(source)
             }
             SourceConfig::File { .. } | SourceConfig::Node { .. } => {
                 let file = machine.source.file().context("a file source")?;
-                Box::new(FileSource::open(&file, &asset, &specs, positions.to_vec(), stop.clone())?)
+                Box::new(FileSource::open(&file, &asset, &specs, positions, stop.clone())?)
             }
         })
     };
@@ -394,7 +413,7 @@ fn start(
         }
     }
     let stop = stop.clone();
-    Ok((order, thread(asset.as_str(), move || built.run(&stop))?))
+    Ok((order, thread(asset.as_str(), move || built.run(&stop))?, post))
 }
 
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {

@@ -1,6 +1,7 @@
 //! The agent's configuration: TOML with every key documented in `default.toml`, which is embedded and equals the defaults.
 
 mod channel;
+pub(crate) mod derate;
 mod machine;
 mod source;
 #[cfg(test)]
@@ -97,11 +98,11 @@ pub(crate) struct Uplink {
     pub(crate) batch_secs: f64,
     pub(crate) back_fill_bytes_per_sec: u64,
     pub(crate) daily_bytes: u64,
-}
-
     pub(crate) client_cert: PathBuf,
     pub(crate) client_key: PathBuf,
 /// The local page for people and scrapers on the same host.
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Http {
@@ -118,6 +119,7 @@ pub(crate) struct Alarm {
     pub(crate) command: Vec<String>,
     pub(crate) remote_reset: bool,
 }
+    pub(crate) dry_run: bool,
 
 impl Config {
     /// Reads and checks a file. Relative paths in it are relative to its folder.
@@ -183,8 +185,8 @@ impl Config {
         figure((0.0..=3600.0).contains(&self.uplink.batch_secs), "uplink.batch_secs", "0 to 3600")?;
         let daily = self.uplink.daily_bytes;
         figure(daily == 0 || daily >= 65_536, "uplink.daily_bytes", "0, or at least 65536")?;
-        figure((0.0..=60.0).contains(&self.clip.before_secs), "clip.before_secs", "0 to 60")?;
         let certificate = [&self.uplink.client_cert, &self.uplink.client_key].map(|file| file.as_os_str().is_empty());
+        figure((0.0..=60.0).contains(&self.clip.before_secs), "clip.before_secs", "0 to 60")?;
         figure(certificate[0] == certificate[1], "uplink.client_key", "given together with client_cert")?;
         figure((0.0..=60.0).contains(&self.clip.after_secs), "clip.after_secs", "0 to 60")?;
         let heartbeat = self.on_change.heartbeat_secs;
@@ -197,7 +199,9 @@ impl Config {
             if twin {
                 return Err(ConfigError::Twice { asset: machine.asset.clone() });
             }
-            machine.check().map_err(|reason| ConfigError::Machine { asset: machine.asset.clone(), reason })?;
+            let unheard = matches!(machine.source, SourceConfig::Http { .. }) && self.http.listen.is_empty();
+            let checked = if unheard { Err(NO_PAGE.to_owned()) } else { machine.check() };
+            checked.map_err(|reason| ConfigError::Machine { asset: machine.asset.clone(), reason })?;
         }
         Ok(())
     }
@@ -320,10 +324,13 @@ impl Default for Alarm {
             command: Vec::new(),
             remote_reset: false,
         }
+            dry_run: false,
     }
 }
 
 /// What gives way when the journal is full, first to last; alarms, events and gaps never do.
+const NO_PAGE: &str = "source: inputs are posted to the local page, and http.listen is empty";
+
 const DROP_ORDER: [Class; 6] =
     [Class::Clip, Class::Spectrum, Class::State, Class::Feature, Class::Score, Class::Report];
 

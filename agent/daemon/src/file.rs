@@ -2,7 +2,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+
+use tracing::warn;
 
 /// Replaces `path` by `bytes`, durably.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -24,4 +27,13 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<u8>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// A secret in a text file, without the white space around it.
+pub(crate) fn secret(path: &Path) -> io::Result<String> {
+    let text = fs::read_to_string(path)?;
+    if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+        warn!(path = %path.display(), "others can read this secret: chmod 600");
+    }
+    Ok(text.trim().to_owned())
 }

@@ -39,7 +39,7 @@ pub(crate) fn address(listen: &str) -> Result<Option<SocketAddr>, String> {
         Ok(Some(address))
     } else {
         Err(format!(
-            "http.listen {listen}: only loopback addresses are allowed, because the page asks nobody who they are"
+            "http.listen {listen}: only loopback addresses are allowed, because the page shows to whoever asks"
         ))
     }
 }

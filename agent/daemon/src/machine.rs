@@ -1,5 +1,8 @@
 //! One machine on a thread of its own: source → monitor → recorder. The thread waits only for its source and its recorder.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,8 +10,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
 use std::time::Duration;
 
 use kilter_infer::{Artifact, Scratch};
-use kilter_monitor::{ConfigError, MachineConfig, Memory, Monitor, Output, What};
-use kilter_source::{Item, Source, Stop};
+use kilter_monitor::{ConfigError, InstallError, MachineConfig, Memory, Monitor, Output, What};
+use kilter_source::{Item, Source, SourceError, Stop};
 use kilter_types::{
     Alarm, AlarmState, ChannelId, Class, Clip, ClipCause, Clock as _, Digest, Event, Generation, Input, Micros,
     Monotonic, Name, Payload, Role, RowRef, RunningModel, Timeline, Who,
@@ -194,6 +197,8 @@ impl Machine {
         let Self { source, monitor, outlet, positions, newest, timeline, place, asset, clips, standing, .. } = self;
         let item = match source.next() {
             Ok(item) => item,
+            // One message was wrong; the source goes on.
+            Err(error @ SourceError::Message { .. }) => return self.refused(&chain(&error)),
             Err(error) => {
                 let text = chain(&error);
                 if text != self.said_error {
@@ -245,9 +250,9 @@ impl Machine {
                 let end = match input {
                     Input::Block { samples, t0, .. } => {
                         clips.block(usize::from(channel.0), position, t0, samples);
-                        position + samples.len() as u64
+                        position.saturating_add(samples.len() as u64)
                     }
-                    Input::Reading { .. } | Input::Cycle { .. } | Input::Event { .. } => position + 1,
+                    Input::Reading { .. } | Input::Cycle { .. } | Input::Event { .. } => position.saturating_add(1),
                 };
                 let pushed = monitor.push(channel, position, input, &mut sink);
                 reach(positions, channel, end);
@@ -314,19 +319,9 @@ impl Machine {
         match order {
             Order::Install(model, reply) => {
                 let Install { role, digest, generation, .. } = model;
-                let known = monitor.model(role).is_some_and(|(running, _)| running == digest);
-                let result = if known {
-                    Ok(())
-                } else {
-                    monitor
-                        .install(role, model.bytes.clone(), digest, generation, &mut sink)
-                        .map_err(|error| error.to_string())
-                };
+                let result = put(monitor, &model, &mut sink).map_err(|error| error.to_string());
                 match &result {
                     Ok(()) => {
-                        if model.own {
-                            monitor.trust(role);
-                        }
                         info!(asset = %self.asset, %digest, ?role, generation = generation.0, "model runs");
                         self.show_model(&model);
                     }
@@ -461,17 +456,23 @@ fn build(
             continue;
         }
         // Nothing has switched: the model ran before the restart too.
-        match monitor.install(model.role, model.bytes.clone(), model.digest, model.generation, &mut |_| {}) {
-            Ok(()) => {
-                if model.own {
-                    monitor.trust(model.role);
-                }
-                running.push(model.clone());
-            }
+        match put(&mut monitor, model, &mut |_| {}) {
+            Ok(()) => running.push(model.clone()),
             Err(error) => warn!(digest = %model.digest, role = ?model.role, %error, "kept model refused"),
         }
     }
     Ok(monitor)
+}
+
+/// Puts a model into its slot, unless it is there; one that was made for this very machine has a voice of its own there.
+fn put(monitor: &mut Monitor<Heap>, model: &Install, sink: &mut dyn FnMut(Output<'_>)) -> Result<(), InstallError> {
+    if monitor.model(model.role).is_none_or(|(running, _)| running != model.digest) {
+        monitor.install(model.role, model.bytes.clone(), model.digest, model.generation, sink)?;
+    }
+    if model.own {
+        monitor.trust(model.role);
+    }
+    Ok(())
 }
 
 /// Acts on the spot, then hands the output to the recorder.
@@ -568,7 +569,8 @@ fn cost_us(bytes: &[u8], clock: &SystemClock) -> f32 {
     costs.get(costs.len() / 2).copied().unwrap_or_default()
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and what led to it.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(inner) = source {

@@ -23,6 +23,7 @@ mod machine;
 mod models;
 mod node;
 mod number;
+mod post;
 mod recorder;
 mod reset;
 mod said;

@@ -504,6 +504,20 @@ mod tests {
     }
 
     #[test]
+    fn a_restart_knows_which_model_was_made_for_this_very_machine() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let (store, asset) = (Store::new(dir.path()), name("pump-1"));
+        for (generation, own) in [(1, None), (2, Some("pump-1"))] {
+            let bytes = [generation as u8];
+            let manifest = manifest(&bytes, generation, Role::Leader, own);
+            store.stage(&asset, &manifest, &bytes).expect("the disk works");
+            store.confirm(&asset, &manifest).expect("the disk works");
+        }
+        let owned: Vec<bool> = store.candidates(&asset).iter().map(|install| install.own).collect();
+        assert_eq!(owned, [true, false], "the one that runs, and the one before");
+    }
+
+    #[test]
     fn a_download_is_kept_only_when_its_digest_fits() {
         let dir = tempfile::tempdir().expect("a folder");
         let store = Store::new(dir.path());

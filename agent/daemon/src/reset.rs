@@ -1,8 +1,9 @@
 //! `kilter-agent reset`: a person at the machine releases a latched trip, with a server or without.
 //!
 //! The command leaves a note in the agent's data folder, and the agent takes it from there. Whoever may write that folder could replace
-//! the agent's whole state, so the note needs no key of its own; the local page asks nobody who they are, so it only shows. No reset
-//! comes later than the person expects: the command withdraws a note that nobody took, and a starting agent drops what it finds.
+//! the agent's whole state, so the note needs no key of its own; the local page shows to whoever asks, and takes nothing but
+//! inputs that come with a token. No reset comes later than the person expects: the command withdraws a note that nobody took, and a
+//! starting agent drops what it finds.
 
 use std::fs;
 use std::io;

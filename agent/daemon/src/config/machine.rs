@@ -1,5 +1,7 @@
 //! One machine as the configuration declares it, and the monitor's own form of it.
 
+use std::path::PathBuf;
+
 use kilter_monitor::{FeatureLimit, GroupConfig, Limits, MachineConfig, Patience, Protection};
 use kilter_signal::bearing::Orders;
 use kilter_signal::table::{self, Schema};
@@ -7,7 +9,7 @@ use kilter_source::ChannelSpec;
 use kilter_types::{Cause, Celsius, ChannelId, FeatureId, GroupKind, Name, Rpm};
 use serde::Deserialize;
 
-use super::{channel::Channel, source::SourceConfig};
+use super::{channel::Channel, derate::Derate, source::SourceConfig};
 
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -42,6 +44,8 @@ pub(crate) struct Machine {
     pub(crate) limit: Vec<LimitConfig>,
     #[serde(default)]
     pub(crate) protection: Vec<ProtectionConfig>,
+    #[serde(default)]
+    pub(crate) derate: Option<Derate>,
     #[serde(default)]
     pub(crate) channel: Vec<Channel>,
     #[serde(default)]
@@ -125,8 +129,16 @@ impl Machine {
         matches!(self.source, SourceConfig::Node { .. })
     }
 
+    /// The files that it names.
+    pub(super) fn files(&mut self) -> Vec<&mut PathBuf> {
+        let level = self.derate.as_mut().map(|derate| &mut derate.file);
+        self.source.files().into_iter().chain(level).collect()
+    }
+
     /// Checks what can be checked before anything starts.
     pub(crate) fn check(&self) -> Result<(), String> {
+        self.source.check(&self.asset)?;
+        self.derate.as_ref().map_or(Ok(()), Derate::check)?;
         if let SourceConfig::Node { settings: Some(settings), .. } = &self.source {
             if !(settings.nominal_rpm.is_finite() && settings.nominal_rpm >= 0.0) {
                 return Err(

@@ -89,6 +89,23 @@ fn mistakes_are_named_where_they_are() {
         ("mounting = \"adhesive\"", "mounting = \"magnet\"", "what its mounting carries (2000 Hz)"),
         ("upper_hz = 8000.0", "upper_hz = 20000.0", "half of rate_hz (12800 Hz)"),
         ("upper_hz = 8000.0", "upper_hz = nan", "upper_hz"),
+        (SOURCE, "source = { kind = \"mqtt\", address = \"plant.example:1883\", topic = \"a\" }", "give ca_file"),
+        (SOURCE, "source = { kind = \"mqtt\", address = \"127.0.0.1:1883\", topic = \"a/#/b\" }", "no topic filter"),
+        (
+            SOURCE,
+            "source = { kind = \"mqtt\", address = \"127.0.0.1:1883\", topic = \"a\", user = \"me\" }",
+            "user and password_file together",
+        ),
+        (
+            SOURCE,
+            "source = { kind = \"mqtt\", address = \"127.0.0.1:1883\", topic = \"a\", format = \"xml\" }",
+            "`xml`",
+        ),
+        (SOURCE, "source = { kind = \"http\" }", "missing field `token_file`"),
+        ("healthy = 100.0", "", "missing field `healthy`"),
+        ("trip = 0.0", "trip = nan", "a level is a number"),
+        ("file = \"pump-1.level\"", "", "give a file that holds the level"),
+        ("watch = 100.0\nalarm = 80.0\ndanger = 50.0\ntrip = 0.0", "", "it would never change"),
     ];
     for (from, to, said) in mistakes {
         assert!(good.contains(from), "{from} is not in the example");
@@ -97,7 +114,14 @@ fn mistakes_are_named_where_they_are() {
     }
     let error = Config::parse(&format!("{good}\n{good}")).expect_err("twice").to_string();
     assert!(error.contains("configured twice"), "{error}");
+    let posted = good.replacen(SOURCE, "source = { kind = \"http\", token_file = \"token\" }", 1);
+    assert!(Config::parse(&posted).is_ok());
+    let error = Config::parse(&format!("[http]\nlisten = \"\"\n{posted}")).expect_err("no page").to_string();
+    assert!(error.contains("http.listen is empty"), "{error}");
 }
+
+const SOURCE: &str = "source = { kind = \"socket\", address = \"127.0.0.1:7700\" }";
+
 #[test]
 fn a_rate_beyond_what_the_mounting_carries_is_doubted_until_a_band_is_declared() {
     let doubts = |from: &str, to: &str| {
