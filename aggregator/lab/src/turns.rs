@@ -1,5 +1,8 @@
 //! Turns for questions: a few at once, each for so long, and a word when none of them comes back.
 //!
+//! A few more may wait for a turn. Who comes then is told at once that the lab is busy, and so is who waited in vain: nothing queues
+//! without bound.
+//!
 //! Polars can't be stopped half-way: a question that took too long goes on in its thread and keeps its turn, so that such questions can't
 //! pile up. When every turn is held by one of them, nothing would be answered any more: then the lab ends and is started again, which
 //! costs a few seconds and no row.
@@ -15,6 +18,8 @@ use tokio::sync::Semaphore;
 #[derive(Clone)]
 pub(crate) struct Turns {
     turns: Arc<Semaphore>,
+    /// For who has a turn or waits for one.
+    places: Arc<Semaphore>,
     at_once: usize,
     limit: Duration,
     overdue: Arc<AtomicUsize>,
@@ -22,7 +27,8 @@ pub(crate) struct Turns {
 
 impl Turns {
     pub(crate) fn new(at_once: usize, limit: Duration) -> Self {
-        Self { turns: Arc::new(Semaphore::new(at_once)), at_once, limit, overdue: Arc::default() }
+        let [turns, places] = [at_once, at_once + MOST_WAITING].map(|permits| Arc::new(Semaphore::new(permits)));
+        Self { turns, places, at_once, limit, overdue: Arc::default() }
     }
 
     /// Does the work on a thread where it may block, once there is a turn; an error when all that took too long.
@@ -30,6 +36,12 @@ impl Turns {
         &self,
         work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
     ) -> anyhow::Result<T> {
+        let Ok(_place) = self.places.try_acquire() else {
+            bail!(
+                "{BUSY}: {} questions are being answered and {MOST_WAITING} wait; ask again in a moment",
+                self.at_once
+            );
+        };
         let state = Arc::new(AtomicU8::new(WAITING));
         let (seen, overdue) = (state.clone(), self.overdue.clone());
         let asked = async {
@@ -50,8 +62,12 @@ impl Turns {
             Err(_) => {
                 // Counted first: its thread may end, and count it back, as soon as it is marked.
                 self.overdue.fetch_add(1, Ordering::SeqCst);
-                if state.compare_exchange(RUNNING, OVERDUE, Ordering::SeqCst, Ordering::SeqCst).is_err() {
+                let was = state.compare_exchange(RUNNING, OVERDUE, Ordering::SeqCst, Ordering::SeqCst);
+                if was.is_err() {
                     self.overdue.fetch_sub(1, Ordering::SeqCst);
+                }
+                if was == Err(WAITING) {
+                    bail!("{BUSY}: no turn came free within {} s; ask again in a moment", self.limit.as_secs());
                 }
                 bail!(
                     "failed to answer within {} s: ask for less, for instance one day (day = '2026-01-31') or one machine, or raise \
@@ -68,6 +84,10 @@ impl Turns {
     }
 }
 
+/// What the server knows such an answer by.
+const BUSY: &str = "the lab is busy";
+/// Beside those that have a turn.
+const MOST_WAITING: usize = 16;
 const WAITING: u8 = 0;
 const RUNNING: u8 = 1;
 const OVERDUE: u8 = 2;
@@ -97,7 +117,8 @@ mod tests {
             gone.push(end);
         }
         // The next one does not even begin, and does not count as one that is stuck.
-        assert!(turns.take(|| Ok(1)).await.is_err());
+        let refused = turns.take(|| Ok(1)).await.expect_err("every turn is held").to_string();
+        assert!(refused.starts_with(BUSY), "{refused}");
         assert!(turns.are_stuck());
         drop(let_go);
         for end in &gone {
@@ -107,6 +128,39 @@ mod tests {
         let two = tokio::join!(turns.clone().take_until_free(), turns.clone().take_until_free());
         assert_eq!(two, (1, 1));
         assert!(!turns.are_stuck());
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn s3_19_one_more_than_may_wait_is_refused_at_once_and_let_in_again_when_one_is_done() {
+        let turns = Turns::new(1, Duration::from_secs(3600));
+        let (release, wait) = mpsc::channel::<()>();
+        let begun = Arc::new(tokio::sync::Notify::new());
+        let (held, seen) = (turns.clone(), Arc::clone(&begun));
+        let first = tokio::spawn(async move {
+            held.take(move || {
+                seen.notify_one();
+                Ok(wait.recv().is_ok())
+            })
+            .await
+        });
+        begun.notified().await;
+        let waiting: Vec<_> = (0..MOST_WAITING)
+            .map(|i| {
+                let turns = turns.clone();
+                tokio::spawn(async move { turns.take(move || Ok(i)).await })
+            })
+            .collect();
+        while turns.places.available_permits() > 0 {
+            tokio::task::yield_now().await;
+        }
+        let refused = turns.take(|| Ok(0)).await.expect_err("nobody else may wait").to_string();
+        assert!(refused.starts_with(BUSY) && refused.contains("16 wait"), "{refused}");
+        release.send(()).expect("it waits");
+        assert!(first.await.expect("it ended").expect("an answer"));
+        for (i, asked) in waiting.into_iter().enumerate() {
+            assert_eq!(asked.await.expect("it ended").expect("an answer"), i);
+        }
+        assert_eq!(turns.take(|| Ok(7)).await.expect("there is room again"), 7);
     }
 
     impl Turns {
