@@ -377,9 +377,9 @@ fn start(
         checkpoint_us: (config.checkpoint_secs * 1e6) as u64,
         clips: Clips::new(config.clip.clone(), sampled, data.join("clips").join(asset.as_str())),
     };
+    let mut post = None;
     let source = |positions: &[u64]| -> anyhow::Result<Box<dyn Source>> {
         let (specs, positions) = (machine.specs(), positions.to_vec());
-    let mut post = None;
         Ok(match &machine.source {
             SourceConfig::Socket { address } => {
                 Box::new(SocketSource::new(address, asset.clone(), specs, positions, stop.clone()))

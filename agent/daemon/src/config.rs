@@ -100,9 +100,9 @@ pub(crate) struct Uplink {
     pub(crate) daily_bytes: u64,
     pub(crate) client_cert: PathBuf,
     pub(crate) client_key: PathBuf,
-/// The local page for people and scrapers on the same host.
 }
 
+/// The local page for people and scrapers on the same host.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Http {
@@ -118,8 +118,8 @@ pub(crate) struct Alarm {
     pub(crate) output_file: PathBuf,
     pub(crate) command: Vec<String>,
     pub(crate) remote_reset: bool,
-}
     pub(crate) dry_run: bool,
+}
 
 impl Config {
     /// Reads and checks a file. Relative paths in it are relative to its folder.
@@ -134,14 +134,12 @@ impl Config {
         };
         place(&mut config.data);
         place(&mut config.bundle);
+        place(&mut config.uplink.client_cert);
+        place(&mut config.uplink.client_key);
         place(&mut config.alarm.log_file);
         place(&mut config.alarm.output_file);
         for machine in &mut config.machine {
-        place(&mut config.uplink.client_cert);
-        place(&mut config.uplink.client_key);
-            if let SourceConfig::File { path, .. } = &mut machine.source {
-                place(path);
-            }
+            machine.files().into_iter().for_each(place);
         }
         Ok(config)
     }
@@ -186,8 +184,8 @@ impl Config {
         let daily = self.uplink.daily_bytes;
         figure(daily == 0 || daily >= 65_536, "uplink.daily_bytes", "0, or at least 65536")?;
         let certificate = [&self.uplink.client_cert, &self.uplink.client_key].map(|file| file.as_os_str().is_empty());
-        figure((0.0..=60.0).contains(&self.clip.before_secs), "clip.before_secs", "0 to 60")?;
         figure(certificate[0] == certificate[1], "uplink.client_key", "given together with client_cert")?;
+        figure((0.0..=60.0).contains(&self.clip.before_secs), "clip.before_secs", "0 to 60")?;
         figure((0.0..=60.0).contains(&self.clip.after_secs), "clip.after_secs", "0 to 60")?;
         let heartbeat = self.on_change.heartbeat_secs;
         figure((0.0..=3600.0).contains(&heartbeat), "on_change.heartbeat_secs", "0 to 3600")?;
@@ -303,13 +301,13 @@ impl Default for Uplink {
             batch_secs: 0.0,
             back_fill_bytes_per_sec: 0,
             daily_bytes: 0,
+            client_cert: PathBuf::new(),
+            client_key: PathBuf::new(),
         }
     }
 }
 
 impl Default for Http {
-            client_cert: PathBuf::new(),
-            client_key: PathBuf::new(),
     fn default() -> Self {
         Self { listen: "127.0.0.1:9470".to_owned() }
     }
@@ -323,14 +321,14 @@ impl Default for Alarm {
             output_file: PathBuf::new(),
             command: Vec::new(),
             remote_reset: false,
-        }
             dry_run: false,
+        }
     }
 }
 
-/// What gives way when the journal is full, first to last; alarms, events and gaps never do.
 const NO_PAGE: &str = "source: inputs are posted to the local page, and http.listen is empty";
 
+/// What gives way when the journal is full, first to last; alarms, events and gaps never do.
 const DROP_ORDER: [Class; 6] =
     [Class::Clip, Class::Spectrum, Class::State, Class::Feature, Class::Score, Class::Report];
 
