@@ -51,6 +51,7 @@ pub(crate) struct Journal {
     pub(crate) max_bytes: u64,
     pub(crate) segment_bytes: u64,
     pub(crate) reserve_bytes: u64,
+    pub(crate) keep_committed_bytes: u64,
     pub(crate) fsync: Fsync,
     pub(crate) group_ms: u64,
     pub(crate) cap: Vec<ClassCap>,
@@ -238,6 +239,7 @@ impl Journal {
             },
             reserve_bytes: self.reserve_bytes,
             drop_policy: Drop::OldestOfClass(DROP_ORDER.iter().map(|class| *class as u8).collect()),
+            keep_bytes: self.keep_committed_bytes,
         }
     }
 
@@ -257,6 +259,7 @@ impl Default for Journal {
             max_bytes: 256 << 20,
             segment_bytes: 4 << 20,
             reserve_bytes: 4 << 20,
+            keep_committed_bytes: 64 << 20,
             fsync: Fsync::Group,
             group_ms: 100,
             cap: Vec::new(),

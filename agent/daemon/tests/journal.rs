@@ -36,6 +36,7 @@ fn write(dir: &Path) {
         fsync: FsyncPolicy::Always,
         reserve_bytes: 0,
         drop_policy: Drop::Never,
+        keep_bytes: 0,
     };
     let (mut journal, _) = Journal::open(RealFilesystem, dir, config, 7).expect("opens");
     let mut put = |seq: u64, payload: Payload| {

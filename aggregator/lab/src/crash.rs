@@ -37,6 +37,7 @@ impl Server {
             fsync: FsyncPolicy::Always,
             reserve_bytes: 0,
             drop_policy: Drop::Never,
+            keep_bytes: 0,
         };
         let (journal, _) = Journal::open(RealFilesystem, &data.join("journal"), config, journal_id).expect("a journal");
         let mut server = Self { journal, seq: 0 };

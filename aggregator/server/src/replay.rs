@@ -170,6 +170,7 @@ mod tests {
             fsync: FsyncPolicy::Always,
             reserve_bytes: 0,
             drop_policy: Drop::Never,
+            keep_bytes: 0,
         };
         let (mut journal, _) = Journal::open(RealFilesystem, &data.join("journal"), config, JOURNAL.0).expect("opens");
         let mut entries = vec![Entry::Opened { journal_id: JOURNAL, at: Micros(1), marks: Vec::new() }];

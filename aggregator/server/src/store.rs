@@ -93,6 +93,7 @@ impl Store {
             fsync: FsyncPolicy::Group { interval_us: 2_000 },
             reserve_bytes: config.segment_bytes.min(8 << 20),
             drop_policy: Drop::Never,
+            keep_bytes: 0,
         };
         let random = crate::keys::random()?;
         let fresh = u64::from_le_bytes(*random.first_chunk().expect("32 bytes hold 8"));

@@ -94,7 +94,14 @@ fn reads(dir: &Path) -> Result<f64, Box<dyn std::error::Error>> {
 }
 
 fn config(fsync: FsyncPolicy) -> Config {
-    Config { segment_bytes: 64 << 20, max_bytes: 1 << 30, fsync, reserve_bytes: 0, drop_policy: Drop::Never }
+    Config {
+        segment_bytes: 64 << 20,
+        max_bytes: 1 << 30,
+        fsync,
+        reserve_bytes: 0,
+        drop_policy: Drop::Never,
+        keep_bytes: 0,
+    }
 }
 
 fn median(mut rates: Vec<f64>) -> f64 {

@@ -1,4 +1,4 @@
-//! Makes room at the cap: released segments first, then what the drop policy gives up, by rewriting one segment without it.
+//! Makes room at the cap: released segments first, kept ones too, then what the drop policy gives up, by rewriting one segment without it.
 
 use crate::format::{
     RESERVE_FILE, SEGMENT_HEADER_BYTES, Skip, encode_entry, encode_segment_header, encode_skip, segment_name,
@@ -18,7 +18,10 @@ impl<F: Filesystem> Journal<F> {
         let limit = self.limit_bytes(urgent);
         loop {
             let header = if self.needs_roll(size) { SEGMENT_HEADER_BYTES as u64 } else { 0 };
-            let bytes = self.bytes();
+            let bytes = self.disk_bytes();
+            if bytes + size + header > self.limit_bytes(false) && self.give_up_kept()? {
+                continue;
+            }
             if bytes + size + header <= limit {
                 if self.reserve_held && bytes + size + header > self.limit_bytes(false) {
                     self.give_up_reserve();
@@ -35,7 +38,7 @@ impl<F: Filesystem> Journal<F> {
     /// Holds disk space for urgent entries, as far as there is any.
     pub(crate) fn hold_reserve(&mut self) {
         let reserve_bytes = self.config.reserve_bytes;
-        if self.reserve_held || reserve_bytes == 0 || self.bytes() + reserve_bytes > self.config.max_bytes {
+        if self.reserve_held || reserve_bytes == 0 || self.disk_bytes() + reserve_bytes > self.config.max_bytes {
             return;
         }
         let path = self.dir.join(RESERVE_FILE);
@@ -84,8 +87,10 @@ impl<F: Filesystem> Journal<F> {
     /// Evicts the first of these classes that there is from the oldest segment that has it.
     fn evict_oldest(&mut self, order: &[u8], urgent: bool) -> Result<bool, JournalError> {
         let holds = |index: &usize, class: &u8| self.segments[*index].classes.iter().any(|(held, _)| held == class);
-        let choice =
-            order.iter().find_map(|class| Some(((0..self.segments.len()).find(|index| holds(index, class))?, *class)));
+        let first = self.released_segments();
+        let choice = order
+            .iter()
+            .find_map(|class| Some(((first..self.segments.len()).find(|index| holds(index, class))?, *class)));
         let Some((index, class)) = choice else { return Ok(false) };
         if index + 1 == self.segments.len() && self.active.is_some() {
             self.roll(urgent)?;
@@ -95,7 +100,8 @@ impl<F: Filesystem> Journal<F> {
     }
 
     fn class_bytes(&self, class: u8) -> u64 {
-        let held = self.segments.iter().flat_map(|segment| &segment.classes).filter(|(held, _)| *held == class);
+        let counted = self.segments.iter().skip(self.released_segments());
+        let held = counted.flat_map(|segment| &segment.classes).filter(|(held, _)| *held == class);
         held.map(|(_, bytes)| bytes).sum()
     }
 

@@ -23,6 +23,9 @@ pub struct Config {
     pub reserve_bytes: u64,
     /// What gives way at the cap.
     pub drop_policy: Drop,
+    /// Released segments of so many bytes stay for who asks for them again, as long as nothing else needs the room: they count against
+    /// nothing, and the oldest of them is always the first to go. 0: none.
+    pub keep_bytes: u64,
 }
 
 /// When appended entries become durable.
@@ -64,6 +67,8 @@ pub struct Journal<F: Filesystem = RealFilesystem> {
     pub(crate) dir: PathBuf,
     pub(crate) config: Config,
     pub(crate) ledger: Ledger,
+    /// The released mark in the ledger on disk: segments below it may go at any time.
+    pub(crate) released_durable: u64,
     /// Oldest first; the last one takes appends while `active` is there.
     pub(crate) segments: VecDeque<Segment>,
     pub(crate) active: Option<F::File>,
@@ -174,8 +179,8 @@ impl<F: Filesystem> Journal<F> {
         Some(self.last_sync_us.map_or(i64::MIN, |last_us| last_us.saturating_add(interval_us)))
     }
 
-    /// Allows everything below `upto` to go and unlinks segments that lie wholly below it; returns the bytes freed. The ledger is durable
-    /// before the first unlink. The mark holds when the unlinking fails, and the next call tries again; it is
+    /// Allows everything below `upto` to go and unlinks segments that lie wholly below it, but for the newest
+    /// [`keep_bytes`](Config::keep_bytes) of them; returns the bytes freed. The ledger is durable before the first unlink. The mark holds when the unlinking fails, and the next call tries again; it is
     /// not durable by itself: what counts is kept by whoever releases.
     pub fn release(&mut self, upto: Offset) -> Result<u64, JournalError> {
         self.check_alive()?;
@@ -225,11 +230,15 @@ impl<F: Filesystem> Journal<F> {
     /// by [`take_dropped`](Self::take_dropped).
     pub fn expire(&mut self, class: u8, below: Offset) -> Result<(), JournalError> {
         self.check_alive()?;
-        while let Some(index) = self.segments.iter().position(|segment| {
-            segment.end <= below.0
-                && segment.end <= self.durable
-                && segment.classes.iter().any(|(held, _)| *held == class)
-        }) {
+        let durable = self.durable;
+        let too_old = |segment: &Segment| {
+            segment.end <= below.0 && segment.end <= durable && segment.classes.iter().any(|(held, _)| *held == class)
+        };
+        // What is kept though released goes as a whole, and tells nothing.
+        if let Some(last) = self.segments.iter().take(self.released_segments()).rposition(too_old) {
+            self.unlink_front(last + 1)?;
+        }
+        while let Some(index) = self.segments.iter().position(too_old) {
             if index + 1 == self.segments.len() && self.active.is_some() {
                 self.roll(false)?;
             }
@@ -258,9 +267,9 @@ impl<F: Filesystem> Journal<F> {
         Offset(self.next)
     }
 
-    /// The oldest entry's offset is this or above.
+    /// The oldest entry's offset is this or above; what is kept though it is released lies below.
     pub fn first_offset(&self) -> Offset {
-        Offset(self.segments.front().map_or(self.next, |segment| segment.base))
+        Offset(self.segments.get(self.released_segments()).map_or(self.next, |segment| segment.base))
     }
 
     /// The mark given to [`release`](Self::release).
@@ -268,12 +277,17 @@ impl<F: Filesystem> Journal<F> {
         Offset(self.ledger.released)
     }
 
-    /// Bytes of all segments.
+    /// Bytes of all segments but those that are only kept.
     pub fn bytes(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.bytes).sum()
+        self.disk_bytes() - self.kept_bytes()
     }
 
-    /// Bytes that can still be appended without anything giving way; with `urgent` the reserve counts too.
+    /// Bytes of segments that are released and kept all the same.
+    pub fn kept_bytes(&self) -> u64 {
+        self.segments.iter().take(self.released_segments()).map(|segment| segment.bytes).sum()
+    }
+
+    /// Bytes that can still be appended without anything giving way that counts; with `urgent` the reserve counts too.
     pub fn room_bytes(&self, urgent: bool) -> u64 {
         self.limit_bytes(urgent).saturating_sub(self.bytes())
     }
@@ -286,6 +300,11 @@ impl<F: Filesystem> Journal<F> {
     /// The configuration in force.
     pub fn config(&self) -> &Config {
         &self.config
+    }
+
+    /// Bytes of all segments.
+    pub(crate) fn disk_bytes(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.bytes).sum()
     }
 
     pub(crate) fn check_alive(&self) -> Result<(), JournalError> {
@@ -318,6 +337,9 @@ impl<F: Filesystem> Journal<F> {
             Ok(file)
         };
         let mut begun = begin(&self.fs);
+        while is_full(&begun) && self.give_up_kept()? {
+            begun = begin(&self.fs);
+        }
         if urgent && self.reserve_held && is_full(&begun) {
             self.give_up_reserve();
             begun = begin(&self.fs);
@@ -386,11 +408,49 @@ impl<F: Filesystem> Journal<F> {
         result
     }
 
-    /// Unlinks closed segments below the released mark.
+    /// Unlinks closed segments below the released mark, but for those that are kept. Those count as released from here on, also after a
+    /// crash: the ledger is durable either way.
     pub(crate) fn unlink_released(&mut self) -> Result<u64, JournalError> {
+        let released = self.released_segments();
+        let surplus = released - self.segments_to_keep(released);
+        if surplus == 0
+            && let Some(next) = self.segments.get(released).filter(|_| released > 0)
+            && next.base > self.released_durable
+        {
+            self.speak_for_released()?;
+        }
+        self.unlink_front(surplus)
+    }
+
+    /// Closed segments at the front that are released as a whole.
+    pub(crate) fn released_segments(&self) -> usize {
         let released = self.ledger.released;
-        let removable = self.segments.iter().skip(1).take_while(|next| next.base <= released).count();
-        self.unlink_front(removable)
+        self.segments.iter().skip(1).take_while(|next| next.base <= released).count()
+    }
+
+    /// How many of the released segments, the newest of them, there is room for beside what counts.
+    fn segments_to_keep(&self, released: usize) -> usize {
+        let counts: u64 = self.segments.iter().skip(released).map(|segment| segment.bytes).sum();
+        let mut room_bytes = self.config.keep_bytes.min(self.limit_bytes(false).saturating_sub(counts));
+        let fits = |segment: &&Segment| {
+            let left = room_bytes.checked_sub(segment.bytes);
+            room_bytes = left.unwrap_or(0);
+            left.is_some()
+        };
+        self.segments.iter().take(released).rev().take_while(fits).count()
+    }
+
+    /// Unlinks the oldest kept segment, for which the ledger speaks already: it needs no room to make room. `false` when there is none.
+    pub(crate) fn give_up_kept(&mut self) -> Result<bool, JournalError> {
+        let kept = self.segments.get(1).is_some_and(|next| next.base <= self.released_durable);
+        Ok(kept && self.unlink_front(1)? > 0)
+    }
+
+    fn speak_for_released(&mut self) -> Result<(), JournalError> {
+        let written = self.write_ledger();
+        self.mortal(written)?;
+        self.released_durable = self.ledger.released;
+        Ok(())
     }
 
     /// Unlinks the oldest `count` segments once the ledger speaks for them.
@@ -400,8 +460,9 @@ impl<F: Filesystem> Journal<F> {
         }
         let bound = self.segments.get(count).map_or(self.durable, |segment| segment.base);
         self.ledger.released = self.ledger.released.max(bound);
-        let written = self.write_ledger();
-        self.mortal(written)?;
+        if bound > self.released_durable {
+            self.speak_for_released()?;
+        }
         let mut freed_bytes = 0;
         for _ in 0..count {
             let Some((base, bytes)) = self.segments.front().map(|segment| (segment.base, segment.bytes)) else { break };
@@ -444,6 +505,10 @@ impl<F: Filesystem> Journal<F> {
             return Ok(());
         }
         let mut written = self.fs.write_at(file, self.written_bytes, &self.buffer);
+        while is_full(&written) && self.give_up_kept()? {
+            let Some(file) = &self.active else { return Ok(()) };
+            written = self.fs.write_at(file, self.written_bytes, &self.buffer);
+        }
         if urgent && self.reserve_held && is_full(&written) {
             self.give_up_reserve();
             if let Some(file) = &self.active {
@@ -505,6 +570,7 @@ impl Config {
             fsync: FsyncPolicy::Group { interval_us: 200_000 },
             reserve_bytes: max_bytes / 16,
             drop_policy: Drop::OldestOfClass(drop_order),
+            keep_bytes: 0,
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! A bad entry in the last segment at or above the watermark was never acknowledged and is cut with all behind it. Anywhere else it is
 //! damage: the original is kept as `.bad`, the segment is rewritten with its good entries at their offsets, and seqs that are
-//! missing around the damage become losses.
+//! missing around the damage become losses. Released segments that are kept have nothing to lose: what is not whole of them goes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
@@ -92,12 +92,14 @@ pub(crate) fn open<F: Filesystem>(
 
     let mut recoverer = Recoverer::new(fs, dir, journal_id, &ledger_content, watermark);
     recoverer.set_strangers_aside(&mut bases)?;
-    recoverer.remove_released(&mut bases)?;
+    let released = recoverer.take_released(&mut bases);
+    let counted_from = bases.first().copied();
     recoverer.remove_unborn(&mut bases)?;
     recoverer.set_intruders_aside(&mut bases)?;
     for (index, base) in bases.iter().enumerate() {
         recoverer.segment(*base, bases.get(index + 1).copied())?;
     }
+    recoverer.keep_released(&released, counted_from.filter(|_| !bases.is_empty()), config.keep_bytes)?;
     recoverer.finish(config, lock)
 }
 
@@ -150,6 +152,10 @@ struct Recoverer<'a, F: Filesystem> {
     watermark: u64,
     ledger: Ledger,
     segments: VecDeque<Segment>,
+    /// Released ones that are kept, before all others.
+    kept: VecDeque<Segment>,
+    /// The mark as the ledger told it.
+    released_durable: u64,
     report: Recovery,
     /// Ranges found damaged now; an entry behind one whose seq jumps tells what was lost in it.
     damage: Vec<(u64, u64)>,
@@ -205,6 +211,8 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
             watermark: watermark.max(content.durable),
             ledger,
             segments: VecDeque::new(),
+            kept: VecDeque::new(),
+            released_durable: content.released,
             report: Recovery { journal_id, ..Recovery::default() },
             damage: Vec::new(),
             lost: Vec::new(),
@@ -214,13 +222,59 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
         }
     }
 
-    /// A crash may bring unlinked segments back; the ledger knows better.
-    fn remove_released(&mut self, bases: &mut Vec<u64>) -> Result<(), JournalError> {
-        let gone = bases.iter().skip(1).take_while(|next| **next <= self.ledger.released).count();
-        for base in bases.drain(..gone) {
-            remove(&self.fs, self.dir, &segment_name(base))?;
+    /// Segments that lie wholly below the released mark: kept on purpose, or unlinked and brought back by a crash.
+    fn take_released(&self, bases: &mut Vec<u64>) -> Vec<u64> {
+        let released = bases.iter().skip(1).take_while(|next| **next <= self.ledger.released).count();
+        bases.drain(..released).collect()
+    }
+
+    /// Keeps the newest of the released segments that are whole and join what counts, which begins at `counted_from`, and removes the
+    /// others.
+    fn keep_released(
+        &mut self,
+        released: &[u64],
+        counted_from: Option<u64>,
+        keep_bytes: u64,
+    ) -> Result<(), JournalError> {
+        let (mut next, mut room_bytes) = (counted_from, keep_bytes);
+        for base in released.iter().rev() {
+            let whole = match next {
+                Some(next) if room_bytes > 0 => self.whole(*base, next),
+                Some(_) | None => None,
+            };
+            match whole.filter(|segment| segment.bytes <= room_bytes) {
+                Some(segment) => {
+                    (next, room_bytes) = (Some(*base), room_bytes - segment.bytes);
+                    self.kept.push_front(segment);
+                }
+                None => {
+                    next = None;
+                    remove(&self.fs, self.dir, &segment_name(*base))?;
+                }
+            }
         }
         Ok(())
+    }
+
+    /// A segment of which every byte can be read, up to the one that follows it.
+    fn whole(&self, base: u64, next: u64) -> Option<Segment> {
+        let header = segment_header(&self.fs, &self.dir.join(segment_name(base))).ok()?;
+        if header != Framed::Good((self.ledger.journal_id, base)) {
+            return None;
+        }
+        let mut cursor = self.cursor(base).ok()?;
+        let (bytes, mut classes) = (cursor.file_bytes().ok()?, ClassBytes::new());
+        loop {
+            match cursor.step().ok()? {
+                Step::Entry { key, payload, .. } => {
+                    add_class(&mut classes, key.class, (ENTRY_HEADER_BYTES + payload.len()) as u64);
+                }
+                Step::Skip { .. } => {}
+                Step::End => break,
+                Step::Bad => return None,
+            }
+        }
+        (cursor.logical == next).then_some(Segment { base, end: next, bytes, classes })
     }
 
     /// Removes last segments whose header was not finished: no entry can have followed.
@@ -390,7 +444,8 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
             dir: self.dir.to_owned(),
             config,
             ledger: self.ledger,
-            segments: self.segments,
+            released_durable: self.released_durable,
+            segments: self.kept.into_iter().chain(self.segments).collect(),
             active,
             buffer: Vec::new(),
             written_bytes,

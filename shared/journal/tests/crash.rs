@@ -131,6 +131,7 @@ impl Script {
             fsync: if random.below(4) == 0 { FsyncPolicy::Always } else { FsyncPolicy::Group { interval_us: 0 } },
             reserve_bytes: 0,
             drop_policy: if evicts { Drop::OldestOfClass(vec![CLIP]) } else { Drop::Never },
+            keep_bytes: seed % 3 * 2000,
         };
         let largest = (config.segment_bytes - 58).min(1300);
         let steps = (0..40)

@@ -12,7 +12,7 @@ const DIR: &str = "/journal";
 
 fn config() -> Config {
     let fsync = FsyncPolicy::Group { interval_us: 0 };
-    Config { segment_bytes: 1024, max_bytes: 1 << 24, fsync, reserve_bytes: 0, drop_policy: Drop::Never }
+    Config { segment_bytes: 1024, max_bytes: 1 << 24, fsync, reserve_bytes: 0, drop_policy: Drop::Never, keep_bytes: 0 }
 }
 
 fn key(seq: u64) -> Key {

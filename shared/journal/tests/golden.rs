@@ -12,7 +12,14 @@ const DIR: &str = "/journal";
 
 fn config() -> Config {
     let fsync = FsyncPolicy::Group { interval_us: 0 };
-    Config { segment_bytes: 256, max_bytes: 600, fsync, reserve_bytes: 0, drop_policy: Drop::OldestOfClass(vec![6]) }
+    Config {
+        segment_bytes: 256,
+        max_bytes: 600,
+        fsync,
+        reserve_bytes: 0,
+        drop_policy: Drop::OldestOfClass(vec![6]),
+        keep_bytes: 0,
+    }
 }
 
 fn golden() -> PathBuf {

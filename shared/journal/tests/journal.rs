@@ -20,6 +20,7 @@ fn config() -> Config {
         fsync: FsyncPolicy::Group { interval_us: 1000 },
         reserve_bytes: 0,
         drop_policy: Drop::Never,
+        keep_bytes: 0,
     }
 }
 

@@ -26,8 +26,14 @@ struct Loss {
 }
 
 fn open(fs: &MemoryFilesystem, fsync: FsyncPolicy) -> Journal<MemoryFilesystem> {
-    let config =
-        Config { segment_bytes: 64 * 1024, max_bytes: 16 << 20, fsync, reserve_bytes: 0, drop_policy: Drop::Never };
+    let config = Config {
+        segment_bytes: 64 * 1024,
+        max_bytes: 16 << 20,
+        fsync,
+        reserve_bytes: 0,
+        drop_policy: Drop::Never,
+        keep_bytes: 0,
+    };
     Journal::open(fs.clone(), Path::new(DIR), config, 7).expect("opens").0
 }
 

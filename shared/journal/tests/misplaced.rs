@@ -69,7 +69,7 @@ fn read(journal: &Journal<MemoryFilesystem>) -> Vec<Entry> {
 
 fn config() -> Config {
     let fsync = FsyncPolicy::Group { interval_us: 1000 };
-    Config { segment_bytes: 1024, max_bytes: 8192, fsync, reserve_bytes: 0, drop_policy: Drop::Never }
+    Config { segment_bytes: 1024, max_bytes: 8192, fsync, reserve_bytes: 0, drop_policy: Drop::Never, keep_bytes: 0 }
 }
 
 const DIR: &str = "/journal";

@@ -35,7 +35,14 @@ fn act() -> impl Strategy<Value = Act> {
 
 fn config() -> Config {
     let fsync = FsyncPolicy::Group { interval_us: 0 };
-    Config { segment_bytes: 900, max_bytes: 1 << 20, fsync, reserve_bytes: 512, drop_policy: Drop::Never }
+    Config {
+        segment_bytes: 900,
+        max_bytes: 1 << 20,
+        fsync,
+        reserve_bytes: 512,
+        drop_policy: Drop::Never,
+        keep_bytes: 0,
+    }
 }
 
 /// The journal and what it owes.

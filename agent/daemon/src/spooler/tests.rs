@@ -61,6 +61,7 @@ fn open(fs: &MemoryFilesystem, epoch: u64) -> (Spooler<MemoryFilesystem>, Found)
         fsync: FsyncPolicy::Group { interval_us: 1000 },
         reserve_bytes: 64 * 1024,
         drop_policy: Drop::OldestOfClass(vec![Class::Spectrum as u8, Class::Score as u8]),
+        keep_bytes: 0,
     };
     let caps = vec![Cap { class: Class::Score, max_bytes: None, max_age_us: Some(100_000_000) }];
     let places = vec![Place { site: name("north"), asset: name("pump-1") }];

@@ -103,6 +103,8 @@ impl Agent {
             fsync: FsyncPolicy::Group { interval_us: 200_000 },
             reserve_bytes: journal_bytes / 4,
             drop_policy: Drop::OldestOfClass(order),
+            // Some keep what is committed: nothing else may come of it.
+            keep_bytes: if slot.is_multiple_of(2) { journal_bytes / 4 } else { 0 },
         };
         Self {
             slot,

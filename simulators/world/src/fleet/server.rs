@@ -364,6 +364,7 @@ pub(crate) fn config(max_bytes: u64) -> Config {
 
 /// The longest message down.
 const MESSAGE_BYTES: usize = 4096;
+        keep_bytes: 0,
 
 /// What a segment takes for itself and for an entry around it.
 const SEGMENT_SLACK_BYTES: u64 = 4096;
