@@ -108,7 +108,7 @@ impl Control {
             Ok(Down::Command(command)) => self.take_command(&command),
             Ok(Down::Event { point, event }) => self.take_event(&point, event),
             Ok(Down::Config(config)) => self.refuse_config(&config),
-            Ok(Down::Ack(_) | Down::TimeReply(_) | Down::Welcome(_)) => {}
+            Ok(Down::Ack(_) | Down::TimeReply(_) | Down::Welcome(_) | Down::Refetch(_)) => {}
             Err(error) => warn!(%error, "a message from the aggregator can't be read"),
         }
     }

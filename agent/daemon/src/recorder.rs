@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use kilter_journal::Filesystem;
 use kilter_types::{Class, Clock as _, Epoch, Gap, Monotonic, Name, Payload, Record, Report};
-use kilter_uplink::{Key, Note};
+use kilter_uplink::{Lost, Note};
 use tokio::sync::{mpsc, watch};
 use tracing::error;
 
@@ -49,7 +49,7 @@ pub(crate) struct Parts<F: Filesystem> {
     pub(crate) durable: watch::Sender<u64>,
     pub(crate) notes: mpsc::Sender<Note>,
     pub(crate) released: watch::Receiver<u64>,
-    pub(crate) lost: mpsc::Receiver<Key>,
+    pub(crate) lost: mpsc::Receiver<Lost>,
     pub(crate) board: Board,
     pub(crate) clock: SystemClock,
     pub(crate) version: Name,
@@ -137,8 +137,11 @@ impl<F: Filesystem> Recorder<F> {
             let count = self.parts.overruns[class as usize].swap(0, Ordering::Relaxed);
             self.parts.spooler.overrun(class, count);
         }
-        while let Ok(key) = self.parts.lost.try_recv() {
-            self.parts.spooler.forgotten(key);
+        while let Ok(lost) = self.parts.lost.try_recv() {
+            match lost {
+                Lost::Forgotten(key) => self.parts.spooler.forgotten(key),
+                Lost::Gone(gap) => self.parts.spooler.gone(gap),
+            }
         }
         if now.monotonic >= self.report_due {
             self.report_due = Monotonic(now.monotonic.0 + self.parts.report_us);

@@ -146,6 +146,11 @@ impl<F: Filesystem> Spooler<F> {
         self.lose(Gap { class, epoch, first_seq: seq, last_seq: seq, reason: GapReason::Overrun });
     }
 
+    /// Records that were committed, are lost in the lake and are not kept here any more.
+    pub(crate) fn gone(&mut self, gap: Gap) {
+        lose(&mut self.lost, gap);
+    }
+
     /// Syncs when the group's time is over; `force` does not wait for it.
     pub(crate) fn sync(&mut self, force: bool, now: Stamp) {
         let now_us = i64::try_from(now.monotonic.0).unwrap_or(i64::MAX);

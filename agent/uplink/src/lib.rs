@@ -28,6 +28,6 @@ pub use fetch::{Fetcher, Progress};
 pub use path::{Carrier, Path};
 pub use server::{Server, ServerError};
 pub use session::{Identity, Session, SessionConfig, Status, Urgency};
-pub use shell::{Note, Ports, run};
+pub use shell::{Lost, Note, Ports, run};
 pub use spool::{JournalSpool, Key, Place, Spool, SpoolError};
 pub use time::{TimeExchange, TimeSample};

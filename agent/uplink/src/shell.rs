@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use kilter_types::{Clock, Epoch, Monotonic};
+use kilter_types::{Clock, Epoch, Gap, Monotonic};
 use kilter_wire::frame::Kind;
 use kilter_wire::{Down, frame};
 use tokio::sync::{mpsc, watch};
@@ -30,6 +30,15 @@ pub enum Note {
     Epoch(Epoch),
 }
 
+/// What the uplink can deliver no more: to be recorded as a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lost {
+    /// A record that was pushed out of memory.
+    Forgotten(Key),
+    /// Records that the aggregator asked for again and that the journal does not hold any more.
+    Gone(Gap),
+}
+
 /// The uplink's ends of its channels.
 #[derive(Debug)]
 pub struct Ports {
@@ -47,8 +56,8 @@ pub struct Ports {
     pub status: watch::Sender<Status>,
     /// The aggregator's time as known here.
     pub time: watch::Sender<Option<TimeSample>>,
-    /// Records that were pushed out of memory: their loss is to be recorded.
-    pub lost: mpsc::Sender<Key>,
+    /// What can be delivered no more.
+    pub lost: mpsc::Sender<Lost>,
     /// Counts connections.
     pub links: watch::Sender<u64>,
     /// True when the agent is to end.
@@ -94,6 +103,16 @@ pub async fn run<S: Spool, C: Clock>(
             }
         }
         release(&mut session, &mut spool, &ports);
+        for gap in session.take_gone() {
+            if ports.lost.try_send(Lost::Gone(gap)).is_err() {
+                // The aggregator asks again.
+                warn!(
+                    class = gap.class.as_str(),
+                    first_seq = gap.first_seq,
+                    "it could not be told that records are gone"
+                );
+            }
+        }
         ports.status.send_replace(session.status(now));
         // Without a link nothing can be delivered any more: it is in the journal.
         let linked = link.as_ref().is_some_and(|open| open.ready && !open.failed);
@@ -158,7 +177,9 @@ pub async fn run<S: Spool, C: Clock>(
                 Some(Note::Urgent(offset)) => session.handle_urgent(offset),
                 Some(Note::Epoch(epoch)) => session.handle_epoch(epoch, clock.monotonic()),
                 Some(Note::Unjournaled(key, bytes)) => {
-                    if let Some(lost) = session.handle_unjournaled(key, &bytes) && ports.lost.try_send(lost).is_err() {
+                    if let Some(lost) = session.handle_unjournaled(key, &bytes)
+                        && ports.lost.try_send(Lost::Forgotten(lost)).is_err()
+                    {
                         warn!(class = lost.class.as_str(), seq = lost.seq, "a record was lost and its loss could not be told");
                     }
                 }
@@ -208,6 +229,15 @@ impl Link {
             }
             Ok(Down::Welcome(welcome)) => {
                 session.handle_welcome(&welcome);
+                false
+            }
+            Ok(Down::Refetch(refetch)) => {
+                info!(
+                    class = refetch.class.as_str(),
+                    ranges = refetch.ranges.len(),
+                    "the aggregator asks for records again"
+                );
+                session.handle_refetch(refetch);
                 false
             }
             Ok(Down::Plan(_) | Down::Chunk(_) | Down::Config(_) | Down::Command(_) | Down::Event { .. }) => true,

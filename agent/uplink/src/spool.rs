@@ -101,8 +101,8 @@ impl<F: Filesystem> Slot<F> {
     }
 }
 
-/// Urgent, retry, live, back-fill, release.
-const LANES: usize = 5;
+/// Urgent, retry, live, back-fill, release, again.
+const LANES: usize = 6;
 
 /// Why a record can't be read.
 #[derive(Debug, Error)]

@@ -102,6 +102,8 @@ where
             }
             Heard::Node(NodeDown::Settings(settings)) => came.settings |= slots.set(settings, flash),
             Heard::Down(Down::Ack(_) | Down::Plan(_) | Down::Config(_) | Down::Event { .. } | Down::Welcome(_)) => {}
+            // A node keeps nothing that its gateway has: the gateway answers for it.
+            Heard::Down(Down::Refetch(_)) => {}
         });
         if came.model {
             self.tracks.fetched_at = None;

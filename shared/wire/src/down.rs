@@ -33,6 +33,8 @@ pub enum Down<'a> {
     TimeReply(TimeReply),
     /// Answers a hello of version 2 or above. Since version 2.
     Welcome(Welcome),
+    /// Asks for records again that were committed and then lost. Since version 4.
+    Refetch(Refetch),
 }
 
 impl Message for Down<'_> {
@@ -50,6 +52,7 @@ impl Message for Down<'_> {
             | Self::Event { .. }
             | Self::TimeReply(_) => 1,
             Self::Welcome(_) => 2,
+            Self::Refetch(_) => 4,
         }
     }
 }
@@ -61,6 +64,18 @@ pub struct Welcome {
     pub wire_version: u16,
     /// Version of its software.
     pub software: Name,
+}
+
+/// Records that were committed and then lost: what the node still holds of them it sends again, and what it does not hold it tells as a
+/// gap. Asking twice changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refetch {
+    /// Their epoch.
+    pub epoch: Epoch,
+    /// Their class.
+    pub class: Class,
+    /// Their seqs, ascending.
+    pub ranges: heapless::Vec<SeqRange, 16>,
 }
 
 /// Two acks in one: *accepted* (durable in the aggregator's journal) and *committed* (in a durable lake version).

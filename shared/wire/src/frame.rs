@@ -13,7 +13,7 @@ use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// The highest version that this build speaks.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// The longest frame in bytes, header and CRC included.
 pub const MAX_FRAME_BYTES: usize = 256 * 1024;

@@ -23,7 +23,7 @@ pub mod sign;
 pub mod topic;
 pub mod up;
 
-pub use down::{Ack, Chunk, ClassAck, Command, CommandKind, Config, Down, Plan, SeqRange, TimeReply, Welcome};
+pub use down::{Ack, Chunk, ClassAck, Command, CommandKind, Config, Down, Plan, Refetch, SeqRange, TimeReply, Welcome};
 pub use frame::{FrameError, MAX_FRAME_BYTES, Message, VERSION};
 pub use sign::{SignError, SignedManifest};
 pub use up::{

@@ -221,13 +221,18 @@ fn version_one_takes(frame: &[u8]) -> bool {
 #[test]
 fn what_version_one_knew_is_still_said_in_version_one_and_what_is_new_in_the_version_that_brought_it() {
     let new = ["up_packed.bin", "down_welcome.bin", "down_command_clip.bin", "sensor_up_cycle_at.bin"];
-    let newest = ["down_command_reset_by.bin"];
+    let third = ["down_command_reset_by.bin"];
+    let fourth = ["node_up_image.bin", "down_refetch.bin"];
     for (name, _, frame) in frames() {
-        let is_newest = newest.contains(&name.as_str());
-        let is_new =
-            is_newest || new.contains(&name.as_str()) || name.starts_with("node_") || name.starts_with("link_");
+        let is_third = third.contains(&name.as_str());
+        let is_new = is_third
+            || fourth.contains(&name.as_str())
+            || new.contains(&name.as_str())
+            || name.starts_with("node_")
+            || name.starts_with("link_");
         assert_eq!(version_one_takes(&frame), !is_new, "{name}");
-        assert_eq!(frame[1] == 3, is_newest, "{name}");
+        assert_eq!(frame[1] == 3, is_third, "{name}");
+        assert_eq!(frame[1] == 4, fourth.contains(&name.as_str()), "{name}");
     }
     for (name, record) in sample::records() {
         let version = match name {

@@ -32,6 +32,8 @@ fn j1_j3_d1_d2_d3_d4_l1_hold_for_every_seed() {
     assert!(sum.rebinds > 0 && sum.disks_full > 0 && sum.reopened > 0 && sum.copies > 0 && sum.full > 0);
     assert!(sum.older_images > 0);
     assert!(sum.node_starts > 0);
+    // What the lake lost came again, or was told to be gone.
+    assert!(sum.restored_rows > 0 && sum.lost_rows > sum.restored_rows);
 }
 
 #[test]
@@ -100,6 +102,11 @@ fn an_unlink_before_the_ledger_is_found() {
 #[test]
 fn marks_that_lag_behind_the_lake_are_found() {
     found(Plant::StaleMarks, &["L1"]);
+}
+
+#[test]
+fn rows_that_are_put_back_without_a_look_at_the_lake_are_found() {
+    found(Plant::PutBackUnseen, &["L1"]);
 }
 
 #[test]

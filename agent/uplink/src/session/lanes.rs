@@ -50,6 +50,7 @@ impl Session {
             }
         }
         (self.in_company, self.paced) = (false, false);
+        self.again.start_over();
         self.pending.clear();
         self.retry.clear();
         self.back = from;
@@ -134,11 +135,7 @@ impl Session {
         if self.flights.len() >= self.config.max_in_flight + SPARE_FLIGHTS {
             return Ok(None);
         }
-        let within = if self.thin {
-            usize::MAX
-        } else {
-            usize::try_from(self.budget.left_bytes()).unwrap_or(usize::MAX).saturating_sub(FRAME_ROOM)
-        };
+        let within = self.within_budget();
         let room = if alarms_only {
             ALARM_BYTES.min(self.config.batch_bytes)
         } else {
@@ -269,7 +266,15 @@ impl Session {
         }
     }
 
-    fn seal(&mut self, epoch: Epoch, count: u16, used: usize) -> Vec<u8> {
+    /// What the day's budget leaves for records; what goes beyond it is brief.
+    pub(super) fn within_budget(&self) -> usize {
+        match self.thin {
+            true => usize::MAX,
+            false => usize::try_from(self.budget.left_bytes()).unwrap_or(usize::MAX).saturating_sub(FRAME_ROOM),
+        }
+    }
+
+    pub(super) fn seal(&mut self, epoch: Epoch, count: u16, used: usize) -> Vec<u8> {
         self.counters.batches += 1;
         self.counters.records += u64::from(count);
         let records = &self.records[..used];
@@ -287,7 +292,7 @@ impl Session {
     }
 }
 
-fn outer(key: Key, bytes: &[u8]) -> BatchRecord<'_> {
+pub(super) fn outer(key: Key, bytes: &[u8]) -> BatchRecord<'_> {
     BatchRecord { class: key.class as u8, seq: key.seq, bytes }
 }
 
@@ -308,6 +313,6 @@ const ALARM_BYTES: usize = 16 * 1024;
 const SPARE_FLIGHTS: usize = 2;
 /// The wire version that brought packed batches.
 const PACKED_SINCE: u16 = 2;
-const MAX_BATCH_RECORDS: usize = 512;
+pub(super) const MAX_BATCH_RECORDS: usize = 512;
 /// Bounds the work of one call when most records are accepted already.
-const BATCH_STEPS: usize = 20_000;
+pub(super) const BATCH_STEPS: usize = 20_000;

@@ -5,8 +5,9 @@
 //! oldest first). A record is skipped wherever it is known to be accepted or in flight already, so lanes may overlap.
 //!
 //! A day may have a budget of bytes. Within it everything goes; when it is used up, alarms, events, gaps and reports go on (*brief*), and
-//! the rest stays in the journal until the next day, where it is back-fill.
+//! the rest stays in the journal until the next day, where it is back-fill. What the lake lost and asks for *again* goes when nothing else does.
 
+mod again;
 mod config;
 mod lanes;
 
@@ -16,6 +17,7 @@ use kilter_types::{Class, Epoch, JournalId, Monotonic};
 use kilter_wire::frame::{Kind, OVERHEAD_BYTES};
 use kilter_wire::{Ack, Hello, TimeReply, Up, VERSION, Welcome, frame};
 
+use again::Again;
 pub use config::{Identity, SessionConfig, Status, Urgency};
 use lanes::Flight;
 
@@ -70,6 +72,7 @@ pub struct Session {
     budget: Budget,
     /// The day's budget is used up.
     thin: bool,
+    again: Again,
     /// While it is: records below were looked at for what goes on.
     brief: u64,
     records: Vec<u8>,
@@ -123,6 +126,7 @@ impl Session {
             paced: false,
             budget,
             thin: false,
+            again: Again::default(),
             brief: first,
             record: Vec::new(),
             counters: Counters::default(),
@@ -180,6 +184,7 @@ impl Session {
     /// Takes an ack; taking it twice or late changes nothing (D1).
     pub fn handle_ack(&mut self, ack: &Ack, now: Monotonic) {
         self.link = if self.link == Link::Down { Link::Down } else { Link::Up };
+        self.again.handle_ack(ack.epoch);
         if self.journal != Some(ack.journal_id) {
             if self.retired.contains(&ack.journal_id) {
                 ack.classes.iter().for_each(|class| self.marks.apply_committed(ack.epoch, class));
@@ -286,7 +291,10 @@ impl Session {
             self.urgency = Urgency::Alarm;
             return Ok(Some(frame));
         }
-        self.batch(spool, now)
+        match self.batch(spool, now)? {
+            Some(frame) => Ok(Some(frame)),
+            None => self.again_batch(spool, now),
+        }
     }
 
     /// How urgent the frame is that [`poll_transmit`](Self::poll_transmit) gave last.
@@ -308,7 +316,7 @@ impl Session {
         let scan = self.scanning.then_some(Monotonic::default());
         let company = self.in_company.then_some(self.live_due);
         let paced = self.paced.then_some(self.back_due);
-        [Some(self.counters.hello_due), flights, unjournaled, time, waits, scan, company, paced]
+        [Some(self.counters.hello_due), flights, unjournaled, time, waits, scan, company, paced, self.again.due()]
             .into_iter()
             .flatten()
             .min()
@@ -418,7 +426,7 @@ impl Session {
     }
 
     fn in_flight_bytes(&self) -> usize {
-        self.flights.iter().map(|flight| flight.bytes).sum()
+        self.flights.iter().map(|flight| flight.bytes).sum::<usize>() + self.again.in_flight_bytes()
     }
 
     fn spend(&mut self, bytes: usize) {

@@ -14,7 +14,8 @@ use kilter_wire::sensor::{Block, ChannelOffer, Offer, SensorDown, SensorUp};
 use kilter_wire::sign::{sign_manifest, sign_plan};
 use kilter_wire::{
     Ack, Batch, BatchRecord, Chunk, ClassAck, Coding, Command, CommandKind, CommandResult, Config, Down, Fetch, Hello,
-    Outcome, Packed, Plan, SeqRange, SignedManifest, TimeReply, TimeRequest, Up, Welcome, columns, encode_record,
+    Outcome, Packed, Plan, Refetch, SeqRange, SignedManifest, TimeReply, TimeRequest, Up, Welcome, columns,
+    encode_record,
 };
 
 /// A signing key that signs nothing but these samples.
@@ -163,6 +164,11 @@ pub(crate) fn downs(each: &mut dyn FnMut(&str, &Down<'_>)) {
         Down::Event { point: point(), event: Event::Maintenance { what: name("greased") } },
         Down::TimeReply(reply),
         Down::Welcome(Welcome { wire_version: 2, software: name("0.1.0") }),
+        Down::Refetch(Refetch {
+            epoch: Epoch(u64::MAX),
+            class: Class::Feature,
+            ranges: list(&[SeqRange { first: 0, last: 299 }, SeqRange { first: 302, last: 302 }]),
+        }),
     ];
     for message in &messages {
         let name = match message {
@@ -178,6 +184,7 @@ pub(crate) fn downs(each: &mut dyn FnMut(&str, &Down<'_>)) {
             Down::Command(Command { kind: CommandKind::Clip { .. }, .. }) => "command_clip",
             Down::Command(Command { kind: CommandKind::ResetBy { .. }, .. }) => "command_reset_by",
             Down::Welcome(_) => "welcome",
+            Down::Refetch(_) => "refetch",
         };
         each(name, message);
     }

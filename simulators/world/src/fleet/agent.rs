@@ -334,6 +334,7 @@ impl Agent {
                 }
                 Ok(Down::TimeReply(reply)) => drop(run.session.handle_time_reply(&reply, now)),
                 Ok(Down::Welcome(welcome)) => run.session.handle_welcome(&welcome),
+                Ok(Down::Refetch(refetch)) => run.session.handle_refetch(refetch),
                 Ok(_) => {}
                 Err(error) => return broken("D1", format!("agent {} can't read a message: {error}", self.index)),
             }
@@ -374,6 +375,11 @@ impl Agent {
                 world.schedule.push(at_us, Event::Up(slot));
             }
         }
+        let gone = run.session.take_gone();
+        if !gone.is_empty() {
+            run.lost.extend(gone);
+            world.push_in(1_000, Event::Sync(slot, boot));
+        }
         let bytes = run.session.status(now).in_flight_bytes;
         if bytes > MOST_IN_FLIGHT_BYTES {
             return broken("D3", format!("agent {index} has {bytes} bytes in flight"));
@@ -381,7 +387,7 @@ impl Agent {
         while let Some(upto) = run.session.poll_release(&mut run.spool).or_else(|e| broken("D4", e.to_string()))? {
             while let Some(entry) = self.held.first_entry().filter(|entry| *entry.key() < upto) {
                 let key = entry.remove();
-                if !world.lake.accounts_for(index, key) && !self.told.contains(key) {
+                if !world.lake.has_had(index, key) && !self.told.contains(key) {
                     return broken("D4", format!("agent {index} released {} before it was committed", named(key)));
                 }
             }
@@ -504,7 +510,7 @@ impl Agent {
     fn check_kept(&self, found: &BTreeMap<u64, Key>, world: &Context) -> Result<(), Broken> {
         let keys: BTreeSet<Key> = found.values().copied().collect();
         for (_, key) in self.held.range(..self.acknowledged_to) {
-            if !keys.contains(key) && !self.told.contains(*key) && !world.lake.accounts_for(self.index, *key) {
+            if !keys.contains(key) && !self.told.contains(*key) && !world.lake.has_had(self.index, *key) {
                 return broken("J1", format!("{} of agent {} was acknowledged and is gone", named(*key), self.index));
             }
         }

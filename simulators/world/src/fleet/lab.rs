@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use kilter_fold::{Entry, Fold, Output};
+use kilter_fold::{Entry, Fold, Output, Row};
 use kilter_journal::model::MemoryFilesystem;
 use kilter_journal::{Offset, Reader, follow};
-use kilter_types::JournalId;
+use kilter_types::{DeviceId, JournalId};
+use kilter_uplink::Key;
 
 use super::truth::{Broken, Commit, broken};
 use super::{Context, Plant, server};
@@ -16,6 +17,8 @@ pub(crate) struct Lab {
     journal_id: JournalId,
     fold: Fold,
     pending: Vec<(usize, Output)>,
+    /// Rows that the lake lost and that have come again.
+    again: Vec<(usize, Row)>,
     /// Entries read since the last commit.
     read: u32,
 }
@@ -30,7 +33,7 @@ impl Lab {
         };
         let reader = follow(disk.clone(), Path::new(server::DIR), Offset(offset));
         let reader = reader.or_else(|e| broken("L1", e.to_string()))?;
-        Ok(Self { reader, journal_id, fold, pending: Vec::new(), read: 0 })
+        Ok(Self { reader, journal_id, fold, pending: Vec::new(), again: Vec::new(), read: 0 })
     }
 
     /// Reads what is durable and commits it with its offset (L1); `false` when there was nothing that is worth a commit.
@@ -42,29 +45,41 @@ impl Lab {
             }
             self.read += 1;
             let entry = Entry::decode(&stored.bytes).or_else(|error| broken("J2", error.to_string()))?;
-            let pending = &mut self.pending;
-            self.fold.apply(stored.offset.0, entry, &mut |output| pending.push((agent_of(&output), output)));
+            let (pending, again, lake) = (&mut self.pending, &mut self.again, &world.lake);
+            let mut is_lost =
+                |device: &DeviceId, epoch, class, seq| lake.wants(agent_of(device), Key { epoch, class, seq });
+            let mut take = |row: Row| again.push((agent_of(&row.device), row));
+            self.fold.again(stored.offset.0, &entry, &mut is_lost, &mut take);
+            self.fold.apply(stored.offset.0, entry, &mut |output| pending.push((agent_behind(&output), output)));
         }
         if !self.reader.take_skipped().is_empty() && self.fold.journal_id().is_none() {
             return broken("L1", "the journal's beginning was released before the lab had read it");
         }
-        if self.pending.is_empty() && self.read < ENTRIES_WITHOUT_ROWS {
+        if self.pending.is_empty() && self.again.is_empty() && self.read < ENTRIES_WITHOUT_ROWS {
             return Ok(false);
         }
         self.read = 0;
         let (offset, fold) = before_last.unwrap_or_else(|| (self.reader.offset().0, self.fold.snapshot()));
         let commit = Commit { journal_id: self.journal_id, offset, fold, marks: self.fold.marks() };
-        let Context { lake, truth, .. } = world;
+        let Context { lake, truth, plant, .. } = world;
         lake.append(std::mem::take(&mut self.pending), commit, truth)?;
+        for (agent, row) in self.again.drain(..) {
+            if *plant == Some(Plant::PutBackUnseen) || !lake.has(agent, &row) {
+                lake.put_back(agent, &row, truth)?;
+            }
+        }
         Ok(true)
     }
 }
 
-fn agent_of(output: &Output) -> usize {
-    let device = match output {
-        Output::Row(row) => &row.device,
-        Output::Quarantine { device, .. } => device,
-    };
+fn agent_behind(output: &Output) -> usize {
+    match output {
+        Output::Row(row) => agent_of(&row.device),
+        Output::Quarantine { device, .. } => agent_of(device),
+    }
+}
+
+fn agent_of(device: &DeviceId) -> usize {
     device.as_str().strip_prefix("edge-").and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)
 }
 

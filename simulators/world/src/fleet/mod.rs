@@ -58,6 +58,8 @@ pub enum Plant {
     /// A new journal begins with the marks of the few epochs that were first seen last: a node that starts again and again pushes out the
     /// epoch of its agent.
     ForgetByFirstSight,
+    /// Rows that come again are put back without a look at what the lake holds.
+    PutBackUnseen,
 }
 
 /// What a run did. Equal for equal seeds and configurations.
@@ -99,6 +101,10 @@ pub struct Outcome {
     pub node_starts: u64,
     /// Appends that found an agent's journal full with nothing to give up.
     pub full: u64,
+    /// Rows that the lake lost after they were committed.
+    pub lost_rows: u64,
+    /// Of them those that came from the edge again; the others were told to be gone.
+    pub restored_rows: u64,
     /// Rows whose solved time is farther from the truth than their bound says.
     pub misdated: u64,
     /// How long it took until everything was in the lake once the weather had cleared, in virtual microseconds.
@@ -128,6 +134,8 @@ impl Outcome {
             (&mut self.older_images, other.older_images),
             (&mut self.node_starts, other.node_starts),
             (&mut self.full, other.full),
+            (&mut self.lost_rows, other.lost_rows),
+            (&mut self.restored_rows, other.restored_rows),
             (&mut self.misdated, other.misdated),
         ] {
             *mine += theirs;
@@ -189,6 +197,10 @@ pub(crate) enum Event {
     LabStart(u64),
     LabTurn,
     Publish(u64),
+    /// The lake loses rows of an agent.
+    Lose(usize),
+    /// The edge is asked for what is lost.
+    Ask,
     Clear,
     Inspect,
 }
@@ -309,6 +321,12 @@ impl Fleet {
         schedule.push(0, Event::Tick);
         schedule.push(0, Event::Snapshot);
         schedule.push(self.config.weather_us, Event::Clear);
+        schedule.push(ASK_US, Event::Ask);
+        // Drawn apart: the same seed has the same weather as without losses.
+        let mut losses = Random::new(self.seed, 7);
+        for agent in 0..self.agents.len() {
+            schedule.push(losses.below(self.config.weather_us), Event::Lose(agent));
+        }
         for agent in 0..self.agents.len() {
             schedule.push(self.random.below(5_000_000), Event::Start(agent));
             schedule.push(self.random.below(self.config.record_interval_us), Event::Produce(agent));
@@ -400,6 +418,16 @@ impl Fleet {
             Event::LabTurn => self.turn_lab()?,
             Event::Publish(boot) if boot == self.boot && self.lab.is_some() => self.publish(),
             Event::Publish(_) => {}
+            Event::Lose(agent) => {
+                let mut random = Random::new(self.seed, 100 + agent as u64);
+                self.world.lake.lose(agent, &mut random);
+            }
+            Event::Ask => {
+                self.world.schedule.push(now_us + ASK_US, Event::Ask);
+                if let Some(server) = &mut self.server {
+                    self.world.lake.asks().into_iter().for_each(|(agent, ask)| server.ask(agent, ask));
+                }
+            }
             Event::Clear => self.clear_up(),
             Event::Inspect => {
                 if now_us > self.config.weather_us + PATIENCE_US {
@@ -630,7 +658,7 @@ impl Fleet {
     }
 
     fn is_settled(&self) -> bool {
-        self.clear && self.agents.iter().all(is_drained)
+        self.clear && self.agents.iter().all(is_drained) && self.world.lake.is_whole()
     }
 
     fn finish(mut self) -> Outcome {
@@ -639,6 +667,7 @@ impl Fleet {
         self.outcome.rows = lake.len() as u64;
         self.outcome.gaps = lake.gap_rows;
         self.outcome.commits = lake.commits;
+        (self.outcome.lost_rows, self.outcome.restored_rows) = (lake.lost_rows, lake.restored_rows);
         self.outcome.misdated = lake.misdated;
         self.outcome.duplicates = self.server.as_ref().map_or(0, Server::duplicates);
         self.outcome.full = self.world.full;
@@ -719,5 +748,7 @@ pub fn shrink(seed: u64, config: &FleetConfig) -> Option<(FleetConfig, Violation
 
 /// How many bytes of records each agent may have on the way to the aggregator's journal.
 pub(crate) const CREDIT_BYTES: u32 = 32 * 1024;
+/// How often the edge is asked for what the lake lost.
+const ASK_US: u64 = 300_000_000;
 /// How long after the weather everything has to be in the lake.
 const PATIENCE_US: u64 = 4 * 3_600_000_000;

@@ -12,7 +12,7 @@ use kilter_journal::model::MemoryFilesystem;
 use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key as Outer, Offset};
 use kilter_types::{Class, DeviceId, Epoch, JournalId};
 use kilter_wire::frame::{self, Kind};
-use kilter_wire::{Ack, Batch, ClassAck, Down, TimeReply, Welcome};
+use kilter_wire::{Ack, Batch, ClassAck, Down, Refetch, TimeReply, Welcome};
 
 use super::agent::BATCH_BYTES;
 use super::record::name;
@@ -302,6 +302,11 @@ impl Server {
         self.principals[agent].clone()
     }
 
+    /// Asks an agent for what the lake lost.
+    pub(crate) fn ask(&mut self, agent: usize, refetch: Refetch) {
+        self.send(agent, &Down::Refetch(refetch));
+    }
+
     fn send(&mut self, agent: usize, down: &Down<'_>) {
         let bytes = frame::encode(Kind::Down, down, &mut *self.room).expect("acks and replies are short");
         self.outbox.push((agent, bytes.to_vec()));
@@ -359,12 +364,12 @@ pub(crate) fn config(max_bytes: u64) -> Config {
         fsync: FsyncPolicy::Group { interval_us: 2_000 },
         reserve_bytes: 32 * 1024,
         drop_policy: Drop::Never,
+        keep_bytes: 0,
     }
 }
 
 /// The longest message down.
 const MESSAGE_BYTES: usize = 4096;
-        keep_bytes: 0,
 
 /// What a segment takes for itself and for an entry around it.
 const SEGMENT_SLACK_BYTES: u64 = 4096;

@@ -1,13 +1,13 @@
 //! What really happened: every record made, which of them a journal acknowledged, and what the lake holds of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kilter_fold::{MarkState, Output, Row};
 use kilter_types::{Class, DeviceId, Epoch, Gap, JournalId, Payload};
 use kilter_uplink::Key;
-use kilter_wire::encode_record;
+use kilter_wire::{Refetch, SeqRange, encode_record};
 
-use crate::VirtualClock;
+use crate::{Random, VirtualClock};
 
 /// A promise that was not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,6 +87,12 @@ impl Truth {
 pub(crate) struct Lake {
     rows: BTreeMap<(usize, Key), u64>,
     gaps: BTreeMap<usize, Ranges>,
+    /// Rows that were there and are lost; the edge is asked for them.
+    lost: BTreeSet<(usize, Key)>,
+    pub(crate) lost_rows: u64,
+    pub(crate) restored_rows: u64,
+    /// Rows of which nothing but their receipt says when they happened.
+    undated: BTreeSet<(usize, Key)>,
     pub(crate) gap_rows: u64,
     pub(crate) commit: Option<Commit>,
     pub(crate) commits: u64,
@@ -125,6 +131,61 @@ impl Lake {
         Ok(())
     }
 
+    /// A data file is gone: some neighbours of one agent, epoch and class. Gaps stay, so that everything else can be told.
+    pub(crate) fn lose(&mut self, agent: usize, random: &mut Random) {
+        let can_go = |(at, key): &&(usize, Key)| *at == agent && key.class != Class::Gap;
+        let rows: Vec<(usize, Key)> =
+            self.rows.keys().filter(can_go).filter(|row| !self.undated.contains(row)).copied().collect();
+        if rows.is_empty() {
+            return;
+        }
+        let from = random.below(rows.len() as u64) as usize;
+        let (_, first) = rows[from];
+        let together = |(_, key): &&(usize, Key)| (key.epoch, key.class) == (first.epoch, first.class);
+        for row in rows[from..].iter().take_while(together).take(random.between(1, 40) as usize) {
+            self.rows.remove(row);
+            self.lost.insert(*row);
+            self.lost_rows += 1;
+        }
+    }
+
+    /// Is it lost, and not yet told to be gone?
+    pub(crate) fn wants(&self, agent: usize, key: Key) -> bool {
+        self.lost.contains(&(agent, key))
+    }
+
+    /// What the edge is asked for now.
+    pub(crate) fn asks(&self) -> Vec<(usize, Refetch)> {
+        let mut asks: BTreeMap<(usize, Epoch, Class), Refetch> = BTreeMap::new();
+        for (agent, Key { epoch, class, seq }) in &self.lost {
+            let empty = || Refetch { epoch: *epoch, class: *class, ranges: heapless::Vec::new() };
+            let ranges = &mut asks.entry((*agent, *epoch, *class)).or_insert_with(empty).ranges;
+            match ranges.last_mut().filter(|last| last.last + 1 == *seq) {
+                Some(last) => last.last = *seq,
+                // What has no room is asked for when some has come.
+                None => drop(ranges.push(SeqRange { first: *seq, last: *seq })),
+            }
+        }
+        asks.into_iter().map(|((agent, _, _), ask)| (agent, ask)).collect()
+    }
+
+    /// Nothing is asked for any more.
+    pub(crate) fn is_whole(&self) -> bool {
+        self.lost.is_empty()
+    }
+
+    /// Does it hold this row?
+    pub(crate) fn has(&self, agent: usize, row: &Row) -> bool {
+        self.rows.contains_key(&(agent, key_of(row)))
+    }
+
+    /// A row that has come again goes where it is missing.
+    pub(crate) fn put_back(&mut self, agent: usize, row: &Row, truth: &Truth) -> Result<(), Broken> {
+        self.lost.remove(&(agent, key_of(row)));
+        self.restored_rows += 1;
+        self.row(agent, row, truth)
+    }
+
     pub(crate) fn marks(&self) -> Vec<MarkState> {
         self.commit.as_ref().map(|commit| commit.marks.clone()).unwrap_or_default()
     }
@@ -140,6 +201,11 @@ impl Lake {
         self.rows.contains_key(&(agent, key)) || self.gaps.get(&agent).is_some_and(|gaps| gaps.contains(key))
     }
 
+    /// Was it ever there, or is it told to be missing?
+    pub(crate) fn has_had(&self, agent: usize, key: Key) -> bool {
+        self.accounts_for(agent, key) || self.wants(agent, key)
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
     }
@@ -153,8 +219,7 @@ impl Lake {
     }
 
     fn row(&mut self, agent: usize, row: &Row, truth: &Truth) -> Result<(), Broken> {
-        let record = &row.record;
-        let key = Key { epoch: record.epoch, class: record.class(), seq: record.seq };
+        let (record, key) = (&row.record, key_of(row));
         let mut room = [0; 4097];
         let hash = encode_record(record, &mut room).map_or(0, |bytes| fnv(FNV, bytes));
         match truth.made.get(&(agent, key)) {
@@ -169,12 +234,24 @@ impl Lake {
         if self.rows.insert((agent, key), hash).is_some() {
             return broken("L1 D2", format!("{} of agent {agent} is in the lake twice", named(key)));
         }
+        if record.wall.is_none() {
+            self.undated.insert((agent, key));
+        }
         if let Payload::Gap(gap) = &record.payload {
+            let named = |key: &Key| {
+                let within = gap.first_seq <= key.seq && key.seq <= gap.last_seq;
+                (key.epoch, key.class) == (gap.epoch, gap.class) && within
+            };
+            self.lost.retain(|(at, key)| *at != agent || !named(key));
             self.gaps.entry(agent).or_default().add(gap);
             self.gap_rows += 1;
         }
         Ok(())
     }
+}
+
+fn key_of(row: &Row) -> Key {
+    Key { epoch: row.record.epoch, class: row.record.class(), seq: row.record.seq }
 }
 
 /// Is the solved time farther from the truth than its bound says? A wall guess that was taken as it is does not count.
