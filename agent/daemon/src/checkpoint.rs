@@ -34,7 +34,9 @@ impl Checkpoint {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
+        let names = self.positions.len() * POSITION_BYTES;
+        let mut out = Vec::with_capacity(HEAD_BYTES + names + OPEN_BYTES + self.snapshot.len());
+        out.extend_from_slice(MAGIC);
         out.extend_from_slice(&VERSION.to_le_bytes());
         out.extend_from_slice(&(self.positions.len() as u32).to_le_bytes());
         for (name, position) in &self.positions {
@@ -87,6 +89,10 @@ impl Checkpoint {
 
 const MAGIC: &[u8] = b"KLCP";
 const VERSION: u32 = 2;
+/// What a file usually takes, so that it is made in one piece: around everything, for a position, for a few open alarms.
+const HEAD_BYTES: usize = 20;
+const POSITION_BYTES: usize = 1 + 32 + 8;
+const OPEN_BYTES: usize = 256;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,9 @@
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+mod frugal;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -399,11 +402,12 @@ impl Machine {
             self.board_due = Monotonic(now.0 + BOARD_US);
             let mut summary = self.monitor.summary();
             summary.tripped |= self.standing.is_tripped();
-            let positions = self.channels.iter().cloned().zip(self.positions.iter().copied()).collect();
+            let positions = self.channels.iter().cloned().zip(self.positions.iter().copied());
             self.outlet.board.machine(self.place, |machine| {
                 machine.summary = summary;
                 machine.known = true;
-                machine.positions = positions;
+                machine.positions.clear();
+                machine.positions.extend(positions);
             });
             self.outlet.actions.output();
         }

@@ -174,7 +174,8 @@ impl<F: Filesystem> Recorder<F> {
     }
 
     fn apply(&mut self) {
-        for effect in self.parts.spooler.take_effects() {
+        let mut effects = self.parts.spooler.take_effects();
+        for effect in effects.drain(..) {
             let sent = match effect {
                 Effect::Durable(upto) => {
                     self.parts.durable.send_replace(upto);
@@ -193,6 +194,7 @@ impl<F: Filesystem> Recorder<F> {
                 Err(None) => error!("the uplink does not hear of the new epoch; its next greeting tells it"),
             }
         }
+        self.parts.spooler.give_back(effects);
     }
 
     /// Writes the checkpoints whose outputs are durable.

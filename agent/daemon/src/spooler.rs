@@ -224,6 +224,13 @@ impl<F: Filesystem> Spooler<F> {
         std::mem::take(&mut self.effects)
     }
 
+    /// The list that was taken, emptied: the next effects go into it.
+    pub(crate) fn give_back(&mut self, emptied: Vec<Effect>) {
+        if self.effects.is_empty() {
+            self.effects = emptied;
+        }
+    }
+
     /// Does the disk take nothing now?
     pub(crate) fn is_dead(&self) -> bool {
         self.journal.is_none() || self.full
