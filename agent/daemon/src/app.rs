@@ -346,6 +346,8 @@ fn start(
             checkpoint_us: (config.checkpoint_secs * 1e6) as u64,
             settings: settings.unwrap_or_default().wire(),
             offered: confirmed.and_then(signed),
+            shelf: node::Shelf::of(data, &machine.asset),
+            key: shared.key,
         };
         let (carrier, stop) = (Carrier::new(parts), stop.clone());
         return Ok((order, thread(asset.as_str(), move || carrier.run(&stop))?, None));

@@ -8,6 +8,7 @@ use kilter_types::{FeatureRow, Generation, Micros, Name, Role, RunningModel, Sev
 use kilter_wire::node::NodeStatus;
 
 use crate::latency::Latency;
+use crate::node::Firmware;
 
 /// Shared by every thread; held for moments only.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub(crate) struct Machine {
     pub(crate) decisions: Latency,
     /// What a node says of itself.
     pub(crate) node: Option<NodeStatus>,
+    /// A node's firmware.
+    pub(crate) image: Option<Firmware>,
     /// The newest feature rows with their point, newest last.
     pub(crate) rows: VecDeque<(Name, FeatureRow)>,
 }
@@ -92,6 +95,7 @@ impl Board {
             models: Vec::new(),
             decisions: Latency::default(),
             node: None,
+            image: None,
             rows: VecDeque::new(),
         };
         let machines = machines.into_iter().map(machine).collect();

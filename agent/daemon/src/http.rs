@@ -181,6 +181,7 @@ fn machine(machine: &Machine) -> Value {
         "alarms": machine.alarms,
         "trips": machine.trips,
         "node": machine.node,
+        "image": machine.image,
         "models": machine.models.iter().map(|model| json!({
             "digest": model.running.digest.to_string(),
             "role": model.running.role,

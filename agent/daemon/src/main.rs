@@ -69,6 +69,8 @@ enum Command {
     },
     /// Reset latched alarms and the trip of one machine of the running agent.
     Reset(reset::Reset),
+    /// Bring another image of its firmware to a node.
+    NodeImage(node::NodeImage),
     /// Say what one recording shows, without agent or server.
     Analyze(analyze::Analyze),
     /// Look at a journal without changing it.
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         }
         Some(Command::Run { config, data, json }) => run(&config, data, json),
         Some(Command::Reset(ask)) => reset::run(&ask),
+        Some(Command::NodeImage(ask)) => node::hand_over(&ask),
         Some(Command::Analyze(ask)) => analyze::run(&ask),
         Some(Command::Journal { look }) => inspect::journal(&look),
         None => Ok(()),

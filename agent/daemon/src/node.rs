@@ -5,10 +5,16 @@
 //! by part. The node's own status ends the offer: once it says that the model runs and has proven itself, the control is told and
 //! remembers it over a restart. Nothing is offered before the node has said what it runs, nor again after it refused.
 //! Commands are repeated until the node answers ([`errand`]); maintenance reaches it as the command to learn its baseline anew.
+//! An image of the node's own firmware that a technician hands over goes the same way as a model ([`renew`]).
 
+mod command;
 mod errand;
+mod image;
+mod kept;
 mod offer;
 mod open;
+mod renew;
+mod shelf;
 
 use std::sync::mpsc::Receiver;
 
@@ -20,7 +26,6 @@ use kilter_types::{
 use kilter_wire::frame::{Kind, Message as Framed};
 use kilter_wire::node::{NodeSettings, NodeStatus};
 use kilter_wire::{Command, CommandKind, CommandResult, Down, Outcome};
-use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -30,9 +35,14 @@ use crate::machine::{Install, Order, Outlet};
 use crate::recorder::Message;
 use crate::said::Said;
 use crate::standing::{Standing, is_trip};
+pub(crate) use command::{NodeImage, run as hand_over};
 use errand::{Errand, Errands};
+pub(crate) use image::Firmware;
+use kept::Kept;
 use offer::Offer;
 use open::Open;
+use renew::Renewal;
+pub(crate) use shelf::Shelf;
 
 /// What a node's thread is made of.
 pub(crate) struct Parts {
@@ -50,6 +60,10 @@ pub(crate) struct Parts {
     pub(crate) settings: NodeSettings,
     /// The model that the node confirmed before the restart: a node that has lost it gets it again.
     pub(crate) offered: Option<Install>,
+    /// Where images of the node's firmware are handed over.
+    pub(crate) shelf: Shelf,
+    /// The fleet's key, which signed them.
+    pub(crate) key: Option<[u8; 32]>,
 }
 
 /// What a node says that the aggregator waits for.
@@ -72,6 +86,7 @@ pub(crate) struct Carrier {
     nodes: Nodes,
     epoch: Option<Epoch>,
     offer: Option<Offer>,
+    renewal: Renewal,
     errands: Errands,
     open: Open,
     /// What its firmware reads.
@@ -81,27 +96,6 @@ pub(crate) struct Carrier {
     checkpoint_due: Monotonic,
     changed: bool,
     said_error: String,
-}
-
-/// What a restart must know.
-#[derive(Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
-struct Kept {
-    /// The node's start that was heard last.
-    epoch: Option<u64>,
-    /// The last records: epoch, class, seq.
-    last: Vec<(u64, u8, u64)>,
-    errands: Vec<Errand>,
-    open: Vec<(Name, Alarm)>,
-}
-
-impl Kept {
-    fn parse(bytes: &[u8]) -> Self {
-        serde_json::from_slice(bytes).unwrap_or_else(|_| {
-            // As it was written before there were errands.
-            Self { last: serde_json::from_slice(bytes).unwrap_or_default(), ..Self::default() }
-        })
-    }
 }
 
 impl Carrier {
@@ -115,10 +109,12 @@ impl Carrier {
         // What a node holds latched it holds itself.
         parts.outlet.board.machine(parts.place, |machine| machine.known = true);
         let offer = parts.offered.take().map(|install| Offer { install, due: now, confirmed: true });
+        let renewal = Renewal::resume(parts.shelf.clone(), parts.key, &parts.asset);
         let carrier = Self {
             nodes: Nodes::resume(last.into_iter().filter_map(known)),
             epoch: epoch.map(Epoch),
             offer,
+            renewal,
             errands: Errands::resume(errands),
             open,
             wire_version: 0,
@@ -162,6 +158,7 @@ impl Carrier {
                     if before != Some(hello.epoch) {
                         info!(asset = %self.parts.asset, device = %hello.device, epoch = hello.epoch.0, "node on the line");
                         self.status = None;
+                        self.image_unknown();
                     }
                     if before.is_some_and(|before| before != hello.epoch) {
                         let ended = self.open.started();
@@ -173,7 +170,11 @@ impl Carrier {
                     warn!(asset = %self.parts.asset, class = gap.class.as_str(), gap.first_seq, gap.last_seq, "node's records lost");
                     self.changed |= self.parts.outlet.recorder.send(Message::Lost(gap)).is_ok();
                 }
-                Heard::Status(status) => self.hear(*status),
+                Heard::Status(status) => {
+                    self.hear(*status);
+                    self.hear_without_image();
+                }
+                Heard::Image(status) => self.hear_image(&status),
                 Heard::Fetch(fetch) => self.serve(&fetch),
                 Heard::Result(result) => self.ended(result),
                 Heard::Reply(reply) => self.send(Kind::Down, &Down::TimeReply(reply)),
@@ -314,6 +315,7 @@ impl Carrier {
     /// Offers, errands and checkpoints, as they are due.
     fn keep_up(&mut self) {
         let now = self.parts.clock.monotonic();
+        self.look_for_image(now);
         self.offer_again(now);
         if self.status.is_some()
             && let Some(command) = self.errands.poll(now, self.parts.clock.best().0)
@@ -329,8 +331,13 @@ impl Carrier {
     }
 
     fn send<T: Framed>(&mut self, kind: Kind, message: &T) {
-        let Some(bytes) = encode(kind, message) else { return };
-        if let Err(error) = self.parts.line.write(&bytes) {
+        if let Some(frame) = encode(kind, message) {
+            self.write(&frame);
+        }
+    }
+
+    fn write(&mut self, frame: &[u8]) {
+        if let Err(error) = self.parts.line.write(frame) {
             warn!(asset = %self.parts.asset, %error, "the node does not hear");
         }
     }
@@ -379,19 +386,3 @@ fn fresh_id() -> Option<u64> {
 const COMMAND_LIFE: Micros = Micros::from_secs(60);
 /// So long a node may be away and still hear of maintenance.
 const EVENT_LIFE: Micros = Micros::from_secs(7 * 86_400);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_gateway_kept_before_there_were_errands_is_still_read() {
-        for last in [vec![], vec![(7, 0, 3)], vec![(7, 0, 3), (7, 5, 9), (8, 0, 1)]] {
-            let kept = Kept::parse(&serde_json::to_vec(&last).expect("a list"));
-            assert_eq!((kept.last, kept.epoch, kept.errands.len()), (last, None, 0));
-        }
-        let kept = Kept { epoch: Some(7), last: vec![(7, 0, 3)], ..Kept::default() };
-        let again = Kept::parse(&serde_json::to_vec(&kept).expect("text"));
-        assert_eq!((again.epoch, again.last), (Some(7), kept.last));
-    }
-}

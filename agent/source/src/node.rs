@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use kilter_types::{Class, DeviceId, Epoch, Gap, GapReason, Micros, Monotonic, Record, Timeline};
 use kilter_wire::frame::{self, FrameError, Kind, Message};
-use kilter_wire::node::{NodeStatus, NodeUp};
+use kilter_wire::node::{ImageStatus, NodeStatus, NodeUp};
 use kilter_wire::{CommandResult, Fetch, Hello, TimeReply, TimeRequest, Up, cobs, decode_record};
 
 use crate::line::Deframer;
@@ -70,6 +70,8 @@ pub enum Heard {
     Lost(Gap),
     /// How a node is.
     Status(Box<NodeStatus>),
+    /// Which image of the firmware a node runs.
+    Image(Box<ImageStatus>),
     /// A node asks for a part of a model.
     Fetch(Fetch),
     /// How a command ended.
@@ -96,6 +98,10 @@ impl Nodes {
             Err(FrameError::Kind(_)) => match frame::decode::<NodeUp>(Kind::NodeUp, frame) {
                 Ok(NodeUp::Status(status)) => {
                     heard(Heard::Status(Box::new(status)));
+                    true
+                }
+                Ok(NodeUp::Image(image)) => {
+                    heard(Heard::Image(Box::new(image)));
                     true
                 }
                 Err(_) => false,

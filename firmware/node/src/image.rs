@@ -9,15 +9,20 @@
 //! **The order of writes.** The log takes the generation as *trying* before the bootloader is told, and as *taken* before the bootloader is
 //! told to keep it. So a power cut leaves an image that starts, and never a generation that could be rolled back: at worst a generation
 //! is used up and the next update needs a higher one. A *trying* that meets a bootloader which swapped nothing was cut before the
-//! swap, and the same image may come again.
+//! swap, and the same image may come again. The log also says how far below the image before was, so that the node can name the
+//! generation that runs after a way back ([`Update::runs`]). A cut in the few words between the log's *taken* and the end of the
+//! bootloader's own writes leaves a bootloader that speaks of a way back whether it went it or not; then the generation is not named until
+//! the next update. The log knows of images that came over the line; one that a person flashes is generation 0 on a chip that was
+//! erased first.
 
 use kilter_types::{Digest, Generation, Manifest};
-use kilter_wire::VERSION;
+pub use kilter_wire::image::TASK;
+use kilter_wire::{VERSION, image};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     Flash, Slots,
-    slots::{Demands, PART, Refused},
+    slots::{Demands, PART, Refused, Tried},
 };
 
 /// A bootloader with two slots, as an image sees it from within.
@@ -84,24 +89,36 @@ impl Update {
     ) -> Option<Generation> {
         let booted = images.booted().unwrap_or(Booted::Kept);
         self.on_trial = booted == Booted::Trial;
-        let tried = slots.trying()?;
-        match booted {
-            Booted::Trial => None,
-            Booted::Kept => {
+        match (booted, slots.trying()) {
+            (Booted::Trial, _) | (Booted::Kept, None) => None,
+            (Booted::Kept, Some(_)) => {
                 // Cut before the bootloader was told: as if it had never come.
-                slots.tried(None, flash);
+                slots.tried(Tried::Never, flash);
                 None
             }
-            Booted::Reverted => {
-                slots.tried(Some(tried), flash);
-                Some(tried)
+            // The bootloader says it at every start until there is another image.
+            (Booted::Reverted, None) if slots.state().reverted => None,
+            // Without a trial the power went after the log was told to keep the image and before the bootloader quite was.
+            (Booted::Reverted, tried) => {
+                slots.tried(Tried::GivenUp, flash);
+                tried
             }
+        }
+    }
+
+    /// Generation of the image that runs; `None` when the log can't tell.
+    pub fn runs(&self, slots: &Slots) -> Option<Generation> {
+        match slots.trying() {
+            Some(tried) if self.on_trial => Some(tried),
+            // It is kept by the log already, and only the bootloader has to be told.
+            None if self.on_trial => Some(slots.state().firmware),
+            Some(_) | None => slots.state().image(),
         }
     }
 
     /// Does this manifest speak of an image?
     pub fn is_image(manifest: &Manifest) -> bool {
-        manifest.key.task.as_str() == TASK
+        image::is_image(manifest)
     }
 
     /// Takes the manifest of an image, which the caller has verified. [`Update::coming`] says what to fetch.
@@ -194,7 +211,7 @@ impl Update {
 
     /// The image on trial has proven itself; `false` when the flash refused, and then it stays on trial.
     pub fn confirm<I: Images, F: Flash>(&mut self, images: &mut I, slots: &mut Slots, flash: &mut F) -> bool {
-        if self.on_trial && slots.tried(slots.trying(), flash) && images.keep().is_ok() {
+        if self.on_trial && slots.tried(Tried::Kept, flash) && images.keep().is_ok() {
             self.on_trial = false;
         }
         !self.on_trial
@@ -212,6 +229,3 @@ fn digest<I: Images>(images: &mut I, size_bytes: u32) -> Result<Digest, Refused>
     }
     Ok(Digest(hash.finalize().into()))
 }
-
-/// The task of a manifest that speaks of an image.
-pub const TASK: &str = "firmware";

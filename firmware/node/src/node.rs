@@ -4,7 +4,7 @@ use kilter_monitor::{Memory, Monitor, Output};
 use kilter_types::{
     ChannelId, DeviceId, Epoch, Event, Hertz, Input, MachineEvent, Micros, Monotonic, Name, Payload, Role, Severity,
 };
-use kilter_wire::node::{NodeStatus, NodeUp};
+use kilter_wire::node::NodeStatus;
 use kilter_wire::{Hello, Up, VERSION};
 
 use crate::{
@@ -351,8 +351,7 @@ where
         }
         if due(self.tracks.status_at, STATUS_US) {
             self.tracks.status_at = Some(now);
-            let status = self.status();
-            self.line.node(&NodeUp::Status(status));
+            self.tell_status();
         }
         if let Some(request) = self.tracks.clock.poll(now) {
             self.line.up(&Up::TimeRequest(request));

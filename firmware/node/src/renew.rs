@@ -1,11 +1,12 @@
-//! The node's own firmware, image by image: what the line brings goes to [`Update`], and what becomes of it is told.
+//! The node's own firmware, image by image: what the line brings goes to [`Update`](crate::image::Update), and what becomes of it is told.
 
 use kilter_monitor::Memory;
-use kilter_types::{Digest, Monotonic};
+use kilter_types::{Digest, Monotonic, Name};
+use kilter_wire::node::{ImageStatus, NodeUp};
 use kilter_wire::{Fetch, Up};
 
 use crate::{
-    Hardware, Node,
+    Hardware, Images as _, Node,
     obey::{FETCH_AGAIN_US, FETCH_BYTES, PROVING_WINDOWS},
 };
 
@@ -14,6 +15,28 @@ where
     H: Hardware,
     M: Memory<Model = &'static [u8]>,
 {
+    /// Which image runs, and what is known of others; `None` without a bootloader.
+    pub fn image_status(&self) -> Option<ImageStatus> {
+        let board = Name::new(self.images.board()).ok()?;
+        Some(ImageStatus {
+            board,
+            runs: self.update.runs(&self.slots),
+            seen: self.slots.state().firmware,
+            on_trial: self.update.on_trial(),
+            capacity_bytes: self.images.capacity_bytes(),
+            coming: self.update.coming().map(|coming| (coming.digest, coming.have_bytes)),
+        })
+    }
+
+    /// Tells how the node is, and which image it runs.
+    pub(crate) fn tell_status(&mut self) {
+        let status = self.status();
+        self.line.node(&NodeUp::Status(status));
+        if let Some(image) = self.image_status() {
+            self.line.node(&NodeUp::Image(image));
+        }
+    }
+
     /// Has an image been given up? Then the gateway hears of it.
     pub(crate) fn take_up_image(&mut self) {
         let Self { update, images, slots, flash, .. } = self;
@@ -46,7 +69,9 @@ where
         if self.update.on_trial() && heard && self.monitor.summary().windows >= PROVING_WINDOWS {
             let Self { update, images, slots, flash, .. } = self;
             // Refused by the flash it stays on trial, and the next reset brings the image before back.
-            update.confirm(images, slots, flash);
+            if update.confirm(images, slots, flash) {
+                self.status_changed();
+            }
         }
     }
 }

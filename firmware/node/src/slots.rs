@@ -67,6 +67,17 @@ pub struct Incoming {
     generation: Generation,
 }
 
+/// How the trial of an image ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tried {
+    /// It never began: the power went before the bootloader was told.
+    Never,
+    /// The image stays.
+    Kept,
+    /// The image before runs again.
+    GivenUp,
+}
+
 /// The machine that a model must be for, and what is known of the time.
 #[derive(Clone, Copy, Debug)]
 pub struct Demands<'a> {
@@ -278,10 +289,14 @@ impl Slots {
         above.is_some_and(|trying| self.log.write(State { trying, ..state }, flash).is_ok())
     }
 
-    /// The trial is over: the generation is used up, or, without one, it never was; `false` when the flash refused.
-    pub(crate) fn tried<F: Flash>(&mut self, taken: Option<Generation>, flash: &mut F) -> bool {
+    /// The trial of an image is over; `false` when the flash refused.
+    pub(crate) fn tried<F: Flash>(&mut self, end: Tried, flash: &mut F) -> bool {
         let state = *self.log.state();
-        let after = State { firmware: taken.unwrap_or(state.firmware), trying: 0, ..state };
+        let after = match end {
+            Tried::Never => State { trying: 0, ..state },
+            Tried::Kept => state.concluded(false),
+            Tried::GivenUp => state.concluded(true),
+        };
         after == state || self.log.write(after, flash).is_ok()
     }
 

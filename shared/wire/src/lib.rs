@@ -16,6 +16,7 @@ pub mod columns;
 pub mod crc;
 pub mod down;
 pub mod frame;
+pub mod image;
 pub mod link;
 pub mod node;
 pub mod sensor;

@@ -4,7 +4,7 @@
 //! time requests, fetches, command results) and hears [`crate::Down`] (chunks, commands, time replies); the frames of this module
 //! are for node and gateway only and never reach the aggregator.
 
-use kilter_types::{Digest, Generation, Monotonic, Rpm};
+use kilter_types::{Digest, Generation, Monotonic, Name, Rpm};
 use serde::{Deserialize, Serialize};
 
 use crate::SignedManifest;
@@ -15,12 +15,15 @@ use crate::frame::Message;
 pub enum NodeUp {
     /// How the node is.
     Status(NodeStatus),
+    /// Which image of the firmware it runs. Since version 4; a node without a bootloader does not say it.
+    Image(ImageStatus),
 }
 
 impl Message for NodeUp {
     fn version(&self) -> u8 {
         match self {
             Self::Status(_) => 2,
+            Self::Image(_) => 4,
         }
     }
 }
@@ -79,6 +82,23 @@ pub struct NodeStatus {
     pub settings: u32,
     /// Estimated charge per day in microampere hours, from the board's figures and what was done since boot.
     pub charge_uah_per_day: u32,
+}
+
+/// The image that a node runs, and what it knows of others. A message of its own, so that gateways of before still read the status.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageStatus {
+    /// Whose images run here: the class of machine that a manifest must name.
+    pub board: Name,
+    /// Generation of the image that runs; 0: as it was flashed; `None`: not known any more.
+    pub runs: Option<Generation>,
+    /// The highest generation that was ever kept or given up; only what is above is taken (R5).
+    pub seen: Generation,
+    /// The image that runs still has to prove itself.
+    pub on_trial: bool,
+    /// The largest image that fits.
+    pub capacity_bytes: u32,
+    /// The image on its way, and how much of it is there.
+    pub coming: Option<(Digest, u32)>,
 }
 
 /// Faults that survive a reset; 0 after a power failure.

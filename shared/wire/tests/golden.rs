@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use kilter_types::{Digest, Manifest, Record};
 use kilter_wire::bundle::Bundle;
 use kilter_wire::frame::{self, Kind};
+use kilter_wire::image::{ImageError, SignedImage};
 use kilter_wire::link::Greeting;
 use kilter_wire::node::{NodeDown, NodeUp};
 use kilter_wire::sensor::{SensorDown, SensorUp};
@@ -184,6 +185,36 @@ fn a_signed_manifest_is_believed_with_no_bit_of_it_changed() {
     }
 }
 
+/// A file that holds this image, signed by the samples' key.
+fn image_file(manifest: &Manifest, bytes: &[u8]) -> Vec<u8> {
+    let (mut room, mut head) = ([0; 1024], [0; 1200]);
+    let (manifest, signature) = sign_manifest(manifest, &sample::SECRET, &mut room).expect("it fits");
+    let signed = SignedManifest { manifest, signature: &signature };
+    [SignedImage::head(&signed, &mut head).expect("it fits"), bytes].concat()
+}
+
+#[test]
+fn a_signed_image_is_the_same_file_and_believed_only_whole_and_as_what_it_is() {
+    let bytes: Vec<u8> = (0..=255).collect();
+    let manifest = sample::image_manifest(&bytes);
+    let file = golden_of(4, "image.kltimage", &image_file(&manifest, &bytes));
+    assert_eq!(file, image_file(&manifest, &bytes));
+    let key = public_key(&sample::SECRET);
+    let image = SignedImage::parse(&file).expect("a good file");
+    assert_eq!((image.bytes, image.verify(&key)), (&bytes[..], Ok(manifest)));
+    assert_eq!(image.verify(&public_key(&[1; 32])), Err(ImageError::Signature(SignError::Signature)));
+    for len in (0..file.len()).step_by(19) {
+        assert!(SignedImage::parse(&file[..len]).and_then(|image| image.verify(&key)).is_err(), "cut to {len}");
+    }
+    let mut changed = file.clone();
+    *changed.last_mut().expect("bytes") ^= 1;
+    assert_eq!(SignedImage::parse(&changed).and_then(|image| image.verify(&key)), Err(ImageError::Digest));
+    changed[4] = 2;
+    assert_eq!(SignedImage::parse(&changed), Err(ImageError::Version(2)));
+    let model = image_file(&Manifest { key: sample::manifest().key, ..sample::image_manifest(&bytes) }, &bytes);
+    assert_eq!(SignedImage::parse(&model).and_then(|image| image.verify(&key)), Err(ImageError::Task));
+}
+
 #[test]
 fn the_enrolment_bundle_is_the_same_text_both_ways_and_an_unknown_key_is_refused() {
     let bundle = sample::bundle();
@@ -301,6 +332,7 @@ fn no_golden_file_is_left_without_its_sample() {
     expected.extend(sample::records().into_iter().map(|(name, _)| format!("record_{name}.bin")));
     let signed = ["manifest.bin", "manifest.signature.bin", "plan.signature.bin", "public_key.bin", "bundle.toml"];
     expected.extend(signed.map(str::to_owned));
+    expected.insert("image.kltimage".to_owned());
     let listed = (1..=VERSION).flat_map(|version| fs::read_dir(folder(version)).expect("the golden folder"));
     let found: BTreeSet<String> =
         listed.map(|file| file.expect("listed").file_name().to_string_lossy().into_owned()).collect();

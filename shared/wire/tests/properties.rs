@@ -1,6 +1,7 @@
 //! Any bytes are safe to read, and what is written is read back.
 
 use kilter_wire::frame::{self, Kind};
+use kilter_wire::image::SignedImage;
 use kilter_wire::{Batch, BatchRecord, Down, Up, cobs, decode_record};
 use proptest::prelude::*;
 
@@ -11,6 +12,7 @@ proptest! {
         let _ = frame::decode::<Down<'_>>(Kind::Down, &bytes);
         let _ = frame::length(&bytes);
         let _ = decode_record(&bytes);
+        let _ = SignedImage::parse(&[b"KLTI\x01", bytes.as_slice()].concat()).map(|image| image.verify(&[1; 32]));
         let batch = Batch { epoch: kilter_types::Epoch(1), count: 0, records: &bytes };
         prop_assert!(batch.iter().count() <= bytes.len());
         let mut copy = bytes.clone();

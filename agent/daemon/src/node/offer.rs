@@ -63,6 +63,9 @@ impl Carrier {
 
     /// The node does not want a model: the offer ends, unless what came was damaged.
     pub(super) fn refused(&mut self, model: Digest, reason: &Name) {
+        if self.image_refused(model, reason) {
+            return;
+        }
         warn!(asset = %self.parts.asset, %model, %reason, "the node refused a model");
         let now = self.parts.clock.monotonic();
         if let Some(offer) = self.offer.take_if(|offer| [offer.install.digest, Digest::NONE].contains(&model)) {
@@ -75,6 +78,7 @@ impl Carrier {
     /// Offers the model again while the node runs another.
     pub(super) fn offer_again(&mut self, now: Monotonic) {
         if let (Some(offer), Some(status)) = (&mut self.offer, &self.status)
+            && !self.renewal.is_under_way()
             && now >= offer.due
             && !status.on_trial
             && status.model.map(|(digest, _)| digest) != Some(offer.install.digest)
@@ -90,6 +94,9 @@ impl Carrier {
     }
 
     pub(super) fn serve(&mut self, fetch: &Fetch) {
+        if self.serve_image(fetch) {
+            return;
+        }
         let offered = self.offer.as_mut().filter(|offer| offer.install.digest == fetch.digest);
         let Some(offer) = offered else { return };
         // It is on its way: no need to offer it meanwhile.

@@ -1,6 +1,7 @@
 //! Hardware that a test can watch and break, and a fleet's key with models signed by it.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod chip;
 pub(crate) mod flash;
 
 use std::collections::VecDeque;
@@ -191,23 +192,37 @@ pub(crate) fn identity() -> Identity {
 }
 
 /// A node over this flash, as after a reset.
-pub(crate) fn boot(mut flash: ModelFlash) -> Bench {
+pub(crate) fn boot(flash: ModelFlash) -> Bench {
+    assemble(identity(), flash, Wire::default(), kilter_node::Absent, public_key())
+}
+
+/// A node of other parts, flashed with this key, as after a reset.
+pub(crate) fn assemble<H>(
+    identity: Identity,
+    mut flash: H::Flash,
+    link: H::Link,
+    images: H::Images,
+    key: [u8; 32],
+) -> Node<H, Carve<'static>, 2, 64, 1024>
+where
+    H: Hardware<Accelerometer = Sensor, Thermometer = Housing, Output = Lamp, Watchdog = Dog>,
+{
     let needed = needed(&config()).expect("a good configuration");
     let (floats, times) = (vec![0.0; needed.floats].leak(), vec![Micros(0); needed.times].leak());
     let monitor = Monitor::new(config(), &mut Carve::new(floats, times)).expect("a good configuration");
-    let slots = Slots::open(&mut flash, flash::BYTES, public_key()).expect("the flash reads");
+    let slots = Slots::open(&mut flash, flash::BYTES, key).expect("the flash reads");
     let kept = &mut [0; KEPT_BYTES];
     let faults = FaultLog::start(&mut flash, flash::BYTES, kept, Reset::Power).expect("the flash reads");
     let parts = Parts {
         accelerometer: Sensor { state: 1, size: 0.1, position: 0, lost: 0, broken: false, asleep: false },
         thermometer: Housing(45.0),
-        link: Wire::default(),
+        link,
         output: Lamp::default(),
         flash,
         watchdog: Dog::default(),
-        images: kilter_node::Absent,
+        images,
     };
-    Node::new(identity(), parts, slots, monitor, faults)
+    Node::new(identity, parts, slots, monitor, faults)
 }
 
 pub(crate) fn node() -> Bench {
@@ -265,10 +280,10 @@ pub(crate) fn sent(node: &mut Bench) -> Sent {
             Ok(Up::TimeRequest(request)) => all.times.push(request),
             Ok(Up::Hello(_)) => all.hellos += 1,
             Ok(Up::Packed(_)) => panic!("a node packs nothing"),
-            Err(FrameError::Kind(_)) => {
-                let NodeUp::Status(status) = frame::decode(Kind::NodeUp, frame).expect("a good frame");
-                all.status = Some(status);
-            }
+            Err(FrameError::Kind(_)) => match frame::decode(Kind::NodeUp, frame).expect("a good frame") {
+                NodeUp::Status(status) => all.status = Some(status),
+                NodeUp::Image(_) => panic!("this node has no bootloader"),
+            },
             Err(error) => panic!("{error}"),
         }
     }

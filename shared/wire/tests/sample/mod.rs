@@ -9,7 +9,7 @@ use kilter_types::{
 };
 use kilter_wire::bundle::{BUNDLE_VERSION, Bundle};
 use kilter_wire::link::{Credential, Greeting};
-use kilter_wire::node::{FaultCounters, NodeDown, NodeSettings, NodeStatus, NodeUp, PanicNote};
+use kilter_wire::node::{FaultCounters, ImageStatus, NodeDown, NodeSettings, NodeStatus, NodeUp, PanicNote};
 use kilter_wire::sensor::{Block, ChannelOffer, Offer, SensorDown, SensorUp};
 use kilter_wire::sign::{sign_manifest, sign_plan};
 use kilter_wire::{
@@ -269,11 +269,21 @@ pub(crate) fn node_ups(each: &mut dyn FnMut(&str, &NodeUp)) {
         settings: 3,
         charge_uah_per_day: 12_345,
     };
-    let message = NodeUp::Status(status);
-    let name = match &message {
-        NodeUp::Status(_) => "status",
+    let image = ImageStatus {
+        board: name("nrf52840"),
+        runs: Some(Generation(41)),
+        seen: generation(),
+        on_trial: false,
+        capacity_bytes: 430_080,
+        coming: Some((digest(), 4_096)),
     };
-    each(name, &message);
+    for message in [NodeUp::Status(status), NodeUp::Image(image)] {
+        let name = match &message {
+            NodeUp::Status(_) => "status",
+            NodeUp::Image(_) => "image",
+        };
+        each(name, &message);
+    }
 }
 
 pub(crate) fn node_downs(each: &mut dyn FnMut(&str, &NodeDown<'_>)) {
@@ -305,6 +315,17 @@ pub(crate) fn manifest() -> Manifest {
         minimum_agent: 1,
         expires: Micros(1_900_000_000_000_000),
         generation: generation(),
+    }
+}
+
+/// What a manifest says of an image.
+pub(crate) fn image_manifest(bytes: &[u8]) -> Manifest {
+    Manifest {
+        digest: Digest::of(bytes),
+        size_bytes: bytes.len() as u32,
+        key: ModelKey { task: name(kilter_wire::image::TASK), asset_class: name("nrf52840"), asset: None },
+        features: list(&[]),
+        ..manifest()
     }
 }
 
