@@ -9,6 +9,7 @@ mod config;
 mod disk;
 mod fleet;
 mod http;
+mod image;
 mod keys;
 mod lab;
 mod print;
@@ -65,6 +66,8 @@ enum Command {
         #[arg(long)]
         server: Option<String>,
     },
+    /// Signs an image of a node's firmware, for `kilter-agent node-image`.
+    SignImage(image::Sign),
     /// Makes an API token for a person and prints it once.
     Token {
         /// Whose.
@@ -154,6 +157,11 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             app::run(config, stop).await
         }
         Command::Enroll { device, out, server } => enrol(&config, device, &out, server).await,
+        Command::SignImage(ask) => {
+            let keys = keys::Keys::load(&config.data.join("keys"), &config.tls.names)?;
+            println!("{}", ask.run(&keys.signing_secret, clock::now())?);
+            Ok(())
+        }
         Command::Token { who } => {
             let catalogue = open_catalogue(&config).await?;
             println!("{}", catalogue.make_token(&who, clock::now()).await?);
@@ -258,6 +266,7 @@ Examples:
   kilter-aggregator serve
   kilter-aggregator serve --data /var/lib/kilter --http 0.0.0.0:18080 --mqtt 0.0.0.0:8883
   kilter-aggregator enroll edge-1 --out edge-1.bundle.toml --server plant.example:8883
+  kilter-aggregator sign-image node.bin --board nrf52840 --generation 7 --out node-7.kltimage
   kilter-aggregator fleet
   kilter-aggregator query 'SELECT asset, count(*) AS n FROM features GROUP BY asset'
   kilter-aggregator rollback pump --why 'too many alarms'";
