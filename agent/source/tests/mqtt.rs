@@ -125,6 +125,35 @@ fn a_broker_that_ends_is_told_and_taken_up_again_when_it_is_back() {
 }
 
 #[test]
+fn a_broker_behind_tls_is_believed_by_its_authority_and_asks_who_the_agent_is() {
+    let certificate = || rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
+    let (mine, other) = (certificate(), certificate());
+    let secured = |folder: &Path| {
+        let file = |name: &str| folder.join(name).display().to_string();
+        let [cert, key, users] = ["cert.pem", "key.pem", "users"].map(file);
+        std::fs::write(&cert, mine.cert.pem()).expect("written");
+        std::fs::write(&key, mine.signing_key.serialize_pem()).expect("written");
+        let made = Command::new("mosquitto_passwd").args(["-b", "-c", &users, "agent", "a-secret"]).output();
+        assert!(made.expect("it comes with mosquitto").status.success());
+        format!("certfile {cert}\nkeyfile {key}\nallow_anonymous false\npassword_file {users}\n")
+    };
+    let Some(broker) = Broker::start_with(secured) else { return };
+    let config = |certificate: &rcgen::CertifiedKey<rcgen::KeyPair>, password: &str| MqttConfig {
+        credential: Some(("agent".to_owned(), password.to_owned())),
+        ca: Some(certificate.cert.pem()),
+        ..broker.config(Encoding::Json, "plant/pump-1")
+    };
+    for wrong in [config(&mine, "guessed"), config(&other, "a-secret")] {
+        let mut source = start(wrong, &[0, 0]);
+        until(&mut source, |item| {
+            assert!(!matches!(item, Ok(Item::Started(_))), "it was let in");
+            matches!(item, Err(SourceError::Broker { .. }))
+        });
+    }
+    connected(&mut start(config(&mine, "a-secret"), &[0, 0]));
+}
+
+#[test]
 fn a_broker_that_is_not_there_and_settings_that_can_not_be_are_named() {
     let config = |address: &str, topic: &str| MqttConfig {
         address: address.to_owned(),
@@ -249,10 +278,16 @@ struct Broker {
     program: PathBuf,
     process: Option<Process>,
     folder: tempfile::TempDir,
+    /// What its listener asks of a client.
+    door: String,
 }
 
 impl Broker {
     fn start() -> Option<Self> {
+        Self::start_with(|_| "allow_anonymous true\n".to_owned())
+    }
+
+    fn start_with(door: impl FnOnce(&Path) -> String) -> Option<Self> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]);
         let Some(program) = folders.map(|folder| folder.join("mosquitto")).find(|file| file.is_file()) else {
@@ -260,7 +295,9 @@ impl Broker {
             println!("not run: 1 (mosquitto is not installed)");
             return None;
         };
-        let mut broker = Self { port: 0, program, process: None, folder: tempfile::tempdir().expect("a folder") };
+        let folder = tempfile::tempdir().expect("a folder");
+        let door = door(folder.path());
+        let mut broker = Self { port: 0, program, process: None, folder, door };
         // Mosquitto takes no port 0: one that was free a moment ago is tried until it starts.
         while broker.process.is_none() {
             let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
@@ -278,7 +315,8 @@ impl Broker {
     /// It runs and listens, or it has ended.
     fn start_again(&mut self) {
         let file = self.folder.path().join("mosquitto.conf");
-        let text = format!("user root\nallow_anonymous true\npersistence false\nlistener {} 127.0.0.1\n", self.port);
+        let Self { port, door, .. } = self;
+        let text = format!("user root\npersistence false\nlistener {port} 127.0.0.1\n{door}");
         std::fs::write(&file, text).expect("written");
         let mut command = Command::new(&self.program);
         let log = self.folder.path().join("log");
@@ -294,17 +332,24 @@ impl Broker {
     }
 
     fn source(&self, encoding: Encoding, topic: &str, positions: &[u64]) -> MqttSource {
-        let config = MqttConfig {
+        start(self.config(encoding, topic), positions)
+    }
+
+    fn config(&self, encoding: Encoding, topic: &str) -> MqttConfig {
+        MqttConfig {
             address: format!("127.0.0.1:{}", self.port),
             topic: topic.to_owned(),
             encoding,
             client_id: format!("kilter-{encoding:?}"),
             credential: None,
             ca: None,
-        };
-        MqttSource::start(config, name("pump-1"), channels(), positions.to_vec(), Stop::default())
-            .expect("good settings")
+        }
     }
+}
+
+fn start(config: MqttConfig, positions: &[u64]) -> MqttSource {
+    let (positions, stop) = (positions.to_vec(), Stop::default());
+    MqttSource::start(config, name("pump-1"), channels(), positions, stop).expect("good settings")
 }
 
 /// Publishes with QoS 1 and waits for the broker's word.
