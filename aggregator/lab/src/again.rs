@@ -7,7 +7,8 @@ use kilter_train::{Augmentation, Card, Networks, Origin, Progress, TrainOptions,
 use serde_json::Value;
 
 use crate::files::Files;
-use crate::training::{gather, machines, told, view};
+use crate::gather::{gather, machines, view};
+use crate::training::told;
 
 /// Makes a card's models again from the pinned tables that it names; the digests tell whether they are the same.
 pub(crate) fn make(

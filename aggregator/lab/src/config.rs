@@ -8,6 +8,7 @@ use kilter_lake::TableName;
 use kilter_types::Class;
 use serde::Deserialize;
 
+use crate::due::Timetable;
 use crate::erasing::QUARANTINE;
 
 /// Everything that can be set.
@@ -20,6 +21,7 @@ pub(crate) struct Config {
     pub(crate) views: BTreeMap<String, String>,
     pub(crate) upkeep: Upkeep,
     pub(crate) training: Training,
+    pub(crate) again: Again,
     pub(crate) drift: Drift,
 }
 
@@ -71,6 +73,17 @@ pub(crate) struct Training {
     pub(crate) max_steps: usize,
     pub(crate) least_windows: usize,
     pub(crate) int8_loss: f32,
+    pub(crate) processor_share: f32,
+    pub(crate) at: String,
+    pub(crate) every_secs: u32,
+}
+
+/// When a kind of machine for which no model leads is trained again.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Again {
+    pub(crate) growth: f32,
+    pub(crate) wait_secs: u32,
 }
 
 /// When drift starts a training.
@@ -118,6 +131,11 @@ impl Config {
             ensure!(class || kept == QUARANTINE, "keep_days: '{kept}' is no class that can go");
             ensure!(*days > 0, "keep_days: {kept} would go at once");
         }
+        let share = self.training.processor_share;
+        ensure!(share > 0.0 && share <= 1.0, "training: processor_share is {share}; it must be above 0 and at most 1");
+        let growth = self.again.growth;
+        ensure!(growth == 0.0 || growth > 1.0, "again: growth is {growth}; it must be above 1, or 0 for never");
+        Timetable::of(&self.training)?;
         Ok(self)
     }
 }
@@ -155,7 +173,28 @@ impl Default for Upkeep {
 
 impl Default for Training {
     fn default() -> Self {
-        Self { margin_windows: 10, max_steps: 800, least_windows: 120, int8_loss: 0.02 }
+        Self {
+            margin_windows: 10,
+            max_steps: 800,
+            least_windows: 120,
+            int8_loss: 0.02,
+            processor_share: 1.0,
+            at: String::new(),
+            every_secs: 0,
+        }
+    }
+}
+
+impl Training {
+    /// The threads that a run may use, of so many that the machine runs at once; one at least.
+    pub(crate) fn threads(&self, cores: usize) -> usize {
+        ((self.processor_share * cores as f32) as usize).max(1)
+    }
+}
+
+impl Default for Again {
+    fn default() -> Self {
+        Self { growth: 2.0, wait_secs: 600 }
     }
 }
 
@@ -189,5 +228,15 @@ mod tests {
         assert!(keep("feature = 730, quarantine = 90").is_ok());
         assert!(keep("gap = 730").is_err() && keep("features = 730").is_err() && keep("clip = 0").is_err());
         assert!(views("[views]\n\"a b\" = \"SELECT seq FROM features\"").is_err());
+        let said = |text: &str| views(text).expect_err(text).to_string();
+        assert!(said("[training]\nat = \"2 am\"").contains("2 am"));
+        assert!(said("[training]\nprocessor_share = 0").contains("processor_share"));
+        assert!(said("[again]\ngrowth = 0.9").contains("growth"));
+    }
+
+    #[test]
+    fn a_share_of_the_processor_is_whole_threads_and_one_at_least() {
+        let threads = |processor_share, cores| Training { processor_share, ..Training::default() }.threads(cores);
+        assert_eq!([threads(1.0, 16), threads(0.5, 16), threads(0.5, 3), threads(0.01, 16)], [16, 8, 1, 1]);
     }
 }

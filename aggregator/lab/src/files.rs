@@ -7,7 +7,8 @@
 //!                began, and the version of each table then
 //! pins.json      { digest: { versions, erased_at_us, corrected_at_us } }: the versions that a model was trained on, kept from vacuum
 //! audit.jsonl    one line before and one after each erasure, expiry and correction: who, why, whose, how much
-//! training.json  { class: microseconds }: when each kind of machine was last trained
+//! training.json  { class: { at_us, windows, leads } }: when each kind of machine was last trained, on how much, and with a leader or without
+//! schedule.json  microseconds: when the clock's last run began, or the lab was first there
 //! rollups/       per data file and step the roll-up of its features; made again from the lake where one is missing
 //! lock           held by the one lab
 //! ```
@@ -20,10 +21,12 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use kilter_fold::{Fold, KeptFold, MarkState};
 use kilter_lake::{Audit, Correction, Gate, Ranges, Reason, Step, Stream, Streams, Subject, TableName};
-use kilter_types::JournalId;
+use kilter_types::{JournalId, Micros};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::due::Last;
 
 /// What the server reads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -139,15 +142,25 @@ impl Files {
         self.replace("ghosts.json", &serde_json::to_vec(ghosts)?)
     }
 
-    /// When each kind of machine was last trained.
-    pub(crate) fn trained(&self) -> BTreeMap<String, i64> {
+    /// How each kind of machine was last trained.
+    pub(crate) fn trained(&self) -> BTreeMap<String, Last> {
         let read = || serde_json::from_slice(&std::fs::read(self.folder.join("training.json")).ok()?).ok();
         read().unwrap_or_default()
     }
 
     /// Stores that.
-    pub(crate) fn keep_trained(&self, trained: &BTreeMap<String, i64>) -> anyhow::Result<()> {
+    pub(crate) fn keep_trained(&self, trained: &BTreeMap<String, Last>) -> anyhow::Result<()> {
         self.replace("training.json", &serde_json::to_vec(trained)?)
+    }
+
+    /// When the clock's last run began.
+    pub(crate) fn scheduled(&self) -> Option<Micros> {
+        serde_json::from_slice(&std::fs::read(self.folder.join("schedule.json")).ok()?).ok()
+    }
+
+    /// Stores that.
+    pub(crate) fn keep_scheduled(&self, at: Micros) -> anyhow::Result<()> {
+        self.replace("schedule.json", &serde_json::to_vec(&at)?)
     }
 
     /// The versions that models were trained on.

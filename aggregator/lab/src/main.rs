@@ -17,9 +17,11 @@ mod completeness;
 mod config;
 #[cfg(test)]
 mod crash;
+mod due;
 mod erasing;
 mod evaluate;
 mod files;
+mod gather;
 mod lab;
 mod mending;
 mod place;

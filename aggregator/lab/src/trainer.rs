@@ -14,7 +14,9 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::commit::{Flush, Shared, Status, lock};
 use crate::config::Config;
+use crate::due::{Last, Timetable};
 use crate::files::Files;
+use crate::gather;
 use crate::searches::Begun;
 use crate::training::{self, Request};
 use crate::upkeep::Order;
@@ -33,8 +35,12 @@ pub(crate) struct Trainer {
 #[derive(Default)]
 struct Inner {
     running: Option<Request>,
-    /// When each kind of machine was last trained: its start.
-    trained: BTreeMap<String, i64>,
+    /// How each kind of machine was last trained.
+    trained: BTreeMap<String, Last>,
+    /// When the clock's last run began, or the lab was first there.
+    scheduled: Option<Micros>,
+    /// When the windows of a kind of machine without a leader were counted last.
+    counted: BTreeMap<String, Micros>,
     /// Drift does not start a run of this kind of machine before.
     not_before: BTreeMap<String, Micros>,
     /// What the last run ended with.
@@ -49,7 +55,7 @@ impl Trainer {
         files: Files,
         config: Config,
     ) -> Self {
-        let inner = Inner { trained: files.trained(), ..Inner::default() };
+        let inner = Inner { trained: files.trained(), scheduled: files.scheduled(), ..Inner::default() };
         Self { state, flush, orders, files, config, inner: Arc::new(Mutex::new(inner)) }
     }
 
@@ -69,11 +75,7 @@ impl Trainer {
         inner.last = Some(result.as_ref().map(Clone::clone).map_err(|error| format!("{error:#}")));
         match &result {
             Ok(done) => {
-                for model in done["models"].as_array().into_iter().flatten() {
-                    if let Some(class) = model["key"]["asset_class"].as_str() {
-                        inner.trained.insert(class.to_owned(), started.0);
-                    }
-                }
+                note(&mut inner.trained, &done["models"], started);
                 if let Err(error) = self.files.keep_trained(&inner.trained) {
                     warn!(error = %format!("{error:#}"), "time of training not stored");
                 }
@@ -83,26 +85,28 @@ impl Trainer {
         result
     }
 
-    /// Looks for drift that has settled; starts a run for the first kind of machine that has any.
+    /// Starts what is due: where drift has settled, by the clock, and where no model leads and much more is known by now.
     pub(crate) async fn watch(self, status: Arc<Mutex<Status>>) {
+        let timetable = match Timetable::of(&self.config.training) {
+            Ok(timetable) => timetable,
+            Err(error) => return warn!(error = %format!("{error:#}"), "nothing is trained by itself"),
+        };
         let mut checked_at_commit = 0;
         loop {
             clock::pause(WATCH_MS).await;
             let now = clock::now();
-            let mut due = self.drifted(now);
+            let mut due = self.drifted(now).or_else(|| self.scheduled(timetable, now));
             let commits = status.lock().unwrap_or_else(PoisonError::into_inner).commits;
             let every = u64::from(self.config.drift.check_commits);
             if due.is_none() && every > 0 && commits >= checked_at_commit + every {
                 checked_at_commit = commits;
                 due = self.drifted_in_lake(now).await;
             }
-            let Some(class) = due else { continue };
-            info!(class, "drift: training starts");
-            let pause = Micros::from_secs(self.config.drift.cooldown_secs.into());
-            self.inner().not_before.insert(class.clone(), now + pause);
-            let rehearsal = self.config.drift.warm_start.then_some(REHEARSAL);
-            let reason = "drift".to_owned();
-            let request = Request { reason, class: Some(class), seed: DEFAULT_SEED, search: None, rehearsal };
+            if due.is_none() {
+                due = self.grown_in_lake(now).await;
+            }
+            let Some(request) = due else { continue };
+            info!(reason = request.reason, class = request.class, "training starts");
             // Nobody listens to the progress; the server tells of the model when it comes.
             let (progress, _) = mpsc::channel(1);
             // The end was told where it was noticed.
@@ -122,7 +126,8 @@ impl Trainer {
         });
         serde_json::json!({
             "running": inner.running.as_ref().map(|request| request.reason.clone()),
-            "trained_at_us": inner.trained,
+            "trained_at_us": inner.trained.iter().map(|(class, last)| (class.clone(), last.at_us.into())).collect::<serde_json::Map<_, _>>(),
+            "trained": inner.trained,
             "last": last,
         })
     }
@@ -176,8 +181,8 @@ impl Trainer {
         told.await?
     }
 
-    /// A kind of machine whose devices reported drift after its last training began, long enough ago.
-    fn drifted(&self, now: Micros) -> Option<String> {
+    /// A run for a kind of machine whose devices reported drift after its last training began, long enough ago.
+    fn drifted(&self, now: Micros) -> Option<Request> {
         if !self.config.drift.enabled {
             return None;
         }
@@ -185,16 +190,74 @@ impl Trainer {
         let inner = self.inner();
         let settle = Micros::from_secs(self.config.drift.settle_secs.into());
         let due = |class: &String, at: Micros| {
-            at.0 > inner.trained.get(class).copied().unwrap_or(i64::MIN)
+            at.0 > inner.trained.get(class).map_or(i64::MIN, |last| last.at_us)
                 && now >= at + settle
                 && inner.not_before.get(class).is_none_or(|before| now >= *before)
         };
         let idle = inner.running.is_none();
-        reported.into_iter().find(|(class, at)| idle && due(class, *at)).map(|(class, _)| class)
+        let class = reported.into_iter().find(|(class, at)| idle && due(class, *at)).map(|(class, _)| class);
+        drop(inner);
+        class.map(|class| self.after_drift(class, now))
     }
 
-    /// A trained kind of machine whose recent windows have moved away from those it was trained on.
-    async fn drifted_in_lake(&self, now: Micros) -> Option<String> {
+    fn after_drift(&self, class: String, now: Micros) -> Request {
+        let pause = Micros::from_secs(self.config.drift.cooldown_secs.into());
+        self.inner().not_before.insert(class.clone(), now + pause);
+        let rehearsal = self.config.drift.warm_start.then_some(REHEARSAL);
+        Request { rehearsal, ..by_itself("drift", Some(class)) }
+    }
+
+    /// A run for every kind of machine, if the clock says so; that it did is kept before it begins.
+    fn scheduled(&self, timetable: Timetable, now: Micros) -> Option<Request> {
+        let mut inner = self.inner();
+        if timetable == Timetable::Never || inner.running.is_some() {
+            return None;
+        }
+        // A clock that was ahead must not put the next run off until it is reached again.
+        let last = inner.scheduled.map_or(now, |last| last.min(now));
+        let due = timetable.is_due(last, now);
+        let keep = if due { now } else { last };
+        if inner.scheduled != Some(keep) {
+            inner.scheduled = Some(keep);
+            if let Err(error) = self.files.keep_scheduled(keep) {
+                warn!(error = %format!("{error:#}"), "time of the clock's run not stored");
+            }
+        }
+        due.then(|| by_itself("schedule", None))
+    }
+
+    /// A run for a kind of machine for which no model leads and which has many more healthy windows than when it was trained.
+    async fn grown_in_lake(&self, now: Micros) -> Option<Request> {
+        let (class, last) = {
+            let mut inner = self.inner();
+            if inner.running.is_some() {
+                return None;
+            }
+            let looks = |(class, last): &(&String, &Last)| {
+                self.config.again.looks(**last, inner.counted.get(*class).copied(), now)
+            };
+            let (class, last) = inner.trained.iter().find(looks).map(|(class, last)| (class.clone(), *last))?;
+            inner.counted.insert(class.clone(), now);
+            (class, last)
+        };
+        let views = lock(&self.state).pinned();
+        let (config, counted) = (self.config.training.clone(), class.clone());
+        let windows = tokio::task::spawn_blocking(move || gather::healthy_windows(&views, &counted, &config)).await;
+        match windows {
+            Ok(Ok(windows)) => self.config.again.has_grown(last, windows).then(|| by_itself("growth", Some(class))),
+            Ok(Err(error)) => {
+                warn!(class, error = %format!("{error:#}"), "healthy windows not counted");
+                None
+            }
+            Err(error) => {
+                warn!(class, %error, "healthy windows not counted");
+                None
+            }
+        }
+    }
+
+    /// A run for a trained kind of machine whose recent windows have moved away from those it was trained on.
+    async fn drifted_in_lake(&self, now: Micros) -> Option<Request> {
         if !self.config.drift.enabled || self.inner().running.is_some() {
             return None;
         }
@@ -205,18 +268,18 @@ impl Trainer {
         };
         let config = self.config.clone();
         let look = move || -> anyhow::Result<Option<String>> {
-            for (class, trained_at_us) in trained {
+            for (class, last) in trained {
                 if not_before.get(&class).is_some_and(|before| now < *before) {
                     continue;
                 }
-                if moved(&views, &class, trained_at_us, &config)? {
+                if moved(&views, &class, last.at_us, &config)? {
                     return Ok(Some(class));
                 }
             }
             Ok(None)
         };
         match tokio::task::spawn_blocking(look).await {
-            Ok(Ok(due)) => due,
+            Ok(Ok(due)) => due.map(|class| self.after_drift(class, now)),
             Ok(Err(error)) => {
                 warn!(error = %format!("{error:#}"), "drift not computed");
                 None
@@ -233,11 +296,28 @@ impl Trainer {
     }
 }
 
+/// A run that nobody asked for.
+fn by_itself(reason: &str, class: Option<String>) -> Request {
+    Request { reason: reason.to_owned(), class, seed: DEFAULT_SEED, search: None, rehearsal: None }
+}
+
+/// Remembers what a run that began then gave.
+fn note(trained: &mut BTreeMap<String, Last>, models: &Value, began: Micros) {
+    let mut now: BTreeMap<&str, Last> = BTreeMap::new();
+    for model in models.as_array().into_iter().flatten() {
+        let Some(class) = model["key"]["asset_class"].as_str() else { continue };
+        let last = now.entry(class).or_insert(Last { at_us: began.0, windows: 0, leads: false });
+        last.windows = last.windows.max(model["rows"].as_u64().unwrap_or(0));
+        last.leads |= model["role"] == "leader";
+    }
+    trained.extend(now.into_iter().map(|(class, last)| (class.to_owned(), last)));
+}
+
 /// Has the share of features moved that counts as drift?
 fn moved(views: &[View], class: &str, trained_at_us: i64, config: &Config) -> anyhow::Result<bool> {
-    let (features, events) = (training::view(views, TableName::Features)?, training::view(views, TableName::Events)?);
-    let assets = training::machines(events)?.remove(class).unwrap_or_default();
-    for (_, kind) in training::KINDS {
+    let (features, events) = (gather::view(views, TableName::Features)?, gather::view(views, TableName::Events)?);
+    let assets = gather::machines(events)?.remove(class).unwrap_or_default();
+    for (_, kind) in gather::KINDS {
         let selection = |known_at_us, recent_us| Selection {
             assets: assets.clone(),
             kind: kind.into(),

@@ -3,17 +3,17 @@
 //! Everything that decides the result is on the card: the tables' versions, the seed, the options (also those that a search found) and
 //! the network that a run went on from. `again` reads them back and makes the artifact again (P2).
 
-use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, bail};
-use kilter_history::{Asset, Frame, Frames, Selection, View, asset_classes, frames};
+use kilter_history::{Asset, View};
 use kilter_lake::TableName;
-use kilter_signal::table::{Schema, describe};
 use kilter_train::{
-    CardKey, Dataset, Device, Feature, Found, Networks, Origin, Progress, Rows, SearchOptions, SearchProgress,
-    TrainError, TrainOptions, Trained, Warm, report, search, train,
+    CardKey, Dataset, Device, Found, Networks, Origin, Progress, SearchOptions, SearchProgress, TrainError,
+    TrainOptions, Trained, Warm, parallel, report, search, train,
 };
-use kilter_types::{GroupKind, Micros};
+use kilter_types::{Micros, Role};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::info;
@@ -21,11 +21,12 @@ use tracing::info;
 use crate::again::shape_of;
 use crate::config;
 use crate::files::Files;
+use crate::gather::{gather, machines, view};
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Request {
-    /// `command`, `drift` or `schedule`.
+    /// `command`, `drift`, `schedule` or `growth`.
     pub(crate) reason: String,
     /// One kind of machine; `None`: every kind.
     pub(crate) class: Option<String>,
@@ -84,7 +85,7 @@ struct Made {
     note: Option<String>,
 }
 
-/// Trains one kind of machine after the other on these pinned tables.
+/// Trains each kind of machine on these pinned tables, side by side as far as the configured share of the processor goes.
 ///
 /// A search's log is named by `searched_at`, the time whose tables it reads.
 pub(crate) fn run(
@@ -108,30 +109,26 @@ pub(crate) fn run(
     if wanted.is_empty() {
         bail!("failed to train: no machine has reported its class yet");
     }
+    let threads = config.threads(parallel::workers());
+    let side_by_side = threads.min(wanted.len());
+    // What is handed out is listed in one file.
+    let handing_out = Mutex::new(());
+    let work = |(class, assets): (&String, &Vec<Asset>), progress: &mut dyn FnMut(Value)| {
+        let workers = threads / side_by_side;
+        let run = Run { class, assets, features, events, request, config, files, now, searched_at, workers };
+        let made = run.train(progress)?;
+        let _turn = handing_out.lock().unwrap_or_else(PoisonError::into_inner);
+        run.hand_out(made)
+    };
+    let classes: Vec<&String> = wanted.iter().map(|(class, _)| *class).collect();
+    let done = parallel::each(wanted, side_by_side, &work, progress);
     let (mut models, mut skipped, mut notes, mut reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for (class, assets) in wanted {
-        let run = Run { class, assets, features, events, request, config, files, now, searched_at };
-        match run.train(progress) {
-            Ok(Made { trained, found, note }) => {
-                // The leader's card last: it starts the rollout, and its pair must be there by then. Where none leads, none starts.
-                for model in trained.models.iter().rev() {
-                    let card = &model.card;
-                    if NETWORKS.contains(&card.family.as_str()) {
-                        // A later run goes on from the weights in f32.
-                        files.keep_network(class, model.exact.as_ref().unwrap_or(&model.artifact), card)?;
-                    }
-                    files.hand_out(&card.digest, &model.artifact, &serde_json::to_vec_pretty(card)?)?;
-                }
-                let leader = trained.models.first().map_or("", |model| model.card.digest.as_str());
-                reports.push(files.report(leader, &report(&trained.models, found.as_ref()))?);
-                notes.extend(found.map(
-                    |found| json!({ "asset_class": class, "why": found.why, "digest": found.digest.to_string() }),
-                ));
-                notes.extend(note.map(|why| json!({ "asset_class": class, "why": why })));
-                for model in trained.models {
-                    info!(model = %model.card.digest, class, role = ?model.card.role, why = %model.card.why, "model trained");
-                    models.push(serde_json::to_value(model.card)?);
-                }
+    for (class, done) in classes.into_iter().zip(done) {
+        match done {
+            Ok(done) => {
+                models.extend(done.models);
+                notes.extend(done.notes);
+                reports.push(done.report);
             }
             Err(error) => skipped.push(json!({ "asset_class": class, "why": format!("{error:#}") })),
         }
@@ -141,20 +138,6 @@ pub(crate) fn run(
         bail!("failed to train: {}", why.join("; "));
     }
     Ok(json!({ "models": models, "skipped": skipped, "reason": request.reason, "search": notes, "reports": reports }))
-}
-
-/// The machines of each kind.
-pub(crate) fn machines(events: &View) -> anyhow::Result<BTreeMap<String, Vec<Asset>>> {
-    let mut by_class: BTreeMap<String, Vec<Asset>> = BTreeMap::new();
-    for (asset, class) in asset_classes(events)? {
-        by_class.entry(class).or_default().push(asset);
-    }
-    Ok(by_class)
-}
-
-/// A table's view.
-pub(crate) fn view(views: &[View], table: TableName) -> anyhow::Result<&View> {
-    views.iter().find(|view| view.table() == table).with_context(|| format!("there is no table {table}"))
 }
 
 /// One kind of machine's part of a run.
@@ -168,6 +151,15 @@ struct Run<'r> {
     files: &'r Files,
     now: Micros,
     searched_at: Micros,
+    /// Threads of a search.
+    workers: usize,
+}
+
+/// What came of one kind of machine, for whoever asked.
+struct Done {
+    models: Vec<Value>,
+    notes: Vec<Value>,
+    report: PathBuf,
 }
 
 impl Run<'_> {
@@ -200,6 +192,12 @@ impl Run<'_> {
         let mut tell = |step: Progress| progress(told(class, step));
         let mut trained = train(&gathered.dataset, &options, &mut tell)?;
         let newest_us = gathered.dataset.healthy.time_us.iter().max().copied().unwrap_or_default();
+        if let [better, other] = &mut trained.models[..]
+            && better.card.role == Role::Shadow
+        {
+            better.card.why += "; it runs beside whatever leads";
+            other.card.why += "; the better one of the two runs, for a machine has room for one shadow";
+        }
         for model in &mut trained.models {
             model.card.reproduce.insert("margin_windows".into(), config.margin_windows.into());
             model.card.reproduce.insert("least_windows".into(), config.least_windows as f64);
@@ -209,6 +207,34 @@ impl Run<'_> {
             }
         }
         Ok(Made { trained, found, note })
+    }
+
+    /// Hands the models to the server, and tells what came of it.
+    fn hand_out(&self, made: Made) -> anyhow::Result<Done> {
+        let Self { class, files, .. } = *self;
+        let Made { trained, found, note } = made;
+        // The leader's card last: it starts the rollout, and its pair must be there by then. Where none leads, both must be there.
+        for model in trained.models.iter().rev() {
+            let card = &model.card;
+            if NETWORKS.contains(&card.family.as_str()) {
+                // A later run goes on from the weights in f32.
+                files.keep_network(class, model.exact.as_ref().unwrap_or(&model.artifact), card)?;
+            }
+            files.hand_out(&card.digest, &model.artifact, &serde_json::to_vec_pretty(card)?)?;
+        }
+        let first = trained.models.first().map_or("", |model| model.card.digest.as_str());
+        let report = files.report(first, &report(&trained.models, found.as_ref()))?;
+        let mut notes = Vec::new();
+        notes.extend(
+            found.map(|found| json!({ "asset_class": class, "why": found.why, "digest": found.digest.to_string() })),
+        );
+        notes.extend(note.map(|why| json!({ "asset_class": class, "why": why })));
+        let mut models = Vec::new();
+        for model in trained.models {
+            info!(model = %model.card.digest, class, role = ?model.card.role, why = %model.card.why, "model trained");
+            models.push(serde_json::to_value(model.card)?);
+        }
+        Ok(Done { models, notes, report })
     }
 
     /// The options that a search finds; the simple detector alone where no network fits the device.
@@ -226,7 +252,8 @@ impl Run<'_> {
                 "merit": step.best, "eta_secs": step.eta_secs,
             } }));
         };
-        match search(dataset, &options, &asked.options(), &mut log, &mut tell) {
+        let asked = SearchOptions { workers: self.workers, ..asked.options() };
+        match search(dataset, &options, &asked, &mut log, &mut tell) {
             Ok(found) => Ok((found.options.clone(), Some(found), None)),
             Err(error @ TrainError::NothingFits { .. }) => {
                 let note = format!("failed to {error}; the statistic takes a few hundred bytes and is trained alone");
@@ -261,80 +288,7 @@ pub(crate) fn told(class: &str, step: Progress) -> Value {
     } })
 }
 
-/// What a run learns from.
-pub(crate) struct Gathered {
-    pub(crate) dataset: Dataset,
-    pub(crate) period_secs: f64,
-}
-
-/// The healthy windows of the first kind of group that has enough of them.
-pub(crate) fn gather(
-    assets: &[Asset],
-    features: &View,
-    events: &View,
-    margin_windows: u32,
-    least_windows: usize,
-) -> anyhow::Result<Gathered> {
-    let mut most = 0;
-    for (kind, name) in KINDS {
-        let selection = Selection {
-            assets: assets.to_vec(),
-            kind: name.into(),
-            margin_windows,
-            known_at_us: None,
-            recent_us: None,
-        };
-        let frames = frames(features, events, &selection)?;
-        most = most.max(frames.healthy.index.len());
-        if frames.healthy.index.len() >= least_windows {
-            return dataset(kind, frames);
-        }
-    }
-    bail!("{most} healthy windows in the lake, {least_windows} are needed")
-}
-
-fn dataset(kind: GroupKind, frames: Frames) -> anyhow::Result<Gathered> {
-    let schema =
-        (1..=MAX_CHANNELS).map(|channels| Schema::of(kind, channels)).find(|schema| schema.hash().0 == frames.schema);
-    let schema = schema.with_context(|| format!("feature schema {:016x} is not one of this build", frames.schema))?;
-    let features = schema.features().iter().map(|reference| {
-        let described = describe(reference.id).with_context(|| format!("feature {} has no name", reference.id.0))?;
-        Ok(Feature { reference: *reference, name: described.name.as_str().to_owned() })
-    });
-    let features = features.collect::<anyhow::Result<Vec<_>>>()?;
-    if features.len() != frames.width {
-        bail!("rows of {} values under a schema of {}", frames.width, features.len());
-    }
-    let period_secs = (Micros(frames.period_us).as_secs_f64()).max(SHORTEST_PERIOD_SECS);
-    let dataset = Dataset { group: kind, features, healthy: rows(frames.healthy), faulty: rows(frames.faulty) };
-    Ok(Gathered { dataset, period_secs })
-}
-
-fn rows(frame: Frame) -> Rows {
-    Rows {
-        load: vec![f32::NAN; frame.valid.len()],
-        values: frame.values,
-        valid: frame.valid,
-        asset: frame.asset,
-        series: frame.series,
-        index: frame.index,
-        time_us: frame.time_us,
-        regime: frame.regime,
-        rpm: frame.rpm,
-    }
-}
-
-/// In the order in which they are looked for.
-pub(crate) const KINDS: [(GroupKind, &str); 4] = [
-    (GroupKind::Vibration, "vibration"),
-    (GroupKind::Reading, "reading"),
-    (GroupKind::Cycle, "cycle"),
-    (GroupKind::Temperature, "temperature"),
-];
-
 /// The families that a later run may go on from.
 const NETWORKS: [&str; 2] = ["lstm_autoencoder", "lstm_forecaster"];
 /// The newest window that a model learned from, in microseconds of event time.
 const NEWEST: &str = "newest_window_us";
-const MAX_CHANNELS: usize = 64;
-const SHORTEST_PERIOD_SECS: f64 = 1e-3;

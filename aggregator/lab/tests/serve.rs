@@ -1,6 +1,7 @@
 //! The real lab on a real journal: rows are seen at once, committed once, and survive kills.
 
 mod backtest;
+mod by_itself;
 mod house;
 
 use std::collections::BTreeSet;
@@ -216,7 +217,7 @@ fn a_full_disk_is_told_as_such_and_retries_do_not_fill_it_further() {
     lab.terminate();
 }
 
-/// Windows of a machine that a model can learn from, as a device of class `press` would send them.
+/// Windows of a machine that a model can learn from, as a device named like it would send them.
 fn plant(server: &mut Server, windows: std::ops::Range<u64>, level: f32) {
     let schema = kilter_signal::table::Schema::of(GroupKind::Vibration, 1);
     let width = schema.features().len();
@@ -228,14 +229,14 @@ fn plant(server: &mut Server, windows: std::ops::Range<u64>, level: f32) {
             row.vector = schema.vector(&values, kilter_signal::table::mask(width));
             (i, Payload::Features(row))
         });
-        server.records("press", rows);
+        server.records(server.machine, rows);
     }
 }
 
-fn report() -> Payload {
+fn report(class: &str) -> Payload {
     Payload::Report(Report {
         version: Name::new("1").expect("a good name"),
-        asset_class: Name::new("press").expect("a good name"),
+        asset_class: Name::new(class).expect("a good name"),
         generation: kilter_types::Generation(0),
         models: Default::default(),
         journal_bytes: 0,
@@ -252,7 +253,7 @@ fn training_by_command_and_by_drift_hands_out_two_models_that_can_be_made_again(
     let quick = "[training]\nmax_steps = 40\n[drift]\nsettle_secs = 0\ncooldown_secs = 1\ncheck_commits = 0\n";
     config(data, quick);
     let mut server = Server::open(data, 9, Vec::new());
-    server.records("press", [(0, report())].into_iter());
+    server.records("press", [(0, report("press"))].into_iter());
     plant(&mut server, 0..600, 0.0);
     let lab = Lab::start(data);
     within(60, || (seqs(data).len() == 600).then_some(()));
@@ -325,7 +326,7 @@ fn s2_08_a_search_that_is_killed_goes_on_and_ends_as_if_it_had_not_been() {
         let data = tempfile::tempdir().expect("a folder");
         config(data.path(), "[training]\nmax_steps = 20\n[drift]\nenabled = false\n");
         let mut server = Server::open(data.path(), 9, Vec::new());
-        server.records("press", [(0, report())].into_iter());
+        server.records("press", [(0, report("press"))].into_iter());
         plant(&mut server, 0..1_200, 0.0);
         (data, server)
     };

@@ -30,7 +30,7 @@ mod matrix;
 mod network;
 mod ops;
 mod options;
-mod parallel;
+pub mod parallel;
 mod prepare;
 mod random;
 mod report;

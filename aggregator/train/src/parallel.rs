@@ -5,10 +5,10 @@
 use std::sync::{Mutex, PoisonError, mpsc};
 
 /// What is done with an item; what it tells on the way goes to the second argument.
-pub(crate) type Work<'w, T, P, R> = dyn Fn(T, &mut dyn FnMut(P)) -> R + Sync + 'w;
+pub type Work<'w, T, P, R> = dyn Fn(T, &mut dyn FnMut(P)) -> R + Sync + 'w;
 
 /// Works on every item with so many threads. What the work tells on the way is heard on the caller's thread.
-pub(crate) fn each<T: Send, P: Send, R: Send>(
+pub fn each<T: Send, P: Send, R: Send>(
     items: Vec<T>,
     workers: usize,
     work: &Work<'_, T, P, R>,
@@ -45,7 +45,7 @@ pub(crate) fn each<T: Send, P: Send, R: Send>(
 }
 
 /// As many threads as the machine runs at once.
-pub(crate) fn workers() -> usize {
+pub fn workers() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
@@ -55,7 +55,7 @@ enum Word<P, R> {
 }
 
 /// The kernel's scratch lies on the stack.
-const STACK_BYTES: usize = 8 << 20;
+const STACK_BYTES: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -75,5 +75,14 @@ mod tests {
             assert_eq!(heard, (0..50).collect::<Vec<_>>());
         }
         assert!(each(Vec::new(), 2, &|n: u8, _: &mut dyn FnMut(())| n, &mut drop).is_empty());
+    }
+
+    #[test]
+    fn as_many_pieces_as_threads_are_worked_on_at_the_same_time() {
+        let both = std::sync::Barrier::new(2);
+        // Neither comes back before the other is there.
+        let meet = |n: u8, _: &mut dyn FnMut(())| (n, both.wait().is_leader());
+        let met = each(vec![1, 2], 2, &meet, &mut drop);
+        assert_eq!(met.iter().filter(|(_, leads)| *leads).count(), 1);
     }
 }

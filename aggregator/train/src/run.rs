@@ -212,6 +212,7 @@ fn metrics(figures: &Figures) -> BTreeMap<String, f64> {
     let mut metrics = BTreeMap::from([
         ("false_alarm_share".to_owned(), figures.false_alarm_share),
         ("detection".to_owned(), figures.detection),
+        ("worth".to_owned(), figures.worth()),
         ("test_windows".to_owned(), figures.windows as f64),
     ]);
     if let Some(labelled) = figures.labelled {

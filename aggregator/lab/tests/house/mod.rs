@@ -22,6 +22,8 @@ pub(crate) struct Server {
     pub(crate) received: Micros,
     /// Between two records, in seconds of event time.
     pub(crate) apart_s: i64,
+    /// Whose records they are.
+    pub(crate) machine: &'static str,
 }
 
 impl Server {
@@ -40,7 +42,7 @@ impl Server {
         };
         let (journal, _) = Journal::open(RealFilesystem, &data.join("journal"), config, journal_id).expect("a journal");
             keep_bytes: 0,
-        let mut server = Self { journal, seq: 0, received: Micros::from_secs(100), apart_s: 1 };
+        let mut server = Self { journal, seq: 0, received: Micros::from_secs(100), apart_s: 1, machine: "press" };
         server.append(Entry::Opened { journal_id: JournalId(journal_id), at: Micros(1), marks });
         server
     }
@@ -61,7 +63,8 @@ impl Server {
         let (mut bytes, mut used) = (vec![0; 200_000], 0);
         for (seq, payload) in payloads {
             let wall = Some(Micros::from_secs(seq as i64 * self.apart_s));
-            let record = Record { wall, ..record(seq, payload) };
+            let point = Point::parse(&format!("acme/north/{}/drive-end", self.machine)).expect("a good address");
+            let record = Record { wall, point, ..record(seq, payload) };
             let mut room = [0; 4096];
             let encoded = encode_record(&record, &mut room).expect("a record fits");
             let part = BatchRecord { class: record.class() as u8, seq, bytes: encoded };
