@@ -7,5 +7,6 @@ mod kept;
 mod lake;
 mod models;
 mod mqtt;
+mod pressure;
 mod samples;
 mod stage;
