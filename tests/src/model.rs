@@ -1,9 +1,13 @@
 //! A small model as a test needs one: an artifact, its manifest, and both signed by the test's own key.
 
+use std::path::Path;
+
+use anyhow::Context;
 use kilter_infer::{Body, Draft, Range, ResetRule, Scratch, State};
 use kilter_signal::table::{self, at};
 use kilter_types::{Digest, Generation, GroupKind, Manifest, Micros, ModelKey, Name, Role};
 use kilter_wire::{SignedManifest, sign};
+use serde_json::json;
 
 /// The key of a test's fleet.
 pub const SECRET: [u8; 32] = [9; 32];
@@ -31,6 +35,25 @@ pub fn artifact(threshold: f32) -> Vec<u8> {
     let (mut state, mut scratch) = (State::<1024>::new(), Scratch::new());
     draft.write(&mut bytes, &mut state, &mut scratch).expect("a good draft");
     bytes
+}
+
+/// Leaves an artifact in the data folder of an aggregator as its lab would: for every pump, in this role, the card last and whole.
+pub fn publish(data: &Path, bytes: &[u8], role: &str) -> anyhow::Result<Digest> {
+    let digest = Digest::of(bytes);
+    let features = [at::RMS, at::KURTOSIS].map(|place| {
+        let feature = table::VIBRATION[place].reference();
+        json!({ "id": feature.id.0, "hash": feature.hash })
+    });
+    let card = json!({
+        "digest": digest.to_string(), "name": "statistic", "family": "statistic", "role": role, "pair": null,
+        "key": { "task": "anomaly", "asset_class": "pump", "asset": null }, "features": features, "reason": "command",
+    });
+    let outbox = data.join("lab").join("outbox");
+    std::fs::create_dir_all(&outbox).context("create the outbox")?;
+    std::fs::write(outbox.join(format!("{digest}.kltm")), bytes).context("write an artifact")?;
+    std::fs::write(outbox.join("new"), card.to_string()).context("write a card")?;
+    std::fs::rename(outbox.join("new"), outbox.join(format!("{digest}.card.json"))).context("finish a card")?;
+    Ok(digest)
 }
 
 /// Says that these bytes detect anomalies of every pump, for ever.

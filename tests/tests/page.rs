@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::ensure;
+use kilter_tests::model::{artifact, publish};
 use kilter_tests::{Bins, Browser, House, Options, Ports, Tuning, story};
 use serde_json::json;
 
@@ -81,6 +82,11 @@ fn walk(house: &mut House) -> anyhow::Result<()> {
     );
     browser.click("nav [data-view=models]")?;
     browser.wait_for("the models", "/No model yet/.test(document.body.innerText)", PATIENCE)?;
+    // A model that does not beat the simple rule watches; the page says who decides.
+    publish(&house.data_dir(), &artifact(1e6), "shadow")?;
+    let said = "/no model leads, shadow/i.test(document.body.innerText) && \
+                /own baseline and the fixed limits decide/i.test(document.body.innerText)";
+    browser.wait_for("a model that only watches", said, PATIENCE)?;
     browser.value("history.back()")?;
     browser.wait_for("the way back", "location.pathname.endsWith('/pump-1')", PATIENCE)?;
     browser.look(390, 844, true)?;

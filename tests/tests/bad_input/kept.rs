@@ -6,7 +6,7 @@ use anyhow::Context;
 use kilter_fold::{Entry, Fold, Output, Row};
 use kilter_journal::{Offset, RealFilesystem, follow};
 use kilter_tests::House;
-use kilter_types::{Class, Digest, Epoch, FeatureRow, Gap, Payload};
+use kilter_types::{Class, Digest, Epoch, FeatureRow, Gap, Payload, Role};
 
 use crate::stage::Windows;
 
@@ -61,7 +61,12 @@ impl Kept {
 
     /// How many scores name this model.
     pub(crate) fn scores_of(&self, model: Digest) -> usize {
-        let named = |row: &&Row| matches!(&row.record.payload, Payload::Score(score) if score.model == model);
+        [Role::Leader, Role::Shadow].into_iter().map(|role| self.scores_as(model, role)).sum()
+    }
+
+    /// How many scores name this model in this role.
+    pub(crate) fn scores_as(&self, model: Digest, role: Role) -> usize {
+        let named = |row: &&Row| matches!(&row.record.payload, Payload::Score(score) if (score.model, score.role) == (model, role));
         self.rows.iter().filter(named).count()
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use kilter_infer::{Body, Draft, Range, Regime, ResetRule, Scratch, State};
 use kilter_signal::table::Schema;
 use kilter_tests::{House, get, story};
-use kilter_types::{Digest, FeatureRef, GroupKind};
+use kilter_types::{Digest, FeatureRef, GroupKind, Role};
 use serde_json::{Value, json};
 
 use crate::kept::Kept;
@@ -101,6 +101,33 @@ fn an_older_plan_replayed_is_refused_and_the_newer_model_goes_on() {
     });
 }
 
+#[test]
+fn what_loses_to_the_simple_rule_watches_beside_the_baseline_and_later_beside_the_leader() {
+    stage::journey(4.0, |house| {
+        stage::open(house)?;
+        let [worse, better] = [1e6, 2e6].map(|threshold| Finished::new(threshold, false));
+        worse.offer_as(house, "shadow", Some(better.digest), 0.4)?;
+        better.offer_as(house, "shadow", Some(worse.digest), 0.5)?;
+        runs(house, [None, Some(better.digest)])?;
+        house.wait_for("the shadow's and the baseline's scores", PATIENCE, |house| {
+            let kept = Kept::read(house).ok()?;
+            let count = |model, role| kept.scores_as(model, role);
+            (count(better.digest, Role::Shadow) >= 20 && count(Digest::NONE, Role::Leader) >= 20).then_some(())
+        })?;
+        let leader = Finished::new(3e6, false);
+        leader.offer(house, leader.digest)?;
+        runs(house, [Some(leader.digest), None])?;
+        let later = Finished::new(4e6, false);
+        later.offer_as(house, "shadow", None, 0.5)?;
+        runs(house, [Some(leader.digest), Some(later.digest)])?;
+        still_scored_by(house, leader.digest)?;
+        let kept = Kept::read(house)?;
+        let led = [&worse, &better, &later].map(|model| kept.scores_as(model.digest, Role::Leader));
+        ensure!(led == [0; 3] && kept.scores_of(worse.digest) == 0, "a shadow led: {led:?}");
+        nothing_is_lost(house)
+    });
+}
+
 /// A model as the lab would leave it.
 struct Finished {
     bytes: Vec<u8>,
@@ -137,13 +164,27 @@ impl Finished {
         Self { digest: Digest::of(&bytes), bytes, features }
     }
 
-    /// Puts it into the outbox, the card last and whole.
+    /// Puts it into the outbox as one that leads; the card may name another digest.
     fn offer(&self, house: &House, labelled: Digest) -> anyhow::Result<()> {
+        self.put(house, labelled, &json!({ "role": "leader", "pair": null }))
+    }
+
+    /// The same in this role, with the other model of its run.
+    fn offer_as(&self, house: &House, role: &str, pair: Option<Digest>, worth: f64) -> anyhow::Result<()> {
+        let pair = pair.map(|pair| pair.to_string());
+        self.put(house, self.digest, &json!({ "role": role, "pair": pair, "metrics": { "worth": worth } }))
+    }
+
+    /// The card comes last and whole.
+    fn put(&self, house: &House, labelled: Digest, how: &Value) -> anyhow::Result<()> {
         let features: Vec<_> = self.features.iter().map(|f| json!({ "id": f.id.0, "hash": f.hash })).collect();
-        let card = json!({
-            "digest": labelled.to_string(), "name": "statistic", "family": "statistic", "role": "leader", "pair": null,
+        let mut card = json!({
+            "digest": labelled.to_string(), "name": "statistic", "family": "statistic",
             "key": { "task": "anomaly", "asset_class": "pump", "asset": null }, "features": features, "reason": "command",
         });
+        for (key, value) in how.as_object().into_iter().flatten() {
+            card[key] = value.clone();
+        }
         let path = self.outbox(house, "card.json");
         std::fs::create_dir_all(path.parent().context("the outbox")?).context("create the outbox")?;
         std::fs::write(self.outbox(house, "kltm"), &self.bytes).context("write an artifact")?;
@@ -158,12 +199,20 @@ impl Finished {
 
 /// Waits until every machine reports that this model leads.
 fn running(house: &mut House, model: Digest) -> anyhow::Result<()> {
-    let model = model.to_string();
-    house.wait_for("the model on every machine", PATIENCE, |house| {
+    wait_for_models(house, |row| story::running(row, "leader") == Some(model.to_string()))
+}
+
+/// Waits until every machine reports this leader and this shadow, and no other.
+fn runs(house: &mut House, pair: [Option<Digest>; 2]) -> anyhow::Result<()> {
+    let pair = pair.map(|model| model.map(|digest| digest.to_string()));
+    wait_for_models(house, |row| ["leader", "shadow"].map(|role| story::running(row, role)) == pair)
+}
+
+fn wait_for_models(house: &mut House, fits: impl Fn(&Value) -> bool) -> anyhow::Result<()> {
+    house.wait_for("the models on every machine", PATIENCE, |house| {
         let fleet = house.fleet().ok()?;
         let rows = fleet["machines"].as_array()?;
-        let all = rows.iter().all(|row| story::running(row, "leader").as_deref() == Some(&model));
-        (rows.len() == 2 && all).then_some(())
+        (rows.len() == 2 && rows.iter().all(&fits)).then_some(())
     })
 }
 

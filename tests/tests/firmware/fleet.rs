@@ -7,8 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use kilter_fold::{Entry, Fold, Output};
 use kilter_journal::{Offset, RealFilesystem, follow};
-use kilter_signal::table::{self, at};
-use kilter_tests::model::artifact;
+use kilter_tests::model::{artifact, publish};
 use kilter_tests::{Bins, House, Options, Ports, Tuning, get, post, story};
 use kilter_types::{Digest, Epoch, Event, Payload, Record};
 use serde_json::{Value, json};
@@ -132,22 +131,7 @@ impl Plant {
 
     /// Puts a finished model into the registry, as the lab would.
     fn publish(&self, bytes: &[u8]) -> anyhow::Result<Digest> {
-        let digest = Digest::of(bytes);
-        let features: Vec<_> = [at::RMS, at::KURTOSIS]
-            .map(|place| table::VIBRATION[place].reference())
-            .iter()
-            .map(|feature| json!({ "id": feature.id.0, "hash": feature.hash }))
-            .collect();
-        let card = json!({
-            "digest": digest.to_string(), "name": "statistic", "family": "statistic", "role": "leader", "pair": null,
-            "key": { "task": "anomaly", "asset_class": "pump", "asset": null }, "features": features, "reason": "command",
-        });
-        let outbox = self.house.data_dir().join("lab").join("outbox");
-        std::fs::create_dir_all(&outbox).context("create the outbox")?;
-        std::fs::write(outbox.join(format!("{digest}.kltm")), bytes).context("write an artifact")?;
-        std::fs::write(outbox.join("new"), card.to_string()).context("write a card")?;
-        std::fs::rename(outbox.join("new"), outbox.join(format!("{digest}.card.json"))).context("finish a card")?;
-        Ok(digest)
+        publish(&self.house.data_dir(), bytes, "leader")
     }
 
     /// Waits until the fleet shows that the node runs this model; returns the generation that the node itself names.
