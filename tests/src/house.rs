@@ -97,9 +97,8 @@ impl House {
             .context("write the aggregator's config")?;
         // In a short story a new regime must not take minutes to be believed.
         fs::create_dir_all(house.data_dir()).context("create the data folder")?;
-        // And commits come often, so that kills meet them; what found no leader is tried again as soon as there is a little more.
-        let lab = "[commit]\nmax_wait_ms = 2000\n[drift]\nsettle_secs = 10\ncooldown_secs = 20\n\
-                   [again]\ngrowth = 1.1\nwait_secs = 5\n";
+        // And commits come often, so that kills meet them.
+        let lab = "[commit]\nmax_wait_ms = 2000\n[drift]\nsettle_secs = 10\ncooldown_secs = 20\n";
         fs::write(house.data_dir().join("lab.toml"), lab).context("write the lab's config")?;
         Ok(house)
     }

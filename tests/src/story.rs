@@ -34,7 +34,7 @@ pub fn baselines(house: &mut House, pace: &Pace) -> anyhow::Result<()> {
     })
 }
 
-/// Presses "train" until the lake holds enough, for each class once, and waits until a model leads on every machine; returns the leaders per class.
+/// Presses "train" until the lake holds enough, and waits until a model leads on every machine; returns the leaders per class.
 pub fn first_models(house: &mut House, pace: &Pace, seed: u64) -> anyhow::Result<BTreeMap<String, String>> {
     house.wait_for("the lab", pace.patience * 4, |house| crate::get(house.ports.http, "/api/lab").ok())?;
     let classes: BTreeSet<_> = house.machines.iter().map(|machine| machine.class.clone()).collect();
@@ -48,8 +48,8 @@ pub fn first_models(house: &mut House, pace: &Pace, seed: u64) -> anyhow::Result
 }
 
 /// Waits until every class has another champion than before and every machine runs it. A model that does not beat the simple rule leads
-/// nothing; the lab trains again by itself then, when the lake holds more. A class that was trained before and in which no drift is noticed
-/// is trained by hand, once the lab has trained by itself.
+/// nothing; where no new one leads, "train" is pressed again now and then, for the lake holds more by then. That a training began
+/// by itself is waited for first, where there were champions before.
 #[expect(clippy::disallowed_methods, reason = "a shell waits for processes")]
 pub fn new_models(
     house: &mut House,
@@ -64,9 +64,9 @@ pub fn new_models(
         let models = house.models().ok()?;
         let leaders = leaders(&models);
         let is_fresh = |class: &&String| leaders.get(*class).is_some_and(|l| before.get(*class) != Some(l));
-        let by_hand = !before.is_empty() && registered(&models) > known;
+        let by_itself = before.is_empty() || registered(&models) > known;
         if let Some(class) = classes.iter().find(|class| !is_fresh(class)) {
-            if by_hand && pressed.elapsed() > AGAIN {
+            if by_itself && pressed.elapsed() > AGAIN {
                 let _ = post(house.ports.http, "/api/train", &json!({ "seed": seed, "asset_class": class }));
                 pressed = Instant::now();
             }
@@ -81,7 +81,7 @@ pub fn new_models(
     })
 }
 
-/// How long a class is without a new leader before somebody trains it.
+/// How long a class is without a new leader before somebody trains again.
 const AGAIN: Duration = Duration::from_secs(15);
 
 /// How many models the aggregator knows.

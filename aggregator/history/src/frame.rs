@@ -5,7 +5,9 @@
 use std::collections::BTreeMap;
 
 use kilter_lake::TableName;
-use polars::prelude::{DataFrame, Expr, PolarsError, SortMultipleOptions, col, lit};
+use polars::prelude::{
+    ChunkedArray, DataFrame, DataType, Expr, PolarsError, PolarsNumericType, SortMultipleOptions, col, lit,
+};
 
 use crate::{Exclusions, HistoryError, Interval, Verdict, View};
 
@@ -295,6 +297,16 @@ pub(crate) fn texts(frame: &DataFrame, name: &str) -> Result<Vec<String>, Polars
 }
 
 pub(crate) fn numbers(frame: &DataFrame, name: &str) -> Result<Vec<i64>, PolarsError> {
-    let column = frame.column(name)?.cast(&polars::prelude::DataType::Int64)?;
-    Ok(column.i64()?.iter().map(Option::unwrap_or_default).collect())
+    let column = frame.column(name)?.cast(&DataType::Int64)?;
+    Ok(plain(column.i64()?))
+}
+
+/// The numbers of a column, 0 where there is none; chunk by chunk where none is missing, which is nearly always.
+pub(crate) fn plain<T: PolarsNumericType>(column: &ChunkedArray<T>) -> Vec<T::Native> {
+    if column.null_count() > 0 {
+        return column.iter().map(Option::unwrap_or_default).collect();
+    }
+    let mut numbers = Vec::with_capacity(column.len());
+    column.downcast_iter().for_each(|chunk| numbers.extend_from_slice(chunk.values()));
+    numbers
 }

@@ -22,6 +22,6 @@ pub use error::HistoryError;
 pub use frame::{Asset, Frame, Frames, Selection, asset_classes, frames};
 pub use healthy::{Exclusions, Interval, Verdict};
 pub use query::{Answer, Scanned, query, query_named};
-pub use recorded::{RecordedScore, ScoresOf, Stream, Window, recorded_scores, recorded_windows};
+pub use recorded::{Recorded, RecordedScore, ScoresOf, Stream, Window, recorded_scores, recorded_windows};
 pub use rolling::{Rolled, rolling};
 pub use view::View;

@@ -2,19 +2,18 @@
 //!
 //! A stream is one feature group of one measuring point on one device. It goes on over restarts of the device, so its windows have the
 //! epoch beside them; a score belongs to the window of the same epoch and number.
+//!
+//! Windows come part by part, a day of one bucket of devices at a time, so that months need no more memory than a day; each file is
+//! read once, and of it the columns that are needed. A part stays in columns: nothing is made for a row before its window is asked for.
 
-use std::collections::{BTreeMap, HashMap};
+mod read;
 
-use kilter_lake::TableName;
 use kilter_types::{
     FeatureRow, FeatureVector, GroupKind, MAX_FEATURES, Micros, OperatingState, Quality, Rpm, SchemaHash,
 };
-use polars::prelude::{DataFrame, Expr, PolarsError, SortMultipleOptions, col, lit};
 
-use crate::{
-    Asset, HistoryError, View,
-    frame::{assets, numbers, texts},
-};
+pub use self::read::{recorded_scores, recorded_windows};
+use crate::Asset;
 
 /// One feature group of one measuring point on one device.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,153 +52,70 @@ pub struct RecordedScore {
     pub kernel: u16,
 }
 
-/// The scores of one stream by epoch and window.
-pub type ScoresOf = HashMap<(u64, u64), RecordedScore>;
+/// The scores of one stream, sorted by epoch and window.
+#[derive(Clone, Debug, Default)]
+pub struct ScoresOf(Vec<((u64, u64), RecordedScore)>);
 
-/// Every recorded window up to this event time, of each stream in the order of time. Reads files: not for an async thread.
-pub fn recorded_windows(features: &View, to_us: i64) -> Result<BTreeMap<Stream, Vec<Window>>, HistoryError> {
-    const COLUMNS: [&str; 17] = [
-        "tenant",
-        "site",
-        "asset",
-        "point",
-        "device",
-        "group",
-        "event_time_us",
-        "window_index",
-        "epoch",
-        "kind",
-        "start_us",
-        "end_us",
-        "state",
-        "rpm",
-        "quality",
-        "schema",
-        "valid",
-    ];
-    expect(features, TableName::Features)?;
-    let columns: Vec<Expr> = COLUMNS.into_iter().chain(["values"]).map(col).collect();
-    let read = || {
-        let frame = collected(features, col("event_time_us").lt_eq(lit(to_us)), columns, &COLUMNS[..8])?;
-        windows(&frame)
-    };
-    read().map_err(|error| features.unreadable(error))
-}
-
-/// What a model (its digest in hexadecimal) said of the windows of each stream up to this event time.
-pub fn recorded_scores(scores: &View, model: &str, to_us: i64) -> Result<BTreeMap<Stream, ScoresOf>, HistoryError> {
-    const COLUMNS: [&str; 14] = [
-        "tenant",
-        "site",
-        "asset",
-        "point",
-        "device",
-        "group",
-        "window_index",
-        "epoch",
-        "anomaly",
-        "threshold",
-        "rul_h",
-        "rul_low_h",
-        "rul_high_h",
-        "kernel",
-    ];
-    expect(scores, TableName::Scores)?;
-    let wanted = col("model").eq(lit(model.to_owned())).and(col("event_time_us").lt_eq(lit(to_us)));
-    let read = || {
-        let frame = collected(scores, wanted, COLUMNS.map(col).to_vec(), &COLUMNS[..7])?;
-        let streams = streams(&frame)?;
-        let (index, epoch) = (numbers(&frame, "window_index")?, numbers(&frame, "epoch")?);
-        let (anomaly, threshold) = (floats(&frame, "anomaly")?, floats(&frame, "threshold")?);
-        let rul = ["rul_h", "rul_low_h", "rul_high_h"].map(|name| floats(&frame, name));
-        let [hours, low, high] = rul;
-        let (hours, low, high, kernel) = (hours?, low?, high?, numbers(&frame, "kernel")?);
-        let mut by_stream: BTreeMap<Stream, ScoresOf> = BTreeMap::new();
-        for (row, stream) in streams.into_iter().enumerate() {
-            let rul_h = match (hours[row], low[row], high[row]) {
-                (Some(hours), Some(low), Some(high)) => Some([hours, low, high]),
-                _ => None,
-            };
-            let score = RecordedScore {
-                anomaly: anomaly[row].unwrap_or(f32::NAN),
-                threshold: threshold[row].unwrap_or(f32::NAN),
-                rul_h,
-                kernel: u16::try_from(kernel[row]).unwrap_or(u16::MAX),
-            };
-            by_stream.entry(stream).or_default().insert((epoch[row] as u64, index[row] as u64), score);
-        }
-        Ok(by_stream)
-    };
-    read().map_err(|error: PolarsError| scores.unreadable(error))
-}
-
-fn expect(view: &View, table: TableName) -> Result<(), HistoryError> {
-    if view.table() == table { Ok(()) } else { Err(HistoryError::Missing(table)) }
-}
-
-fn collected(view: &View, wanted: Expr, columns: Vec<Expr>, order: &[&str]) -> Result<DataFrame, PolarsError> {
-    let scan = view.scan().map_err(|error| PolarsError::ComputeError(error.to_string().into()))?;
-    scan.filter(wanted).select(columns).sort(order.to_vec(), SortMultipleOptions::default()).collect()
-}
-
-fn streams(frame: &DataFrame) -> Result<Vec<Stream>, PolarsError> {
-    let (point, device, group) = (texts(frame, "point")?, texts(frame, "device")?, numbers(frame, "group")?);
-    let rest = point.into_iter().zip(device).zip(group);
-    let stream = |(asset, ((point, device), group))| Stream { asset, point, device, group: group as u8 };
-    Ok(assets(frame)?.into_iter().zip(rest).map(stream).collect())
-}
-
-fn windows(frame: &DataFrame) -> Result<BTreeMap<Stream, Vec<Window>>, PolarsError> {
-    let number = |name| numbers(frame, name);
-    let (index, epoch, at_us, schema) =
-        (number("window_index")?, number("epoch")?, number("event_time_us")?, number("schema")?);
-    let (start, end, quality, valid) = (number("start_us")?, number("end_us")?, number("quality")?, number("valid")?);
-    let (kind, state, rpm) = (texts(frame, "kind")?, texts(frame, "state")?, floats(frame, "rpm")?);
-    let lists = frame.column("values")?.list()?;
-    let mut by_stream: BTreeMap<Stream, Vec<Window>> = BTreeMap::new();
-    for (place, stream) in streams(frame)?.into_iter().enumerate() {
-        let Some(kind) = kind_of(&kind[place]) else { continue };
-        let values = match lists.get_as_series(place) {
-            Some(list) => list.f32()?.iter().map(Option::unwrap_or_default).take(MAX_FEATURES).collect(),
-            None => std::iter::empty().collect(),
-        };
-        let row = FeatureRow {
-            group: stream.group,
-            kind,
-            index: index[place] as u64,
-            start: Micros(start[place]),
-            end: Micros(end[place]),
-            state: state_of(&state[place]),
-            rpm: Rpm(rpm[place].unwrap_or_default()),
-            quality: Quality(quality[place] as u16),
-            vector: FeatureVector { schema: SchemaHash(schema[place] as u64), values, valid: valid[place] as u64 },
-        };
-        by_stream.entry(stream).or_default().push(Window { epoch: epoch[place] as u64, at_us: at_us[place], row });
-    }
-    Ok(by_stream)
-}
-
-fn kind_of(word: &str) -> Option<GroupKind> {
-    Some(match word {
-        "vibration" => GroupKind::Vibration,
-        "temperature" => GroupKind::Temperature,
-        "reading" => GroupKind::Reading,
-        "cycle" => GroupKind::Cycle,
-        _ => return None,
-    })
-}
-
-fn state_of(word: &str) -> OperatingState {
-    match word {
-        "off" => OperatingState::Off,
-        "transient" => OperatingState::Transient,
-        _ => match word.strip_prefix("steady:").and_then(|bin| bin.parse().ok()) {
-            Some(bin) => OperatingState::Steady(bin),
-            None => OperatingState::Unknown,
-        },
+impl ScoresOf {
+    /// The score of a window of this epoch.
+    pub fn get(&self, epoch: u64, index: u64) -> Option<&RecordedScore> {
+        let place = self.0.binary_search_by_key(&(epoch, index), |(key, _)| *key).ok()?;
+        self.0.get(place).map(|(_, score)| score)
     }
 }
 
-fn floats(frame: &DataFrame, name: &str) -> Result<Vec<Option<f32>>, PolarsError> {
-    Ok(frame.column(name)?.f32()?.iter().collect())
+/// Windows of a part of the table, in columns.
+#[derive(Clone, Debug, Default)]
+pub struct Recorded {
+    /// The rows of each stream in the order of time.
+    streams: Vec<(Stream, Vec<u32>)>,
+    epoch: Vec<i64>,
+    at_us: Vec<i64>,
+    index: Vec<i64>,
+    start_us: Vec<i64>,
+    end_us: Vec<i64>,
+    kind: Vec<Option<GroupKind>>,
+    state: Vec<OperatingState>,
+    rpm: Vec<f32>,
+    quality: Vec<i64>,
+    schema: Vec<i64>,
+    valid: Vec<i64>,
+    values: Vec<f32>,
+    /// Where each row's values begin, and where the last one's end.
+    bounds: Vec<usize>,
+}
+
+impl Recorded {
+    /// The streams that have windows here, in their order.
+    pub fn streams(&self) -> impl ExactSizeIterator<Item = &Stream> {
+        self.streams.iter().map(|(stream, _)| stream)
+    }
+
+    /// The windows of a stream, by its place among them.
+    pub fn windows(&self, stream: usize) -> impl Iterator<Item = Window> {
+        let (group, rows) = self.streams.get(stream).map_or((0, &[][..]), |(stream, rows)| (stream.group, rows));
+        rows.iter().filter_map(move |row| self.window(group, *row as usize))
+    }
+
+    /// One window; none where its kind is not one of this build.
+    fn window(&self, group: u8, row: usize) -> Option<Window> {
+        let values = &self.values[self.bounds[row]..self.bounds[row + 1]];
+        let vector = FeatureVector {
+            schema: SchemaHash(self.schema[row] as u64),
+            values: values.iter().copied().take(MAX_FEATURES).collect(),
+            valid: self.valid[row] as u64,
+        };
+        let window = FeatureRow {
+            group,
+            kind: self.kind[row]?,
+            index: self.index[row] as u64,
+            start: Micros(self.start_us[row]),
+            end: Micros(self.end_us[row]),
+            state: self.state[row],
+            rpm: Rpm(self.rpm[row]),
+            quality: Quality(self.quality[row] as u16),
+            vector,
+        };
+        Some(Window { epoch: self.epoch[row] as u64, at_us: self.at_us[row], row: window })
+    }
 }

@@ -38,6 +38,8 @@ pub(crate) fn make(
         networks: networks_of(card)?,
         int8_loss: or_none("int8_loss"),
         int8_needed: or_none("int8_needed") != 0.0,
+        // Figures on cards, no part of an artifact.
+        kept_speeds: 0,
         warm,
         origin: Origin::default(),
         ..shape_of(card)?

@@ -9,19 +9,20 @@
 
 mod compare;
 mod curve;
+mod track;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
 
-use anyhow::{Context, bail};
-use kilter_history::{Asset, Stream, View, Window, query, recorded_scores, recorded_windows};
+use anyhow::{Context, anyhow, bail};
+use kilter_history::{Asset, HistoryError, Recorded, ScoresOf, Stream, View, query, recorded_scores, recorded_windows};
 use kilter_lake::{DeltaTable, TableName, open_gate};
-use kilter_signal::table::Schema;
-use kilter_types::{Digest, GroupKind, JournalId, Micros};
+use kilter_types::{Digest, JournalId, Micros};
 use serde_json::{Value, json};
 
-use self::compare::{Compared, Word};
 use self::curve::Fault;
+use self::track::Track;
 use crate::clock;
 use crate::config::Config;
 use crate::lab::SHARD;
@@ -122,69 +123,127 @@ fn replay(
 ) -> anyhow::Result<Value> {
     let begun = clock::now();
     let [features, scores, events] = views else { bail!("failed to back-test: three tables are needed") };
-    let windows = recorded_windows(features, to.0)?;
     let faults = faults(events)?;
-    let mut compared = Compared::default();
-    let mut judged: BTreeMap<Stream, Vec<Word>> = BTreeMap::new();
-    match subject {
-        Subject::Model { artifact, digest } => {
+    let (recorded, switches) = match subject {
+        Subject::Model { digest, .. } => {
             let model = digest.to_string();
-            let mut recorded = recorded_scores(scores, &model, to.0)?;
-            let switches = switches(events, &model)?;
-            for (stream, windows) in &windows {
-                let recorded = recorded.remove(stream).unwrap_or_default();
-                let begins =
-                    switches.get(&(stream.asset.clone(), stream.point.clone(), stream.device.clone(), stream.group));
-                let told = compare::stream(artifact, windows, &recorded, begins, from.0, &mut |what| {
-                    compared.take(stream, what);
-                })?;
-                judged.extend(told.map(|words| (stream.clone(), words)));
-            }
+            (recorded_scores(scores, &model, to.0)?, switches(events, &model)?)
         }
-        Subject::Rule { feature, limit } => {
-            for (stream, windows) in &windows {
-                let words = of_rule(windows, feature, *limit, from.0);
-                judged.extend((!words.is_empty()).then(|| (stream.clone(), words)));
+        Subject::Rule { .. } => (BTreeMap::new(), Switches::new()),
+    };
+    let mut plant = Plant { subject, from_us: from.0, recorded, switches, tracks: BTreeMap::new() };
+    let mut reading_s = secs_since(begun);
+    std::thread::scope(|scope| -> anyhow::Result<()> {
+        // A part is read while the one before is replayed.
+        let (say, told) = sync_channel(1);
+        let read = move || -> Result<(), HistoryError> {
+            let mut parts = recorded_windows(features, to.0)?;
+            loop {
+                let begun = clock::now();
+                let Some(part) = parts.next() else { return Ok(()) };
+                // Nobody listens any more where a replay has failed.
+                if say.send((part?, secs_since(begun))).is_err() {
+                    return Ok(());
+                }
             }
+        };
+        let reader = scope.spawn(read);
+        for (part, took_s) in told {
+            reading_s += took_s;
+            plant.replay(&part)?;
         }
-    }
+        Ok(reader.join().map_err(|_| anyhow!("failed to read: the reader ended early"))??)
+    })?;
+    let tracks = plant.tracks.into_iter().filter_map(|(stream, track)| Some((stream, track?)));
+    let mut judged: BTreeMap<Stream, Track<'_>> = tracks.filter(|(_, track)| track.has_said()).collect();
     if judged.is_empty() {
         bail!("failed to back-test: no window in the range has what {} asks for", subject.name());
     }
     if let Some(threshold) = threshold {
-        judged.values_mut().flatten().for_each(|word| word.threshold = threshold);
+        judged.values_mut().flat_map(|track| &mut track.words).for_each(|word| word.threshold = threshold);
     }
-    let count: usize = judged.values().map(Vec::len).sum();
-    let period_s = |stream: &Stream| curve::period_us(&windows[stream]) as f64 / 1e6;
-    let curve = curve::curve(&judged, &faults, period_s);
-    let times = || judged.values().flatten().map(|word| word.at_us);
-    let span_s = (times().max().unwrap_or(0) - times().min().unwrap_or(0)) as f64 / 1e6;
-    let took_s = ((clock::now().0 - begun.0) as f64 / 1e6).max(1e-6);
+    let words = || judged.values().flat_map(|track| &track.words);
+    let curve = curve::curve(&judged, &faults);
+    let (first, last) = (words().map(|word| word.at_us).min(), words().map(|word| word.at_us).max());
+    let span_s = (last.unwrap_or(0) - first.unwrap_or(0)) as f64 / 1e6;
+    let count = words().count();
+    let took_s = secs_since(begun).max(1e-6);
     let versions: serde_json::Map<String, Value> =
         views.iter().map(|view| (view.table().to_string(), view.snapshot.version.into())).collect();
+    let compared = compare::json(judged.iter().map(|(stream, track)| (stream, &track.tally)));
     Ok(json!({
         "subject": subject.name(), "versions": versions, "streams": judged.len(), "windows": count,
-        "from_us": from.0, "to_us": to.0, "faults": faults.len(), "compared": compared.json(), "curve": curve,
-        "span_s": span_s, "took_s": took_s, "times_real_time": span_s / took_s, "windows_per_s": count as f64 / took_s,
+        "from_us": from.0, "to_us": to.0, "faults": faults.len(), "compared": compared, "curve": curve,
+        "span_s": span_s, "took_s": took_s, "reading_s": reading_s,
+        "times_real_time": span_s / took_s, "windows_per_s": count as f64 / took_s,
     }))
 }
 
-/// Windows of streams that have the feature, against its limit.
-fn of_rule(windows: &[Window], feature: &str, limit: f32, from_us: i64) -> Vec<Word> {
-    let Some(id) = kilter_signal::table::find(feature) else { return Vec::new() };
-    let place = windows.first().and_then(|window| {
-        schema(window.row.kind, window.row.vector.schema.0)?.features().iter().position(|reference| reference.id == id)
-    });
-    let word = |window: &Window| {
-        let value = window.row.vector.get(place?)?;
-        Some(Word { at_us: window.at_us, start: window.row.start, value, threshold: limit })
-    };
-    windows.iter().filter(|window| window.at_us >= from_us).filter_map(word).collect()
+fn secs_since(begun: Micros) -> f64 {
+    (clock::now().0 - begun.0) as f64 / 1e6
 }
 
-/// The definitions behind a schema's hash.
-fn schema(kind: GroupKind, hash: u64) -> Option<Schema> {
-    (1..=64).map(|channels| Schema::of(kind, channels)).find(|schema| schema.hash().0 == hash)
+/// Every stream on its way, part after part.
+struct Plant<'s> {
+    subject: &'s Subject,
+    from_us: i64,
+    /// Scores of streams that have not begun.
+    recorded: BTreeMap<Stream, ScoresOf>,
+    switches: Switches,
+    /// `None`: its rows are not what is asked for.
+    tracks: BTreeMap<Stream, Option<Track<'s>>>,
+}
+
+impl<'s> Plant<'s> {
+    /// The next windows of all streams, which are shared out among all cores.
+    fn replay(&mut self, part: &Recorded) -> anyhow::Result<()> {
+        let Self { subject, from_us, .. } = *self;
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        let mut lots: Vec<Vec<Turn<'s>>> = (0..workers).map(|_| Vec::new()).collect();
+        for (place, stream) in part.streams().enumerate() {
+            let known = match self.tracks.remove(stream) {
+                Some(track) => Known::Begun(track),
+                None => {
+                    let key = (stream.asset.clone(), stream.point.clone(), stream.device.clone(), stream.group);
+                    let begins = self.switches.remove(&key).unwrap_or_default();
+                    Known::New(self.recorded.remove(stream).unwrap_or_default(), begins)
+                }
+            };
+            lots[place % workers].push((place, stream.clone(), known));
+        }
+        let turn = |(place, stream, known): Turn<'s>| -> anyhow::Result<(Stream, Option<Track<'s>>)> {
+            let mut windows = part.windows(place).peekable();
+            let mut track = match (known, windows.peek()) {
+                (Known::Begun(track), _) => track,
+                (Known::New(recorded, begins), Some(first)) => Track::new(subject, first, recorded, begins)?,
+                (Known::New(..), None) => None,
+            };
+            track.iter_mut().for_each(|track| track.more(windows.by_ref(), from_us));
+            Ok((stream, track))
+        };
+        let turn = &turn;
+        std::thread::scope(|scope| {
+            let labour = |lot: Vec<Turn<'s>>| {
+                let work = move || lot.into_iter().map(turn).collect::<anyhow::Result<Vec<_>>>();
+                std::thread::Builder::new().stack_size(STACK_BYTES).spawn_scoped(scope, work)
+            };
+            let threads = lots.into_iter().map(labour).collect::<std::io::Result<Vec<_>>>()?;
+            for thread in threads {
+                let done = thread.join().map_err(|_| anyhow!("failed to replay: a thread ended early"))?;
+                self.tracks.extend(done?);
+            }
+            Ok(())
+        })
+    }
+}
+
+/// One stream's share of a part: its place there, and how far it is.
+type Turn<'s> = (usize, Stream, Known<'s>);
+
+enum Known<'s> {
+    /// What was recorded of it, and which windows were the model's first.
+    New(ScoresOf, Vec<(u64, u64)>),
+    Begun(Option<Track<'s>>),
 }
 
 type Switches = BTreeMap<(Asset, String, String, u8), Vec<(u64, u64)>>;
@@ -260,3 +319,6 @@ fn print(done: &Value) {
 fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
+
+/// The kernel's scratch lies on the stack.
+const STACK_BYTES: usize = 8 << 20;

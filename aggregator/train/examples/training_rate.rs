@@ -26,7 +26,7 @@ fn measure(file: &str, rounds: usize) -> Result<(), Box<dyn std::error::Error>> 
     for _ in 0..rounds.max(1) {
         let begin = Instant::now();
         let dataset = read(file)?;
-        // The peer trains an autoencoder.
+        // The peer trains an autoencoder. There is one speed, so none is kept away.
         let options = TrainOptions { patience: 99, networks: Networks::Autoencoder, ..TrainOptions::default() };
         let mut looks = Vec::new();
         let trained = train(&dataset, &options, &mut |step| looks.push((step.step, begin.elapsed().as_secs_f64())))?;

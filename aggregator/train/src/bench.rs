@@ -1,6 +1,12 @@
 //! The data on the bench: cut once, then each model is made, calibrated and measured on it by the kernel that will score it.
 
+#[cfg(test)]
+mod forest;
+#[cfg(test)]
+mod injected;
 mod networks;
+#[cfg(test)]
+mod simulated;
 
 use std::collections::BTreeSet;
 

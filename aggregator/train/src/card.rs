@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use kilter_types::Role;
 use serde::{Deserialize, Serialize};
 
+use crate::speeds::KeptSpeed;
+
 /// Written beside an artifact as JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +50,12 @@ pub struct Card {
     pub reproduce: BTreeMap<String, f64>,
     /// Why it leads or does not.
     pub why: String,
+    /// What its like, made without one speed, did at that speed; one after the other.
+    #[serde(default)]
+    pub kept_speeds: Vec<KeptSpeed>,
+    /// Why no speed was kept from it, where none was.
+    #[serde(default)]
+    pub no_kept_speed: Option<String>,
 }
 
 /// A feature on a card.

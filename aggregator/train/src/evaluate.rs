@@ -77,9 +77,25 @@ pub(crate) fn figures(
     directions: &[Direction],
 ) -> Result<Figures, TrainError> {
     let score = |runs: &[RawRun]| anomalies(artifact, runs);
-    let above = |scores: &[f32]| share(scores, |score| *score > artifact.threshold());
+    judged(&score, artifact.threshold(), artifact.inputs(), healthy, faulty, scale, directions)
+}
+
+/// What gives a score per window.
+pub(crate) type Score<'s> = dyn Fn(&[RawRun]) -> Result<Vec<f32>, TrainError> + 's;
+
+/// The same of whatever gives scores.
+pub(crate) fn judged(
+    score: &Score<'_>,
+    threshold: f32,
+    inputs: usize,
+    healthy: &[RawRun],
+    faulty: &[RawRun],
+    scale: &[f32],
+    directions: &[Direction],
+) -> Result<Figures, TrainError> {
+    let above = |scores: &[f32]| share(scores, |score| *score > threshold);
     let scores = score(healthy)?;
-    let sample = thin(healthy, artifact.inputs());
+    let sample = thin(healthy, inputs);
     let mut detection = 0.0;
     for direction in directions {
         for size in SIZES {

@@ -36,6 +36,7 @@ mod random;
 mod report;
 mod run;
 mod search;
+mod speeds;
 pub mod suite;
 mod warm;
 
@@ -51,4 +52,5 @@ pub use options::{Networks, Origin, Progress, TrainOptions};
 pub use report::{life_report, report};
 pub use run::{Trained, TrainedModel, train};
 pub use search::{Device, Found, Measured, SearchOptions, SearchProgress, Standing, Trial, TrialLog, search};
+pub use speeds::KeptSpeed;
 pub use warm::Warm;

@@ -43,6 +43,9 @@ pub struct TrainOptions {
     pub int8_loss: f32,
     /// The device has no room for the network in f32.
     pub int8_needed: bool,
+    /// The most speeds that are kept from training in turn, to say on the cards how a model does at one that it never saw; 0: none.
+    /// Each costs about one more training and changes no artifact.
+    pub kept_speeds: usize,
     /// The network that training goes on from; from scratch without one, or where it does not fit.
     pub warm: Option<Warm>,
     /// Where the run comes from; written on the cards only.
@@ -123,6 +126,7 @@ impl Default for TrainOptions {
             augment: Augmentation::default(),
             int8_loss: 0.02,
             int8_needed: false,
+            kept_speeds: 2,
             warm: None,
             origin: Origin::default(),
         }

@@ -4,7 +4,7 @@
 //! training part alone. A sequence holds consecutive windows of one series in one regime and of one part, so no row of a
 //! later part reaches into an earlier one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kilter_infer::{Range, Regime};
 
@@ -58,6 +58,23 @@ impl Prepared {
         let runs = runs(&dataset.healthy, &order, &columns);
         let parts = split(&dataset.healthy, &runs, options);
         parts.refuse_leaks(&dataset.healthy)?;
+        Self::fitted(dataset, columns, parts, options)
+    }
+
+    /// The same parts without the rows of some bins of the steady state, which alone test.
+    pub(crate) fn without(dataset: &Dataset, options: &TrainOptions, kept: &BTreeSet<u8>) -> Result<Self, TrainError> {
+        let rows = &dataset.healthy;
+        let order = by_key(rows);
+        let is_kept = |row: usize| kept.contains(&rows.regime[row]);
+        let early: Vec<usize> = early(rows, &order, options).into_iter().filter(|row| !is_kept(*row)).collect();
+        let columns = choose_columns(dataset, &early, options.max_inputs)?;
+        let mut parts = split(rows, &runs(rows, &order, &columns), options);
+        // A run is of one bin.
+        for part in [&mut parts.fit, &mut parts.stop, &mut parts.calibrate] {
+            part.retain(|run| !is_kept(run[0]));
+        }
+        parts.test.retain(|run| is_kept(run[0]));
+        parts.refuse_leaks(rows)?;
         Self::fitted(dataset, columns, parts, options)
     }
 
@@ -272,8 +289,6 @@ pub(crate) mod sample {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::{
         sample::{dataset, options},
         *,

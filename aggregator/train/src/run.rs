@@ -9,6 +9,7 @@ use crate::{
     Augmentation, Card, CardFeature, Dataset, Evidence, Progress, TrainError, TrainOptions,
     bench::{Bench, Exported, family_name},
     evaluate::Figures,
+    speeds,
 };
 
 /// What a run gives: the leader first, or the better one where none leads.
@@ -44,6 +45,7 @@ pub fn train(
     let Some(mut exported) = bench.network(progress)? else { return alone(&bench, statistic) };
     let (history, words) = (exported.history(), exported.words());
     let losses = std::mem::take(&mut exported.losses);
+    let kept = speeds::kept(&bench, Some(&exported));
     let Exported { bytes: network, exact, parity, warm, .. } = exported;
 
     let (ours, theirs) = (bench.test(&network)?, bench.test(&statistic)?);
@@ -59,6 +61,8 @@ pub fn train(
     }
     let mut statistic_card = bench.card(&statistic, statistic_leads, &theirs, &rule)?;
     statistic_card.why = why(statistic_leads, &theirs, Some(&ours), &rule);
+    kept.network.into_iter().for_each(|scores| tell(&mut network_card, scores));
+    tell(&mut statistic_card, kept.statistic);
     network_card.pair = Some(statistic_card.digest.clone());
     statistic_card.pair = Some(network_card.digest.clone());
 
@@ -83,8 +87,18 @@ fn alone(bench: &Bench<'_>, statistic: Vec<u8>) -> Result<Trained, TrainError> {
     let leads = figures.worth() > rule.worth();
     let mut card = bench.card(&statistic, leads, &figures, &rule)?;
     card.why = why(leads, &figures, None, &rule) + "; no network was asked for";
+    tell(&mut card, speeds::kept(bench, None).statistic);
     let evidence = bench.evidence(&statistic, Vec::new())?;
     Ok(Trained { models: vec![TrainedModel { artifact: statistic, exact: None, card, evidence }] })
+}
+
+/// What its like did at a speed that was kept away, on its card.
+fn tell(card: &mut Card, scores: speeds::Scores) {
+    card.why += &speeds::words(&scores);
+    match scores {
+        Ok(scores) => card.kept_speeds = scores,
+        Err(why) => card.no_kept_speed = Some(why),
+    }
 }
 
 /// Does the network lead, does the statistic? Never both, and neither where neither beats the simple rule.
@@ -178,6 +192,8 @@ impl Bench<'_> {
             parity_max_abs: 0.0,
             reproduce: reproduce.into_iter().chain(warm).map(|(key, value)| (key.to_owned(), value)).collect(),
             why: String::new(),
+            kept_speeds: Vec::new(),
+            no_kept_speed: None,
         })
     }
 

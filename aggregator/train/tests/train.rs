@@ -1,5 +1,7 @@
 //! A run on simulated rows: what it gives, how fast, and that it is the same twice.
 
+mod speeds;
+
 use kilter_infer::{Artifact, Family, Mode, Scratch, State};
 use kilter_train::{
     Augmentation, Dataset, Feature, LifeOptions, Networks, Progress, RecurrentOptions, Rows, TrainError, TrainOptions,
@@ -84,7 +86,8 @@ fn dataset(assets: u32, windows: u64) -> Dataset {
 
 fn quick() -> TrainOptions {
     let networks = Networks::Autoencoder;
-    TrainOptions { sequence_len: 8, hidden: 16, max_steps: 60, look_every: 20, networks, ..TrainOptions::default() }
+    let quick = TrainOptions { sequence_len: 8, hidden: 16, max_steps: 60, look_every: 20, ..TrainOptions::default() };
+    TrainOptions { networks, kept_speeds: 0, ..quick }
 }
 
 fn run(dataset: &Dataset, options: &TrainOptions) -> Trained {
@@ -221,10 +224,11 @@ fn a_full_budget_is_timed_and_used_up_when_patience_is_long() {
     let start = std::time::Instant::now();
     let mut last = None;
     let networks = Networks::Autoencoder;
-    let trained = train(&data, &TrainOptions { patience: 99, networks, ..TrainOptions::default() }, &mut |p| {
-        println!("{p:?} after {:.2} s", start.elapsed().as_secs_f64());
-        last = Some(p);
-    });
+    let trained =
+        train(&data, &TrainOptions { patience: 99, networks, kept_speeds: 0, ..TrainOptions::default() }, &mut |p| {
+            println!("{p:?} after {:.2} s", start.elapsed().as_secs_f64());
+            last = Some(p);
+        });
     let secs = start.elapsed().as_secs_f64();
     let trained = trained.expect("the data set is good");
     let last = last.expect("a report");

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use kilter_history::{Asset, Stream, Window};
+use kilter_history::{Asset, Stream};
 use kilter_monitor::{Patience, replay::Watch};
 use serde_json::{Value, json};
 
-use super::compare::Word;
+use super::track::{Track, Word};
 
 /// A range of time that a person called faulty; its end is the failure, or the repair.
 #[derive(Clone, Debug)]
@@ -17,22 +17,18 @@ pub(super) struct Fault {
 }
 
 /// One step per multiple of the threshold, lowest first.
-pub(super) fn curve(
-    judged: &BTreeMap<Stream, Vec<Word>>,
-    faults: &[Fault],
-    period_s: impl Fn(&Stream) -> f64,
-) -> Vec<Value> {
+pub(super) fn curve(judged: &BTreeMap<Stream, Track<'_>>, faults: &[Fault]) -> Vec<Value> {
     // A machine with several streams is watched once.
     let mut watched_s: BTreeMap<&Asset, f64> = BTreeMap::new();
-    for (stream, words) in judged {
+    for (stream, track) in judged {
         let seconds = watched_s.entry(&stream.asset).or_default();
-        *seconds = seconds.max(words.len() as f64 * period_s(stream));
+        *seconds = seconds.max(track.words.len() as f64 * track.period_s());
     }
     let months = watched_s.values().sum::<f64>() / MONTH_S;
     let step = |times: f32| {
         let mut raised: BTreeMap<&Asset, Vec<i64>> = BTreeMap::new();
-        for (stream, words) in judged {
-            raised.entry(&stream.asset).or_default().extend(alarms(words, times));
+        for (stream, track) in judged {
+            raised.entry(&stream.asset).or_default().extend(alarms(&track.words, times));
         }
         let within = |asset: &Asset, at_us: i64| {
             faults.iter().any(|fault| fault.asset == *asset && (fault.from_us..=fault.to_us).contains(&at_us))
@@ -68,14 +64,6 @@ fn alarms(words: &[Word], times: f32) -> Vec<i64> {
         stood = stands;
     }
     raised
-}
-
-/// The usual distance of two windows.
-pub(super) fn period_us(windows: &[Window]) -> i64 {
-    let next = windows.windows(2).filter(|pair| pair[1].row.index == pair[0].row.index + 1);
-    let mut periods: Vec<i64> = next.map(|pair| pair[1].at_us.saturating_sub(pair[0].at_us)).collect();
-    periods.sort_unstable();
-    periods.get(periods.len() / 2).copied().unwrap_or_default().max(0)
 }
 
 const TIMES: [f32; 9] = [0.25, 0.5, 0.7, 0.85, 1.0, 1.25, 1.5, 2.0, 4.0];

@@ -1,5 +1,7 @@
 //! A back-test over a real lake gives the scores that a monitor recorded, bit for bit, and says where it can't.
 
+mod plant;
+
 use std::path::Path;
 use std::process::{Command, Output};
 

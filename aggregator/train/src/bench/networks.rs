@@ -18,6 +18,8 @@ use crate::{
 
 /// A network's artifact and what its card says beyond the figures.
 pub(crate) struct Exported {
+    /// Its kind.
+    pub(crate) family: Family,
     /// What is sent.
     pub(crate) bytes: Vec<u8>,
     /// The same in f32, where what is sent is int8.
@@ -202,6 +204,7 @@ impl Bench<'_> {
         let merit = self.figures(&bytes, &self.calibrate, &[])?.merit();
         let windows = train.len();
         Ok(Exported {
+            family: N::FAMILY,
             bytes,
             exact,
             int8_loss,

@@ -7,7 +7,7 @@ mod chart;
 
 use chart::{Chart, Scale, escaped};
 
-use crate::{Card, Confusion, Evidence, Found, LifeModel, LifeWord, TrainedModel};
+use crate::{Card, Confusion, Evidence, Found, KeptSpeed, LifeModel, LifeWord, TrainedModel};
 
 /// The report of a run's models, the leader first; `found` if its options were searched for.
 pub fn report(models: &[TrainedModel], found: Option<&Found>) -> String {
@@ -61,7 +61,30 @@ fn watched(card: &Card) -> String {
             100.0 * above
         );
     }
-    text
+    text + &kept_speeds(card)
+}
+
+/// What its like did at a speed that it never saw.
+fn kept_speeds(card: &Card) -> String {
+    let row = |score: &KeptSpeed| {
+        let [low, high] = score.rpm;
+        format!(
+            "<tr><th scope=\"row\">{} of {low:.0} to {high:.0} rpm</th><td>{:.1} %</td><td>{:.2} %</td><td>{:.1} %</td><td>{:.2} %</td></tr>",
+            escaped(&score.kept),
+            100.0 * score.detection,
+            100.0 * score.false_alarm_share,
+            100.0 * score.rule_detection,
+            100.0 * score.rule_false_alarm_share,
+        )
+    };
+    match &card.no_kept_speed {
+        Some(why) => format!("<p class=\"quiet\">At a speed that it never learned from: {}.</p>", escaped(why)),
+        None => format!(
+            "<h3>At a speed that its like never learned from</h3><div class=\"wide\"><table><thead><tr><th></th><th scope=\"col\">faults found</th><th \
+             scope=\"col\">healthy above</th><th scope=\"col\">the simple rule finds</th><th scope=\"col\">healthy above</th></tr></thead><tbody>{}</tbody></table></div>",
+            card.kept_speeds.iter().map(row).collect::<String>()
+        ),
+    }
 }
 
 /// The report of a life model and of the losses while it was trained.

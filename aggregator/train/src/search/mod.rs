@@ -104,3 +104,34 @@ fn judge(dataset: &Dataset, candidate: &TrainOptions, piece: Piece, folds: usize
 
 /// Looks at the held-out loss in a trial.
 const LOOKS: usize = 8;
+
+#[cfg(test)]
+mod tests {
+    use super::{memory::MemoryLog, *};
+    use crate::prepare::sample::dataset_of;
+
+    #[test]
+    fn a_search_ends_alike_whatever_rows_that_calibrate_or_test_and_labelled_faults_hold() {
+        let mut dataset = dataset_of(400);
+        dataset.faulty = dataset.healthy.clone();
+        let options = TrainOptions { sequence_len: 3, hidden: 8, code: 4, ..TrainOptions::default() };
+        let budget = SearchOptions { candidates: 2, first_steps: 6, folds: 2, workers: 1, device: None };
+        let found = |dataset: &Dataset| -> Vec<(usize, Option<u32>)> {
+            let found = search(dataset, &options, &budget, &mut MemoryLog::default(), &mut |_| {}).expect("a winner");
+            found.standings.iter().map(|standing| (standing.candidate, standing.merit.map(f32::to_bits))).collect()
+        };
+        let expected = found(&dataset);
+        let parts = Prepared::new(&dataset, &options).expect("enough rows").parts;
+        let mut planted = dataset.clone();
+        planted.faulty.values.fill(1e6);
+        for row in [&parts.stop, &parts.calibrate, &parts.test].into_iter().flatten().flatten() {
+            planted.healthy.values[row * 2..][..2].fill(1e6);
+        }
+        assert_eq!(found(&planted), expected);
+        // The same in the rows that a search does see changes what it finds.
+        for row in parts.fit.iter().flatten().skip(3).step_by(7) {
+            planted.healthy.values[row * 2] += 5.0;
+        }
+        assert_ne!(found(&planted), expected);
+    }
+}

@@ -127,6 +127,8 @@ impl Report {
             parity_max_abs: model.parity,
             reproduce: BTreeMap::new(),
             why: "it stands behind the figures of an evaluation".to_owned(),
+            kept_speeds: Vec::new(),
+            no_kept_speed: Some("an evaluation divides its data in its own way".to_owned()),
         };
         Ok(Exported {
             artifact: model.artifact.clone(),

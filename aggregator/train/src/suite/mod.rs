@@ -19,7 +19,7 @@ mod nab;
 mod path;
 mod report;
 mod shift;
-mod skab;
+pub(crate) mod skab;
 
 use std::{
     collections::BTreeMap,
