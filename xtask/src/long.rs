@@ -13,6 +13,11 @@ pub(crate) fn heads() -> anyhow::Result<()> {
     ignored(&["--test", "train", "the_head_that_is_sent"])
 }
 
+/// What the statistic and an isolation forest find, on all data at hand.
+pub(crate) fn forest() -> anyhow::Result<()> {
+    ignored(&["--lib", "an_isolation_forest_on_all_data_at_hand"])
+}
+
 fn ignored(tests: &[&str]) -> anyhow::Result<()> {
     let mut command = cargo();
     command.args(["test", "--profile", "house"]);
