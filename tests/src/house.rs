@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
-use crate::{Bins, Machine, Process, Tuning, agent_config, get, machines, post};
+use crate::{Bins, Machine, Process, Tuning, agent_config, free_ports, get, machines, post};
 
 /// Addresses of one house.
 #[derive(Clone, Copy, Debug)]
@@ -77,10 +77,9 @@ pub struct Interrupted;
 impl Ports {
     /// Free ports, at this moment.
     pub fn free() -> anyhow::Result<Self> {
-        let sockets: Vec<_> =
-            (0..4).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>().context("find free ports")?;
-        let address = |i: usize| sockets[i].local_addr().context("read a port");
-        Ok(Self { http: address(0)?, mqtt: address(1)?, sensor: address(2)?, control: address(3)?, agents: 0 })
+        let first = free_ports(4).context("find free ports")?;
+        let address = |i: u16| SocketAddr::from(([127, 0, 0, 1], first + i));
+        Ok(Self { http: address(0), mqtt: address(1), sensor: address(2), control: address(3), agents: 0 })
     }
 }
 

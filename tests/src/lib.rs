@@ -12,6 +12,7 @@ pub mod lake;
 pub mod model;
 mod place;
 mod plant;
+mod port;
 mod process;
 pub mod story;
 
@@ -20,4 +21,5 @@ pub use house::{House, Interrupted, Options, Ports};
 pub use http::{get, post, request, send};
 pub use place::{target, workspace};
 pub use plant::{Machine, Tuning, agent_config, machines};
+pub use port::{free_port, free_ports};
 pub use process::{Bins, Process};

@@ -6,12 +6,12 @@
 mod recorded;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, post, request};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, free_port, post, request};
 use recorded::{CONFIG, RATE_HZ, npy, simulate};
 use serde_json::{Value, json};
 
@@ -43,7 +43,7 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
     let mut house = House::new(bins, dir, Ports::free()?, options)?;
     house.start_aggregator()?;
     let agent = house.agent_dir("edge-1");
-    let page = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("a free port")?;
+    let page = SocketAddr::from(([127, 0, 0, 1], free_port().context("a free port")?));
     house.install_agent("edge-1", &CONFIG.replace("PAGE", &page.to_string()))?;
     fs::write(agent.join("run.npy"), npy(&samples)).context("write the recording")?;
     house.start_agent("edge-1")?;

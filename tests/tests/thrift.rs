@@ -3,13 +3,13 @@
 mod recorded;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, request};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, free_port, request};
 use recorded::{CONFIG, npy, simulate};
 
 const TUNING: Tuning =
@@ -129,8 +129,7 @@ struct Agent {
 impl Agent {
     /// With the recording, and this in front of the section for clips.
     fn install(house: &House, name: &str, asset: &'static str, policy: &str, samples: &[f32]) -> anyhow::Result<Self> {
-        let page =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("a free port")?;
+        let page = SocketAddr::from(([127, 0, 0, 1], free_port().context("a free port")?));
         let config = CONFIG.replace("PAGE", &page.to_string()).replace("pump-1", asset).replace("[clip]", policy);
         house.install_agent(name, &config.replace("daily_bytes = 180000", "daily_bytes = 0"))?;
         let dir = house.agent_dir(name);

@@ -1,13 +1,12 @@
 //! A small house for each journey: two pumps with an agent each, and a lab where it is asked for.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
-use kilter_tests::{Bins, House, Machine, Options, Ports, Process, Tuning, expected};
+use kilter_tests::{Bins, House, Machine, Options, Ports, Process, Tuning, expected, free_ports};
 use serde_json::json;
 
 use crate::kept::Kept;
@@ -175,20 +174,8 @@ fn house(bins: Bins, dir: &Path, speed: f64) -> anyhow::Result<House> {
         broker: String::new(),
     };
     let mut ports = Ports::free()?;
-    ports.agents = pages()?;
+    ports.agents = free_ports(2).context("find two free ports side by side")?;
     House::new(bins, dir, ports, options)
-}
-
-/// Two free ports side by side, for the agents' pages.
-fn pages() -> anyhow::Result<u16> {
-    for _ in 0..50 {
-        let first = TcpListener::bind("127.0.0.1:0")?;
-        let port = first.local_addr()?.port();
-        if port < u16::MAX && TcpListener::bind(("127.0.0.1", port + 1)).is_ok() {
-            return Ok(port);
-        }
-    }
-    anyhow::bail!("find two free ports side by side")
 }
 
 const PLANT: &str = r#"

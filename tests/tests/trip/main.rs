@@ -3,12 +3,12 @@
 mod afar;
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::process::{Command, Output};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, agent_config, get};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, agent_config, free_port, get};
 use serde_json::{Value, json};
 
 const RATE_HZ: usize = 12_800;
@@ -175,8 +175,7 @@ fn journey(tell: impl FnOnce(&mut House, SocketAddr) -> anyhow::Result<()>) {
             broker: String::new(),
         };
         let mut house = House::new(bins, dir.path(), Ports::free()?, options)?;
-        let page =
-            TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).context("a free port")?;
+        let page = SocketAddr::from(([127, 0, 0, 1], free_port().context("a free port")?));
         tell(&mut house, page)?;
         house.stop()
     };
