@@ -39,6 +39,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             .env("CC_aarch64_unknown_linux_gnu", "aarch64-linux-gnu-gcc")
             .env("CARGO_PROFILE_RELEASE_LTO", "off")
             .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1")
+            .env("CARGO_INCREMENTAL", "1")
             .args(["rustc", "--release", "--target", TRIPLE, "-p", "kilter-agent", "--bin", "kilter-agent"])
             .args(["--", "-C", "target-feature=+crt-static"]),
     )?;

@@ -5,6 +5,11 @@ use std::process::Command;
 
 use crate::step::{cargo, run};
 
+/// Every program, in one go: the lab's last crates leave a core free for the others.
+pub(crate) fn all() -> anyhow::Result<()> {
+    run(&mut programs(&["kilter-agent", "kilter-aggregator", "kilter-sim", "kilter-lab"]))
+}
+
 /// What the page needs: agent, server and simulator.
 pub(crate) fn light() -> anyhow::Result<()> {
     run(&mut programs(&["kilter-agent", "kilter-aggregator", "kilter-sim"]))

@@ -24,11 +24,10 @@ pub(crate) fn test() -> anyhow::Result<()> {
     run(whole(cargo().args(["test", "--profile", "house", "--doc"])))
 }
 
-/// Journeys run one after the other: each is a whole plant on a machine of two cores.
+/// Each is a plant of real processes that mostly waits; those that need the whole machine run alone (`.config/nextest.toml`).
 pub(crate) fn journeys() -> anyhow::Result<()> {
-    crate::build::light()?;
-    crate::build::lab()?;
-    run(nextest().args(["-E", "package(kilter-tests)", "--test-threads", "1", "--no-capture"]))
+    crate::build::all()?;
+    run(nextest().args(["-E", "package(kilter-tests)", "--success-output", "immediate"]))
 }
 
 fn nextest() -> Command {

@@ -12,8 +12,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
     timed(&[
         ("setup", setup::run),
         ("fmt", check::fmt),
-        ("build agent, server, simulator", build::light),
-        ("build lab", build::lab),
+        ("build", build::all),
         ("clippy", check::clippy),
         ("test", check::test),
         ("nostd proof", check::nostd),
@@ -30,12 +29,12 @@ pub(crate) fn run() -> anyhow::Result<()> {
 /// What takes longer.
 pub(crate) fn proof() -> anyhow::Result<()> {
     timed(&[
-        ("build agent, server, simulator", build::light),
-        ("build lab", build::lab),
+        ("build", build::all),
         ("journeys", check::journeys),
         ("the same bits on every core", firmware::proof),
         ("what quiet costs", long::baseline),
         ("how long engines have left", long::heads),
+        ("an isolation forest", long::forest),
     ])
 }
 

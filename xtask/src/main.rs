@@ -70,7 +70,7 @@ fn main() -> ExitCode {
         Task::Fmt => check::fmt(),
         Task::Clippy => check::clippy(),
         Task::Doc => check::doc(),
-        Task::Build => build::light().and_then(|()| build::lab()),
+        Task::Build => build::all(),
         Task::Test => check::test(),
         Task::Nostd => check::nostd(),
         Task::Journeys => check::journeys(),
