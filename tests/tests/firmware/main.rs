@@ -1,13 +1,15 @@
 //! The whole node in QEMU: it tells of its faults after resets, keeps a model through power cuts, and reaches a real agent.
 //!
-//! `KILTER_FIRMWARE` names the node's image (`cargo xt firmware` builds it); without it or without QEMU nothing runs.
+//! `KILTER_FIRMWARE` names the node's image (`cargo xt firmware` builds it); without it or without QEMU nothing of that runs. What needs a
+//! bootloader runs on the host ([`gateway`]).
 #![expect(clippy::disallowed_methods, reason = "journeys wait for processes")]
 
 mod fleet;
+mod gateway;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -81,7 +83,7 @@ impl Node {
 }
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port").port()
+    kilter_tests::free_port().expect("a free port")
 }
 
 struct Line {
