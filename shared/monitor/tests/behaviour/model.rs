@@ -4,7 +4,10 @@ use kilter_infer::{Body, Draft, Range, Regime, ResetRule, Scratch};
 use kilter_machine::{FaultChange, FaultKind, Growth, LoadChange, MachineSpec};
 use kilter_monitor::{InstallError, Output};
 use kilter_signal::table::{VIBRATION, at};
-use kilter_types::{AlarmSource, Digest, Event, FeatureRef, FeatureRow, Generation, GroupKind, KernelId, Micros, Role, Score};
+use kilter_types::{
+    AlarmSource, Digest, Event, FeatureRef, FeatureRow, Generation, GroupKind, Hertz, Input, KernelId, MachineEvent,
+    Micros, Role, Rpm, Score,
+};
 
 use crate::support::*;
 
@@ -78,6 +81,36 @@ fn install(monitor: &mut Heaped, bytes: Vec<u8>, said: &mut Vec<Said>) -> Result
     monitor.install(Role::Leader, bytes, digest, Generation(7), sink).map(|()| digest)
 }
 
+/// Feeds vibration alone, so many samples at a time; before each step somebody may do something to the monitor.
+fn in_steps(
+    feeder: &mut Feeder,
+    seconds: f64,
+    samples: usize,
+    monitor: &mut Heaped,
+    said: &mut Vec<Said>,
+    mut before: impl FnMut(u64, &mut Heaped, &mut Vec<Said>),
+) {
+    let mut step = 0;
+    for _ in 0..(seconds * 10.0).round() as u64 {
+        feeder.synthesise();
+        let (t_s, position) = (feeder.tenths as f64 / 10.0, feeder.tenths * feeder.block.len() as u64);
+        for (i, piece) in feeder.block.chunks(samples).enumerate() {
+            before(step, monitor, said);
+            step += 1;
+            let offset = (i * samples) as u64;
+            let t = Micros((t_s * 1e6) as i64 + T0 + (offset as f64 * 1e6 / feeder.rate_hz) as i64);
+            let mut sink = |output: Output<'_>| said.push(Said::of(&output));
+            if offset == 0 {
+                monitor.machine_event(t, MachineEvent::Speed(Rpm(feeder.machine.speed(t_s))), &mut sink);
+                monitor.machine_event(t, MachineEvent::Load(100.0 * feeder.machine.load(t_s)), &mut sink);
+            }
+            let block = Input::Block { t0: t, rate: Hertz(feeder.rate_hz as f32), samples: piece };
+            monitor.push(crate::support::VIBRATION, position + offset, block, &mut sink).expect("a block fits");
+        }
+        feeder.tenths += 1;
+    }
+}
+
 #[test]
 fn every_score_names_exactly_one_model_and_the_switch_lies_between_two_windows() {
     let (mut monitor, mut said) = (monitor(), Vec::new());
@@ -114,14 +147,14 @@ fn s0_05_at_a_thousand_windows_a_second_a_swap_skips_no_window_and_each_is_score
     config.commissioning_windows = 20;
     let (mut monitor, mut said) = (build(config), Vec::new());
     let mut feeder = Feeder::new(spec, 1);
-    feeder.in_steps(1.0, 16, &mut monitor, &mut said, |_, _, _| ());
+    in_steps(&mut feeder, 1.0, 16, &mut monitor, &mut said, |_, _, _| ());
     let learnt = vibration_rows(&said);
     // Each model knows other rows, so each has a digest of its own.
     let models: Vec<Vec<u8>> =
         (0..5).map(|i| train_in(&learnt[100 * i..100 * i + 300], &features(), 1600.0, 1)).collect();
     let mut due = [17, 18, 400, 977, 1_500].into_iter().zip(models).peekable();
     let before = said.len();
-    feeder.in_steps(2.0, 16, &mut monitor, &mut said, |step, monitor, said| {
+    in_steps(&mut feeder, 2.0, 16, &mut monitor, &mut said, |step, monitor, said| {
         if let Some((_, model)) = due.next_if(|(at, _)| *at == step) {
             install(monitor, model, said).expect("a good model");
         }

@@ -130,9 +130,9 @@ pub(crate) fn pump(spec: &MachineSpec, window: u32) -> MachineConfig {
 /// Feeds tenths of a second of a machine.
 pub(crate) struct Feeder {
     pub(crate) machine: Machine,
-    rate_hz: f64,
-    tenths: u64,
-    block: Vec<f32>,
+    pub(crate) rate_hz: f64,
+    pub(crate) tenths: u64,
+    pub(crate) block: Vec<f32>,
 }
 
 impl Feeder {
@@ -172,36 +172,6 @@ impl Feeder {
             monitor.push(VIBRATION, position, block, &mut sink).expect("a block fits");
         }
         self.tenths += 1;
-    }
-
-    /// Feeds vibration alone, so many samples at a time; before each step somebody may do something to the monitor.
-    pub(crate) fn in_steps(
-        &mut self,
-        seconds: f64,
-        samples: usize,
-        monitor: &mut Heaped,
-        said: &mut Vec<Said>,
-        mut before: impl FnMut(u64, &mut Heaped, &mut Vec<Said>),
-    ) {
-        let mut step = 0;
-        for _ in 0..(seconds * 10.0).round() as u64 {
-            self.synthesise();
-            let (t_s, position) = (self.tenths as f64 / 10.0, self.tenths * self.block.len() as u64);
-            for (i, piece) in self.block.chunks(samples).enumerate() {
-                before(step, monitor, said);
-                step += 1;
-                let offset = (i * samples) as u64;
-                let t = Micros((t_s * 1e6) as i64 + T0 + (offset as f64 * 1e6 / self.rate_hz) as i64);
-                let mut sink = |output: Output<'_>| said.push(Said::of(&output));
-                if offset == 0 {
-                    monitor.machine_event(t, MachineEvent::Speed(Rpm(self.machine.speed(t_s))), &mut sink);
-                    monitor.machine_event(t, MachineEvent::Load(100.0 * self.machine.load(t_s)), &mut sink);
-                }
-                let block = Input::Block { t0: t, rate: Hertz(self.rate_hz as f32), samples: piece };
-                monitor.push(VIBRATION, position + offset, block, &mut sink).expect("a block fits");
-            }
-            self.tenths += 1;
-        }
     }
 
     pub(crate) fn run(&mut self, seconds: f64, monitor: &mut Heaped, said: &mut Vec<Said>) {
