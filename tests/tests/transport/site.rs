@@ -14,7 +14,7 @@ use kilter_types::{
     Class, Clock, DeviceId, Epoch, Event, JournalId, Micros, Monotonic, Name, Payload, Point, Record, Timeline,
 };
 use kilter_uplink::{
-    Identity, Key, Place, Ports, Server, Session, SessionConfig, Spool, SpoolError, Status, TimeSample, run,
+    Identity, Key, Lost, Place, Ports, Server, Session, SessionConfig, Spool, SpoolError, Status, TimeSample, run,
 };
 use kilter_wire::frame::{self, Kind};
 use kilter_wire::topic::Topic;
@@ -51,7 +51,7 @@ type Others = (
     mpsc::Sender<Vec<u8>>,
     mpsc::Receiver<Bytes>,
     watch::Receiver<Status>,
-    mpsc::Receiver<Key>,
+    mpsc::Receiver<Lost>,
 );
 
 #[derive(Default)]
