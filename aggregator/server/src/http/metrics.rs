@@ -74,9 +74,6 @@ pub(super) async fn metrics(_: Principal, State(app): State<App>) -> impl IntoRe
     );
     let counters = app.link.counters();
     put("kilter_mqtt_connections", "gauge", "Connections open.", &one(counters.connections_now as f64));
-    put("kilter_uptime_seconds", "gauge", "Seconds since the start.", &one((clock::now() - app.started).as_secs_f64()));
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
-}
     put(
         "kilter_mqtt_held_bytes",
         "gauge",
@@ -92,3 +89,6 @@ pub(super) async fn metrics(_: Principal, State(app): State<App>) -> impl IntoRe
     let refused: Vec<_> =
         counters.refused.iter().map(|(code, count)| (format!("{{reason=\"{code:#04x}\"}}"), *count as f64)).collect();
     put("kilter_mqtt_refused_total", "counter", "What devices were refused, by MQTT 5 reason code.", &refused);
+    put("kilter_uptime_seconds", "gauge", "Seconds since the start.", &one((clock::now() - app.started).as_secs_f64()));
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
