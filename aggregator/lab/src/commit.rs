@@ -145,6 +145,7 @@ impl Committer {
             let snapshot = table.current().await?;
             lock(&self.state).committed(snapshot);
         }
+        self.put_back_again(&batch.rows).await?;
         let committed = Committed { journal_id: self.journal_id.0, offset: batch.position, marks: batch.marks };
         let (files, fold) = (self.files.clone(), batch.fold);
         tokio::task::spawn_blocking(move || files.publish(&committed, &fold)).await??;

@@ -91,7 +91,8 @@ impl Numbers {
     }
 }
 
-fn per_device(views: &[View], condition: &str) -> anyhow::Result<BTreeMap<String, u64>> {
+/// How many rows of each device the condition finds.
+pub(crate) fn per_device(views: &[View], condition: &str) -> anyhow::Result<BTreeMap<String, u64>> {
     let mut counts = BTreeMap::new();
     for table in TABLES {
         let sql = format!("SELECT device, COUNT(seq) AS n FROM {table} WHERE {condition} GROUP BY device");
@@ -206,7 +207,7 @@ fn explained(
 }
 
 /// A number of 64 bits, which the lake keeps as it is.
-fn whole(value: &Value) -> anyhow::Result<u64> {
+pub(crate) fn whole(value: &Value) -> anyhow::Result<u64> {
     Ok(value.as_i64().context("a number is not whole")? as u64)
 }
 

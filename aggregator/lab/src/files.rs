@@ -7,6 +7,7 @@
 //!                began, and the version of each table then
 //! pins.json      { digest: { versions, erased_at_us, corrected_at_us } }: the versions that a model was trained on, kept from vacuum
 //! audit.jsonl    one line before and one after each erasure, expiry and correction: who, why, whose, how much
+//! refetch.json   [[stream, ranges]]: records that the lake lost and the edge is asked for, as the server reads; none left when all came
 //! training.json  { class: { at_us, windows, leads } }: when each kind of machine was last trained, on how much, and with a leader or without
 //! schedule.json  microseconds: when the clock's last run began, or the lab was first there
 //! rollups/       per data file and step the roll-up of its features; made again from the lake where one is missing
@@ -161,6 +162,28 @@ impl Files {
     /// Stores that.
     pub(crate) fn keep_scheduled(&self, at: Micros) -> anyhow::Result<()> {
         self.replace("schedule.json", &serde_json::to_vec(&at)?)
+    }
+
+    /// Records that the edge is asked for.
+    pub(crate) fn lost(&self) -> Streams {
+        let read = || serde_json::from_slice(&std::fs::read(self.folder.join("refetch.json")).ok()?).ok();
+        read().map(|lost: Vec<(Stream, Ranges)>| lost.into_iter().collect()).unwrap_or_default()
+    }
+
+    /// Stores them.
+    pub(crate) fn keep_lost(&self, lost: &Streams) -> anyhow::Result<()> {
+        self.replace("refetch.json", &serde_json::to_vec(&lost.iter().collect::<Vec<_>>())?)
+    }
+
+    /// Erasures that persons wanted, ended or only begun.
+    pub(crate) fn erasures(&self) -> Vec<Erasure> {
+        self.audited::<Erasure>().into_iter().filter(|line| line.reason == Reason::Erase).collect()
+    }
+
+    /// Corrections that were made.
+    pub(crate) fn corrections(&self) -> Vec<Corrected> {
+        let made = |line: &Corrected| line.done.as_ref().is_some_and(|done| done.get("refused").is_none());
+        self.audited::<Corrected>().into_iter().filter(made).collect()
     }
 
     /// The versions that models were trained on.

@@ -72,6 +72,7 @@ impl Lab {
             "lab opened"
         );
         let mut state = State::new(fold, position, snapshots, ghosts);
+        state.lost.want(files.lost());
         let events = state.pinned().into_iter().find(|view| view.table() == TableName::Events);
         if let Some(events) = events {
             let (classes, drift) = tokio::task::spawn_blocking(move || known(&events)).await??;

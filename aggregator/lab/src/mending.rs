@@ -18,6 +18,25 @@ use crate::lab::held;
 impl Committer {
     /// Compares every file with the log, and every record with what was published.
     pub(crate) async fn reconcile(&mut self, repair: bool) -> anyhow::Result<Value> {
+        let Compared { checked, report, repaired, restored } = self.compare(repair).await?;
+        let damage: Vec<_> = report
+            .damage
+            .iter()
+            .map(|damage| json!({ "path": damage.path.display().to_string(), "what": damage.what }))
+            .collect();
+        Ok(json!({
+            "clean": report.is_clean(),
+            "files": checked.iter().map(|table| table.files).sum::<usize>(),
+            "rows": checked.iter().map(|table| table.rows).sum::<u64>(),
+            "damaged": damage,
+            "doubled": listed(&report.doubled),
+            "lost": listed(&report.lost),
+            "repaired_rows": repaired,
+            "restored_rows": restored,
+        }))
+    }
+
+    pub(crate) async fn compare(&mut self, repair: bool) -> anyhow::Result<Compared> {
         let (mut repaired, mut restored) = (0, 0);
         let mut checked = Vec::new();
         for table in self.tables.values_mut() {
@@ -35,21 +54,33 @@ impl Committer {
             restored = self.put_back(&report.lost, &mut checked).await?;
             report = self.report(&checked);
         }
-        let damage: Vec<_> = report
-            .damage
-            .iter()
-            .map(|damage| json!({ "path": damage.path.display().to_string(), "what": damage.what }))
-            .collect();
-        Ok(json!({
-            "clean": report.is_clean(),
-            "files": checked.iter().map(|table| table.files).sum::<usize>(),
-            "rows": checked.iter().map(|table| table.rows).sum::<u64>(),
-            "damaged": damage,
-            "doubled": listed(&report.doubled),
-            "lost": listed(&report.lost),
-            "repaired_rows": repaired,
-            "restored_rows": restored,
-        }))
+        Ok(Compared { checked, report, repaired, restored })
+    }
+
+    /// Takes files that are gone out of the tables where every record they had is known to be lost by its number: it can be asked for
+    /// elsewhere. Says which. A damaged file that is still there stays to be looked at, and so does a table that lost less than its files had.
+    pub(crate) async fn set_aside(&mut self, compared: &mut Compared) -> anyhow::Result<Vec<PathBuf>> {
+        let mut aside = Vec::new();
+        for found in &mut compared.checked {
+            let gone = found.damage.iter().all(|damage| !damage.path.exists());
+            let Some(table) = self.tables.get_mut(&found.table).filter(|_| gone && !found.damage.is_empty()) else {
+                continue;
+            };
+            let lost = compared.report.lost.iter().filter(|(stream, _)| table_of(stream) == Some(found.table));
+            let damaged: Vec<PathBuf> = found.damage.iter().map(|damage| damage.path.clone()).collect();
+            if lost.map(count).sum::<u64>() < held_by(table, &damaged)? {
+                continue;
+            }
+            table.restore(&Rows::new(found.table), &damaged).await?;
+            aside.extend(damaged);
+            let snapshot = table.current().await?;
+            lock(&self.state).committed(snapshot);
+            *found = table.check().await?;
+        }
+        if !aside.is_empty() {
+            compared.report = self.report(&compared.checked);
+        }
+        Ok(aside)
     }
 
     fn report(&self, checked: &[Checked]) -> Report {
@@ -87,6 +118,18 @@ impl Committer {
     }
 }
 
+/// What a look at every file told.
+pub(crate) struct Compared {
+    /// Table by table.
+    pub(crate) checked: Vec<Checked>,
+    /// Against what was published.
+    pub(crate) report: Report,
+    /// Rows that were there twice and are no more.
+    pub(crate) repaired: usize,
+    /// Rows that the journal still held and that are put back.
+    pub(crate) restored: usize,
+}
+
 /// How many rows these files had; more than any when the log does not tell.
 fn held_by(table: &DeltaTable, files: &[PathBuf]) -> anyhow::Result<u64> {
     let files = table.snapshot()?.files.into_iter().filter(|file| files.contains(&file.path));
@@ -118,7 +161,7 @@ fn kept(journal: &Path, wanted: &Streams) -> anyhow::Result<BTreeMap<TableName, 
     Ok(kept)
 }
 
-fn table_of(stream: &Stream) -> Option<TableName> {
+pub(crate) fn table_of(stream: &Stream) -> Option<TableName> {
     Class::ALL.into_iter().find(|class| class.as_str() == stream.class).map(TableName::of)
 }
 
@@ -126,7 +169,7 @@ fn count((_, ranges): (&Stream, &Ranges)) -> u64 {
     ranges.count()
 }
 
-fn listed(streams: &Streams) -> Vec<Value> {
+pub(crate) fn listed(streams: &Streams) -> Vec<Value> {
     let each = streams.iter().flat_map(|(stream, ranges)| {
         ranges.iter().map(move |(first, last)| {
             json!({ "device": stream.device, "epoch": stream.epoch, "class": stream.class, "first": first, "last": last })

@@ -20,6 +20,7 @@ use crate::clock;
 use crate::commit::{Shared, Status, lock};
 use crate::completeness;
 use crate::files::Files;
+use crate::refetch::Asked;
 use crate::rollups::{RollUps, Trend};
 use crate::trainer::{DEFAULT_SEED, Trainer};
 use crate::training::{Request, Search};
@@ -74,6 +75,11 @@ enum Ask {
     },
     Correct {
         correction: Correction,
+        who: String,
+        why: String,
+    },
+    Refetch {
+        asked: Asked,
         who: String,
         why: String,
     },
@@ -187,6 +193,10 @@ impl Desk {
             Ask::Correct { correction, who, why } => {
                 let audit = audit(who, why)?;
                 self.order(|done| Order::Correct { correction, audit, done }).await
+            }
+            Ask::Refetch { asked, who, why } => {
+                let audit = audit(who, why)?;
+                self.order(|done| Order::Refetch { asked, audit, done }).await
             }
             Ask::Trend(asked) => {
                 let roll_ups = self.roll_ups.clone();

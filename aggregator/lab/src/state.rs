@@ -11,6 +11,8 @@ use kilter_history::{Asset, View};
 use kilter_lake::{Rows, Snapshot, Stream, Streams, TableName};
 use kilter_types::{Class, Event, JournalId, Micros, Payload, Point};
 
+use crate::lost::Lost;
+
 /// See the module's text.
 pub(crate) struct State {
     fold: Fold,
@@ -19,6 +21,8 @@ pub(crate) struct State {
     tails: BTreeMap<TableName, Tail>,
     /// Records that the lake already holds although this journal's fold calls them new.
     ghosts: Streams,
+    /// What the lake lost and is fetched from the edge again.
+    pub(crate) lost: Lost,
     /// Which kind of machine each machine is.
     classes: BTreeMap<Asset, String>,
     /// When drift was last reported, by kind of machine.
@@ -56,6 +60,7 @@ impl State {
             position,
             tails: snapshots.into_iter().map(tail).collect(),
             ghosts,
+            lost: Lost::default(),
             classes: BTreeMap::new(),
             drift: BTreeMap::new(),
             rows: 0,
@@ -71,6 +76,7 @@ impl State {
     /// Folds the entry at `offset`; the next one lies at `next`.
     pub(crate) fn apply(&mut self, offset: u64, next: u64, bytes: &[u8]) -> Result<(), EntryError> {
         let entry = Entry::decode(bytes)?;
+        self.lost.take(&self.fold, offset, &entry);
         let mut outputs = Vec::new();
         self.fold.apply(offset, entry, &mut |output| outputs.push(output));
         self.position = next;

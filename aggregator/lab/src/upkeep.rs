@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use crate::clock;
 use crate::commit::{Committer, Flush, lock};
+use crate::refetch::Asked;
 
 /// What a person asks of the committer.
 pub(crate) enum Order {
@@ -30,6 +31,15 @@ pub(crate) enum Order {
         /// Who wants it, and why.
         audit: Audit,
         /// Told when it is done.
+        done: Answer,
+    },
+    /// Ask the edge for what the lake lost.
+    Refetch {
+        /// Of what.
+        asked: Asked,
+        /// Who wants it, and why.
+        audit: Audit,
+        /// Told what is asked for.
         done: Answer,
     },
     /// Compare the lake with the marks that were published.
@@ -57,6 +67,7 @@ impl Committer {
         match order {
             Order::Erase { subject, audit, done } => drop(done.send(self.erase(subject, audit).await)),
             Order::Correct { correction, audit, done } => drop(done.send(self.correct(correction, audit).await)),
+            Order::Refetch { asked, audit, done } => drop(done.send(self.refetch(asked, audit).await)),
             Order::Reconcile { repair, done } => drop(done.send(self.reconcile(repair).await)),
             Order::AsOf { at, done } => drop(done.send(self.as_of(at).await)),
         }

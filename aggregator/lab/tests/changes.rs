@@ -1,6 +1,7 @@
 //! What changes the lake besides appends: rows that go, records that are corrected or put back, and files of the lab that are lost.
 
 mod house;
+mod refetch;
 mod settled;
 mod trends;
 
@@ -277,5 +278,103 @@ fn s4_40_an_answer_is_given_again_until_a_row_changes_it() {
         (&json!([[0]]), &Value::Null),
         "what was erased is not told from memory"
     );
+    running.terminate();
+}
+
+#[test]
+fn s0_07_the_log_read_again_through_the_live_code_gives_the_same_rows_by_their_hash() {
+    let first = tempfile::tempdir().expect("a folder");
+    let data = first.path();
+    config(data, QUICK);
+    let mut server = Server::open(data, 9, Vec::new());
+    let mut running = settled(data, &server);
+    let reason = kilter_types::GapReason::Evicted;
+    for part in 0..6 {
+        // Batches overlap, come late, and one of them can't be read.
+        server.features("press", part * 20 + 5..part * 20 + 25);
+        server.features("pump", part * 7..part * 7 + 9);
+        let (class, epoch, first_seq) = (kilter_types::Class::Score, kilter_types::Epoch(5), part * 10);
+        let gap = kilter_types::Gap { class, epoch, first_seq, last_seq: first_seq + 3, reason };
+        server.records("press", [(part, kilter_types::Payload::Gap(gap))].into_iter());
+        server.append(kilter_fold::Entry::Quarantined {
+            device: kilter_types::DeviceId::new("fan").expect("a good name"),
+            received: kilter_types::Micros::from_secs(200 + part as i64),
+            reason: "crc".into(),
+            bytes: vec![part as u8; 9],
+        });
+        if part == 3 {
+            running.kill();
+            running = settled(data, &server);
+        }
+    }
+    server.features("press", 0..125);
+    published(data, &server);
+    let live = hashes(data);
+    running.terminate();
+
+    let second = tempfile::tempdir().expect("a folder");
+    let again = second.path();
+    config(again, QUICK);
+    std::fs::create_dir(again.join("journal")).expect("created");
+    for file in std::fs::read_dir(data.join("journal")).expect("the log").map(|file| file.expect("an entry")) {
+        std::fs::copy(file.path(), again.join("journal").join(file.file_name())).expect("copied");
+    }
+    let running = settled(again, &server);
+    let replayed = hashes(again);
+    running.terminate();
+    assert_eq!(live.iter().map(|(_, rows, _)| *rows).collect::<Vec<_>>(), [125 + 44, 6, 6]);
+    assert_eq!(replayed, live);
+}
+
+/// Table, rows, and a hash over all of them with every column.
+fn hashes(data: &Path) -> Vec<(&'static str, usize, kilter_types::Digest)> {
+    let each = [("features", "device, seq"), ("gaps", "device, seq"), ("quarantine", "device, received_us")];
+    let hash = |(table, order): (&'static str, &str)| {
+        let rows = rows(data, &format!("SELECT * FROM {table} ORDER BY {order}"));
+        let count = rows.as_array().map_or(0, Vec::len);
+        (table, count, kilter_types::Digest::of(rows.to_string().as_bytes()))
+    };
+    each.map(hash).to_vec()
+}
+
+#[test]
+fn s3_02_a_node_that_learns_another_feature_writes_beside_one_that_did_not_and_nobody_restarts() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    config(data, QUICK);
+    let mut server = Server::open(data, 9, Vec::new());
+    let running = settled(data, &server);
+    server.features("old", 0..20);
+    server.features("new", 0..10);
+    published(data, &server);
+    let all = "SELECT device, seq, schema, values FROM features ORDER BY device, seq";
+    let before = rows(data, all);
+    // The second node is updated: its rows say one value more, and name another list of features.
+    let learned = (10..20).map(|seq| {
+        let kilter_types::Payload::Features(mut row) = features(seq) else { panic!("a row of features") };
+        row.vector = kilter_types::FeatureVector {
+            schema: kilter_types::SchemaHash(8),
+            values: [seq as f32, 1.0, 0.25].into_iter().collect(),
+            valid: 7,
+        };
+        (seq, kilter_types::Payload::Features(row))
+    });
+    server.records("new", learned);
+    server.features("old", 20..30);
+    published(data, &server);
+    let after = rows(data, all);
+    let of = |rows: &Value, device: &str| -> Vec<Value> {
+        rows.as_array().expect("rows").iter().filter(|row| row[0] == device).cloned().collect()
+    };
+    let (new, old) = (of(&after, "new"), of(&after, "old"));
+    assert_eq!((new.len(), old.len()), (20, 30));
+    assert_eq!(
+        [&new[..10], &old[..20]].concat(),
+        before.as_array().expect("rows").clone(),
+        "what was there is as it was"
+    );
+    let third = |row: &Value| row[3][2].clone();
+    assert!(old.iter().chain(&new[..10]).all(|row| row[2] == 7 && third(row).is_null()), "no third value before");
+    assert!(new[10..].iter().all(|row| row[2] == 8 && third(row) == 0.25));
     running.terminate();
 }

@@ -20,7 +20,7 @@ use serde_json::json;
 
 use crate::delta::{DIGEST_TAG, parquet};
 use crate::ranges::{Ranges, Stream, Streams, collect};
-use crate::{DataFile, DeltaTable, LakeError, Rows, TableName, arrow};
+use crate::{Bound, DataFile, DeltaTable, LakeError, Rows, TableName, arrow};
 
 /// A file that is not what the log says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,11 +108,8 @@ impl DeltaTable {
             gaps: Streams::new(),
         };
         for file in snapshot.files {
-            let digest = digests.iter().find(|(path, _)| *path == file.path).and_then(|(_, digest)| *digest);
-            let fetched = self.stores.fetch_anew(&file.path).await.map_err(|error| error.to_string());
-            let (table, path) = (self.name, file.path.clone());
-            let read = tokio::task::spawn_blocking(move || fetched.and_then(|()| read(table, &file, digest))).await;
-            match read.unwrap_or_else(|error| Err(error.to_string())) {
+            let path = file.path.clone();
+            match self.read_checked(file, &digests).await {
                 Ok(rows) => {
                     checked.rows += rows.len() as u64;
                     for (stream, ranges) in collect(&rows, &mut checked.records) {
@@ -124,6 +121,33 @@ impl DeltaTable {
             }
         }
         Ok(checked)
+    }
+
+    /// Which of these records the newest version holds. Only files that may hold one of them are read; where one of those is damaged, nobody
+    /// knows.
+    pub async fn holds(&self, wanted: &Streams) -> Result<Streams, LakeError> {
+        let snapshot = self.snapshot()?;
+        let digests = self.digests().map_err(|source| self.unreadable(snapshot.version, source))?;
+        let mut found = Streams::new();
+        for file in snapshot.files.into_iter().filter(|file| wanted.iter().any(|wanted| may_be_in(file, wanted))) {
+            let path = file.path.clone();
+            let rows = self.read_checked(file, &digests).await.map_err(|what| {
+                let source = DeltaTableError::generic(format!("{}: {what}", path.display()));
+                self.unreadable(snapshot.version, source)
+            })?;
+            collect(&rows, &mut found);
+        }
+        let held = wanted.iter().filter_map(|(stream, ranges)| Some((stream.clone(), ranges.both(found.get(stream)?))));
+        Ok(held.filter(|(_, ranges)| !ranges.is_empty()).collect())
+    }
+
+    /// The rows of a file, if it is what the log says.
+    async fn read_checked(&self, file: DataFile, digests: &[(PathBuf, Option<Digest>)]) -> Result<Rows, String> {
+        let digest = digests.iter().find(|(path, _)| *path == file.path).and_then(|(_, digest)| *digest);
+        self.stores.fetch_anew(&file.path).await.map_err(|error| error.to_string())?;
+        let table = self.name;
+        let read = tokio::task::spawn_blocking(move || read(table, &file, digest)).await;
+        read.unwrap_or_else(|error| Err(error.to_string()))
     }
 
     /// Leaves one row of each record that is there more than once; says how many rows went. One commit, nothing else changes.
@@ -216,7 +240,23 @@ fn read(table: TableName, file: &DataFile, digest: Option<Digest>) -> Result<Row
     }
 }
 
-fn gaps(rows: &Rows, into: &mut Streams) {
+/// Can one of these records be in the file, as far as the log tells?
+fn may_be_in(file: &DataFile, (stream, ranges): (&Stream, &Ranges)) -> bool {
+    let equal = |column: &str, value: Bound| file.may_hold(column, Some(&value), Some(&value));
+    let named = equal("device", Bound::Text(stream.device.clone()))
+        && equal("class", Bound::Text(stream.class.clone()))
+        && equal("epoch", Bound::Whole(stream.epoch as i64));
+    let number = |seq: u64| i64::try_from(seq).ok().map(Bound::Whole);
+    let near = ranges.span().is_some_and(|(first, last)| {
+        let (first, last) = (number(first), number(last));
+        // Beyond what a signed number says, order is another.
+        last.is_none() || file.may_hold("seq", first.as_ref(), last.as_ref())
+    });
+    named && near
+}
+
+/// Adds the records that rows of gaps declare missing.
+pub fn gaps(rows: &Rows, into: &mut Streams) {
     if rows.table() != TableName::Gaps {
         return;
     }

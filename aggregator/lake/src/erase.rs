@@ -19,7 +19,7 @@ use serde_json::json;
 use crate::log::Note;
 use crate::maintain::large_files;
 use crate::ranges::{Streams, collect};
-use crate::{Bound, ColumnKind, DataFile, DeltaTable, LakeError, Table, TableName, arrow};
+use crate::{Bound, ColumnKind, DataFile, DeltaTable, LakeError, Rows, Table, TableName, arrow};
 
 /// Whose data is meant: rows that have all of these values, and lie within the time where one is given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,6 +101,16 @@ impl Subject {
             file.may_hold(&within.column, Some(&from), Some(&to))
         };
         self.equals.iter().all(equal) && self.within.as_ref().is_none_or(time)
+    }
+
+    /// Is this row meant?
+    pub fn means(&self, rows: &Rows, row: usize) -> bool {
+        let equal = |(column, value): (&String, &String)| rows.text(column, row) == Some(value.as_str());
+        let time = |within: &Within| {
+            let range = within.from_us..=within.to_us;
+            rows.int64(&within.column, row).is_some_and(|us| range.contains(&us))
+        };
+        self.fits(rows.table()) && self.equals.iter().all(equal) && self.within.as_ref().is_none_or(time)
     }
 
     /// Which rows are meant.

@@ -33,7 +33,7 @@ mod table;
 mod write;
 
 pub use bucket::{Bucket, Credentials};
-pub use check::{Checked, Damage, Report};
+pub use check::{Checked, Damage, Report, gaps};
 pub use column::{Blobs, Column, ColumnKind, Lists, Texts, Values};
 pub use correct::{Corrected, Correction};
 pub use delta::DeltaTable;

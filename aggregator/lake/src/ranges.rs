@@ -79,6 +79,11 @@ impl Ranges {
         Some((*self.0.first_key_value()?.0, *self.0.last_key_value()?.1))
     }
 
+    /// The numbers that are in both.
+    pub fn both(&self, other: &Self) -> Self {
+        self.without(&self.without(other))
+    }
+
     /// The numbers here that are not in `other`.
     pub fn without(&self, other: &Self) -> Self {
         let mut left = Self::default();
@@ -146,6 +151,7 @@ mod tests {
             let all = |ranges: &Ranges| ranges.iter().flat_map(|(first, last)| first..=last).collect::<BTreeSet<_>>();
             assert_eq!((all(&a), all(&b), a.count()), (in_a.clone(), in_b.clone(), in_a.len() as u64));
             assert_eq!(all(&a.without(&b)), in_a.difference(&in_b).copied().collect());
+            assert_eq!(all(&a.both(&b)), in_a.intersection(&in_b).copied().collect());
             assert!((0..70).all(|number| a.contains(number) == in_a.contains(&number)));
             let ends: Vec<_> = a.iter().collect();
             assert!(ends.windows(2).all(|pair| pair[0].1 + 1 < pair[1].0), "ranges touch: {ends:?}");

@@ -24,6 +24,7 @@ use crate::fleet::FleetHandle;
 use crate::http::{self, App, Feed};
 use crate::keys::{Keys, is_open};
 use crate::lab::{self, LabClient};
+use crate::refetch::{self, Asking, REFETCH_SINCE};
 use crate::sessions::Sessions;
 use crate::store::Store;
 
@@ -32,9 +33,9 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     let data = &config.data;
     prepare(data)?;
     let keys = Keys::load(&data.join("keys"), &config.tls.names)?;
+    let device_tls = keys.tls_for_devices(&config.mqtt)?;
     // Ports first: a taken one is told before anything is touched.
     let web = http::bind(config.http.listen, "http.listen").await?;
-    let device_tls = keys.tls_for_devices(&config.mqtt)?;
     let mqtt = match config.mqtt.broker.is_empty() {
         true => Some(http::bind(config.mqtt.listen, "mqtt.listen").await?),
         false => None,
@@ -91,6 +92,7 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     let feed = Feed::new();
     tasks.spawn(sessions.clone().run(messages));
     tasks.spawn(follow_lab(sessions.clone(), data.clone(), committed, stop.clone()));
+    tasks.spawn(ask_again(sessions.clone(), data.clone(), stop.clone()));
     tasks.spawn(keep_time(store.clone(), catalogue.clone(), sessions.clone(), stop.clone()));
     tasks.spawn(roll_out(fleet.clone(), store.clone(), Arc::clone(&link), sessions.clone(), stop.clone()));
     tasks.spawn(feed.clone().run_changes(store.clone(), fleet.clone(), stop.clone()));
@@ -205,6 +207,21 @@ async fn follow_lab(sessions: Sessions, data: std::path::PathBuf, mut known: Com
     }
 }
 
+/// Asks the nodes for what the lake lost, as long as the lab says that something is missing.
+async fn ask_again(sessions: Sessions, data: std::path::PathBuf, stop: CancellationToken) {
+    let mut asking = Asking::default();
+    while pause(&stop, ASK_AGAIN_MS).await {
+        let missing = refetch::missing(&data);
+        let there = sessions.who_reads(REFETCH_SINCE);
+        for (device, ask) in asking.due(missing, |device| there.contains_key(device), clock::now()) {
+            if let Some(principal) = there.get(&device) {
+                info!(device = %device, class = ask.class.as_str(), ranges = ask.ranges.len(), "asked for records again");
+                sessions.send(principal, &Down::Refetch(ask));
+            }
+        }
+    }
+}
+
 /// A tick a second into the journal; devices enrolled meanwhile are let in; now and then a snapshot.
 async fn keep_time(store: Store, catalogue: Catalogue, sessions: Sessions, stop: CancellationToken) {
     let mut seconds = 0u64;
@@ -267,6 +284,7 @@ async fn pause(stop: &CancellationToken, millis: u64) -> bool {
 /// Messages between the link and the journal; the link waits beyond it.
 const INBOUND: usize = 1024;
 const FOLLOW_MS: u64 = 200;
+const ASK_AGAIN_MS: u64 = 1_000;
 const TURNED_AWAY_MS: u64 = 50;
 const ROLL_OUT_MS: u64 = 500;
 const SNAPSHOT_SECS: u64 = 20;

@@ -58,7 +58,8 @@ impl LabClient {
 fn patience_secs(request: &Value) -> u64 {
     match request["op"].as_str() {
         Some("status") => 5,
-        Some("train") => 600,
+        // Every file is read.
+        Some("train" | "refetch") => 600,
         _ => 60,
     }
 }

@@ -13,6 +13,7 @@ mod image;
 mod keys;
 mod lab;
 mod print;
+mod refetch;
 mod replay;
 mod sessions;
 mod store;
@@ -117,6 +118,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Has the edge asked for what the lake lost of a range: rows that were committed once and whose file is gone or damaged. What the edge
+    /// does not keep any more becomes a gap that says so; `completeness` tells what is still missing.
+    Refetch {
+        /// tenant/site/asset/point
+        #[arg(long, required_unless_present = "device")]
+        point: Option<String>,
+        /// The node that made the records.
+        #[arg(long)]
+        device: Option<DeviceId>,
+        /// From and to, in microseconds since 1970, as FROM..TO.
+        #[arg(long)]
+        range: String,
+        /// Why, for the audit log.
+        #[arg(long, default_value = "asked for")]
+        why: String,
+    },
     /// Prints the documented default config.
     Config,
 }
@@ -202,6 +219,14 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
                 false => print::account(&told),
             }
             anyhow::ensure!(told["complete"] == true, print::NotComplete);
+            Ok(())
+        }
+        Command::Refetch { point, device, range, why } => {
+            let (from, to) = range.split_once("..").context("failed to read --range: it is FROM..TO")?;
+            let number = |text: &str| text.parse::<i64>().context("failed to read --range: both are microseconds");
+            let (from, to) = (number(from)?, number(to)?);
+            let body = json!({ "point": point, "device": device, "from": from, "to": to, "why": why });
+            print::refetch(&client::ask(http, "POST", "/api/refetch", Some(&body)).await?);
             Ok(())
         }
         Command::Config => {

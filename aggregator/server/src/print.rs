@@ -65,7 +65,7 @@ pub(crate) fn account(told: &Value) {
 pub(crate) fn refetch(told: &Value) {
     println!("{} rows put back from the aggregator's own journal", told["restored_rows"]);
     for path in told["set_aside"].as_array().into_iter().flatten() {
-        println!("  damaged and taken out of its table: {}", text(path));
+        println!("  gone, and taken out of its table: {}", text(path));
     }
     let wanted = told["wanted"].as_array().map(Vec::as_slice).unwrap_or_default();
     for range in wanted {

@@ -20,6 +20,7 @@ use crate::catalogue::Catalogue;
 use crate::clock;
 use crate::committed::CommittedMarks;
 use crate::fleet::FleetHandle;
+use crate::refetch::REFETCH_SINCE;
 use crate::store::Store;
 
 /// Everything that an answer needs; cheap to clone.
@@ -36,6 +37,8 @@ pub(crate) struct Sessions {
     catalogue: Catalogue,
     /// The door was narrow when the devices were told last.
     was_near_cap: Arc<AtomicBool>,
+    /// The wire version that each device said it speaks.
+    versions: Arc<Mutex<BTreeMap<Principal, u16>>>,
     /// Commands that a person asked for and whose end nobody has said.
     asked: Arc<Mutex<BTreeMap<u64, DeviceId>>>,
 }
@@ -60,6 +63,7 @@ impl Sessions {
             epochs: Arc::default(),
             catalogue,
             was_near_cap: Arc::default(),
+            versions: Arc::default(),
             asked: Arc::default(),
         }
     }
@@ -96,6 +100,23 @@ impl Sessions {
     pub(crate) fn principals(&self) -> BTreeMap<DeviceId, Principal> {
         let known = self.epochs.lock().unwrap_or_else(PoisonError::into_inner);
         known.keys().map(|principal| (principal.device.clone(), principal.clone())).collect()
+    }
+
+    /// Devices that have spoken since we started and know this version's messages.
+    pub(crate) fn who_reads(&self, version: u16) -> BTreeMap<DeviceId, Principal> {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        let reads = versions.iter().filter(|(_, spoken)| **spoken >= version);
+        reads.map(|(principal, _)| (principal.device.clone(), principal.clone())).collect()
+    }
+
+    /// Whether a device can be asked for records again, in words.
+    pub(crate) fn can_be_asked(&self, device: &str) -> &'static str {
+        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+        match versions.iter().find(|(principal, _)| principal.device.as_str() == device) {
+            Some((_, spoken)) if *spoken >= REFETCH_SINCE => "is asked",
+            Some(_) => "is too old to be asked; update it",
+            None => "is away; it is asked when it is back",
+        }
     }
 
     /// What has been let in so far.
@@ -166,6 +187,7 @@ impl Sessions {
                 let epochs: Vec<_> =
                     hello.held.iter().copied().filter(|held| *held != hello.epoch).chain([hello.epoch]).collect();
                 self.remember(&device, &epochs);
+                self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(device.clone(), hello.wire_version);
                 self.link.heard(&device, &topic);
                 ack.accept();
                 if hello.wire_version >= WELCOME_SINCE {
@@ -252,10 +274,17 @@ impl Sessions {
         self.fleet.with_plan(&device.device, |plan| self.send(device, &Down::Plan(plan)));
     }
 
-    /// Reports say which generation the node follows.
+    /// Reports say which generation the node follows; one that comes again, perhaps from long ago, says nothing.
     fn hear(&self, device: &Principal, epoch: Epoch, records: &[u8]) {
         let batch = Batch { epoch, count: 0, records };
         let reports = batch.iter().map_while(Result::ok).filter(|record| record.class == Class::Report as u8);
+        let mut reports = reports.peekable();
+        if reports.peek().is_none() {
+            return;
+        }
+        let acks = self.store.state().fold.acks(&device.device, epoch);
+        let known_to = acks.iter().find(|ack| ack.class == Class::Report).map_or(0, |ack| ack.accepted_to);
+        let reports = reports.filter(|record| record.seq >= known_to);
         for record in reports.filter_map(|record| decode_record(record.bytes).ok()) {
             if let Payload::Report(report) = record.payload {
                 self.fleet.heard(&device.device, report.generation);

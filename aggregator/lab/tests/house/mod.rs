@@ -39,9 +39,9 @@ impl Server {
             fsync: FsyncPolicy::Always,
             reserve_bytes: 0,
             drop_policy: Drop::Never,
+            keep_bytes: 0,
         };
         let (journal, _) = Journal::open(RealFilesystem, &data.join("journal"), config, journal_id).expect("a journal");
-            keep_bytes: 0,
         let mut server = Self { journal, seq: 0, received: Micros::from_secs(100), apart_s: 1, machine: "press" };
         server.append(Entry::Opened { journal_id: JournalId(journal_id), at: Micros(1), marks });
         server

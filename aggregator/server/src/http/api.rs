@@ -1,10 +1,12 @@
 //! The JSON API.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use kilter_live::AssetKey;
-use kilter_types::{Cause, Event, Label, MAX_WHO, Micros, Name, Point, Who};
+use kilter_types::{Cause, DeviceId, Event, Label, MAX_WHO, Micros, Name, Point, Who};
 use kilter_wire::{Command, CommandKind, Down};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -216,6 +218,52 @@ pub(super) async fn completeness(
 ) -> Answer {
     let ask = json!({ "op": "completeness", "point": request.point, "from": request.from, "to": request.to });
     app.lab.ask(&ask, drop).await.map(Json).map_err(|error| Problem::lab(&error))
+}
+
+/// Of what the edge is to be asked again.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RefetchRequest {
+    point: Option<String>,
+    device: Option<DeviceId>,
+    from: i64,
+    to: i64,
+    #[serde(default)]
+    why: String,
+}
+
+/// Has the edge asked for what the lake lost of a range. The lab finds what that is; the nodes are asked until it has come.
+pub(super) async fn refetch(who: Principal, State(app): State<App>, Json(request): Json<RefetchRequest>) -> Answer {
+    let RefetchRequest { point, device, from, to, why } = request;
+    if to < from {
+        return Err(Problem::bad("the time ends before it begins"));
+    }
+    let served_by = match &point {
+        Some(text) => {
+            let point = Point::parse(text).map_err(|error| Problem::bad(format!("point {text:?}: {error}")))?;
+            // When nothing is left of a point in the lake, the page still knows its node.
+            app.store.state().live.machine(&AssetKey::of(&point)).map(|machine| machine.device.clone())
+        }
+        None => None,
+    };
+    let device = device.or(served_by);
+    let why = if why.is_empty() { "asked for".to_owned() } else { why };
+    let detail = format!(
+        "{} {} {from}..{to}: {why}",
+        point.as_deref().unwrap_or("-"),
+        device.as_ref().map_or("-", |device| device.as_str())
+    );
+    app.catalogue.audit(&who.who, "refetch", &detail, clock::now()).await?;
+    let asked = json!({ "point": point, "device": device, "from": from, "to": to });
+    let ask = json!({ "op": "refetch", "asked": asked, "who": who.who, "why": why });
+    let mut told = app.lab.ask(&ask, drop).await.map_err(|error| Problem::lab(&error))?;
+    let wanted = told["wanted"].as_array().into_iter().flatten();
+    let devices: BTreeMap<String, &str> = wanted
+        .filter_map(|range| range["device"].as_str())
+        .map(|device| (device.to_owned(), app.sessions.can_be_asked(device)))
+        .collect();
+    told["devices"] = json!(devices);
+    Ok(Json(told))
 }
 
 /// Which trend over a long range.

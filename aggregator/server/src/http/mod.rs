@@ -82,6 +82,7 @@ fn router(context: App) -> Router {
         .route("/api/rollback", post(api::rollback))
         .route("/api/query", post(api::query))
         .route("/api/completeness", get(api::completeness))
+        .route("/api/refetch", post(api::refetch))
         .route("/api/trends", get(api::trend))
         .route("/api/lab", get(api::lab))
         .route("/api/stream", get(stream::stream))
