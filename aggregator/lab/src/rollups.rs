@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
 use kilter_history::View;
@@ -20,6 +21,8 @@ use crate::completeness::parts;
 #[derive(Clone)]
 pub(crate) struct RollUps {
     folder: PathBuf,
+    /// Questions and upkeep make the same files: one at a time writes or clears away.
+    pen: Arc<Mutex<()>>,
 }
 
 /// What is asked.
@@ -38,7 +41,7 @@ pub(crate) struct Trend {
 
 impl RollUps {
     pub(crate) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        Self { folder, pen: Arc::default() }
     }
 
     /// Least, mean, greatest and count of each feature of a measuring point, per bucket.
@@ -78,11 +81,13 @@ impl RollUps {
     pub(crate) fn keep(&self, features: &Snapshot) -> anyhow::Result<()> {
         let names: BTreeSet<_> =
             features.files.iter().flat_map(|file| RollStep::ALL.map(|step| name(file, step))).collect();
+        let pen = self.pen();
         for entry in self.listed()? {
             if !entry.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.contains(name)) {
                 std::fs::remove_file(&entry).with_context(|| format!("failed to remove {}", entry.display()))?;
             }
         }
+        drop(pen);
         let new = features.files.iter().filter(|file| !self.path(file, RollStep::Day).exists());
         new.take(FILES_AT_ONCE).try_for_each(|file| self.make(file).map(drop))
     }
@@ -98,6 +103,7 @@ impl RollUps {
     fn make(&self, file: &DataFile) -> anyhow::Result<BTreeMap<RollStep, RollUp>> {
         let rows = read_rows(TableName::Features, file)?;
         let made = RollStep::ALL.map(|step| (step, RollUp::of(&rows, step, |_| true)));
+        let _pen = self.pen();
         for (step, made) in &made {
             let path = self.path(file, *step);
             let temporary = path.with_extension("tmp");
@@ -113,6 +119,11 @@ impl RollUps {
 
     fn path(&self, file: &DataFile, step: RollStep) -> PathBuf {
         self.folder.join(name(file, step))
+    }
+
+    /// Nothing that a panic could leave half done: a file that is cut is made anew.
+    fn pen(&self) -> MutexGuard<'_, ()> {
+        self.pen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn listed(&self) -> anyhow::Result<Vec<PathBuf>> {
