@@ -48,7 +48,11 @@ enum Task {
     /// Builds the agent for ARM64 and starts it under qemu-user.
     Arm64,
     /// Microcontrollers: the same bits as here, image sizes, instructions per window, the node in QEMU, a real board's image.
-    Firmware,
+    Firmware {
+        /// The same bits on every core instead, and ten power cuts in QEMU: minutes.
+        #[arg(long)]
+        every_core: bool,
+    },
     /// Breaks rules on purpose and shows that the checks fail.
     Rules,
     /// Whole fleets in virtual time, under faults.
@@ -75,7 +79,8 @@ fn main() -> ExitCode {
         Task::Nostd => check::nostd(),
         Task::Journeys => check::journeys(),
         Task::Arm64 => arm64::run(),
-        Task::Firmware => firmware::run(),
+        Task::Firmware { every_core: false } => firmware::run(),
+        Task::Firmware { every_core: true } => firmware::proof(),
         Task::Rules => check::rules(),
         Task::Fleets(options) => fleets::fleets(&options),
         Task::Fuzz(options) => fuzz::fuzz(&options),

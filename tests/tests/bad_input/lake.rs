@@ -138,6 +138,67 @@ fn s1_01_completeness_as_a_program_says_complete_or_names_each_gap_and_ends_with
     });
 }
 
+#[test]
+fn f11_a_data_file_that_is_gone_comes_again_from_the_agents_when_a_person_asks_for_its_range() {
+    stage::journey_with_lab(8.0, |house| {
+        house.start_aggregator()?;
+        house.start_plant()?;
+        for agent in &house.install_agents()? {
+            house.start_agent(agent)?;
+        }
+        goes_on(house, 20)?;
+        house.control("/end", &json!({}))?;
+        nothing_is_lost(house)?;
+        the_lake_holds_each_window_once(house)?;
+        // Two things are lost, so that only the agents have it: the aggregator's journal, and the largest data file.
+        house.stop_aggregator()?;
+        let data = house.data_dir();
+        std::fs::remove_dir_all(data.join("journal")).context("lose the journal")?;
+        std::fs::remove_file(data.join("live.snapshot")).context("lose the snapshot")?;
+        house.start_aggregator()?;
+        house.wait_for("the lab", PATIENCE, |house| get(house.ports.http, "/api/lab").ok())?;
+        let largest = files(&data.join("lake/features"))?.into_iter().max().context("find a data file")?;
+        std::fs::remove_file(&largest.1).context("lose a data file")?;
+        let refetch = |house: &House, device: &str| {
+            Command::new(house.bins().path("kilter-aggregator")?)
+                .args(["refetch", "--device", device, "--range", "0..9223372036854775807", "--why", "a file is gone"])
+                .args(["--http", &house.ports.http.to_string()])
+                .output()
+                .context("ask the edge again")
+        };
+        let mut asked = 0;
+        for device in house.agent_names() {
+            let output = refetch(house, &device)?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+            println!("{said}");
+            asked += said.lines().filter(|line| line.contains(" feature ")).count();
+        }
+        ensure!(asked > 0, "a file is gone and nobody is asked for it");
+        the_lake_holds_each_window_once(house)?;
+        house.wait_for("the end of asking", PATIENCE, |_| {
+            std::fs::read(data.join("lab/refetch.json")).ok().filter(|text| text == b"[]")
+        })?;
+        the_lake_holds_each_window_once(house)
+    });
+}
+
+/// Every data file under a folder with its size.
+fn files(folder: &Path) -> anyhow::Result<Vec<(u64, std::path::PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        match entry.file_type()?.is_dir() {
+            true => found.extend(files(&entry.path())?),
+            false if entry.path().extension().is_some_and(|kind| kind == "parquet") => {
+                found.push((entry.metadata()?.len(), entry.path()));
+            }
+            false => {}
+        }
+    }
+    Ok(found)
+}
+
 /// `kilter-aggregator completeness`: what it ends with, and what it says.
 fn account(house: &House, point: &str, range: &str, as_json: bool) -> anyhow::Result<(i32, String)> {
     let output = Command::new(house.bins().path("kilter-aggregator")?)
