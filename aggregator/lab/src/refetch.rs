@@ -227,7 +227,6 @@ fn without(rows: &Rows, held: &Streams) -> Rows {
 
 fn add(to: &mut Streams, more: &Streams) {
     for (stream, ranges) in more {
-        let all = to.entry(stream.clone()).or_default();
-        ranges.iter().for_each(|(first, last)| all.cover(first, last));
+        to.entry(stream.clone()).or_default().join(ranges);
     }
 }

@@ -71,9 +71,12 @@ impl Report {
         let mut accounted = erased.clone();
         for table in checked {
             report.damage.extend(table.damage.iter().cloned());
-            table.doubled.iter().for_each(|(stream, ranges)| add(&mut report.doubled, stream, ranges));
+            table
+                .doubled
+                .iter()
+                .for_each(|(stream, ranges)| report.doubled.entry(stream.clone()).or_default().join(ranges));
             for (stream, ranges) in table.records.iter().chain(&table.gaps) {
-                add(&mut accounted, stream, ranges);
+                accounted.entry(stream.clone()).or_default().join(ranges);
             }
         }
         for (stream, ranges) in held {
@@ -113,7 +116,7 @@ impl DeltaTable {
                 Ok(rows) => {
                     checked.rows += rows.len() as u64;
                     for (stream, ranges) in collect(&rows, &mut checked.records) {
-                        add(&mut checked.doubled, &stream, &ranges);
+                        checked.doubled.entry(stream).or_default().join(&ranges);
                     }
                     gaps(&rows, &mut checked.gaps);
                 }
@@ -270,9 +273,4 @@ pub fn gaps(rows: &Rows, into: &mut Streams) {
         let stream = Stream { device: device.into(), epoch, class: class.into() };
         into.entry(stream).or_default().cover(first, last);
     }
-}
-
-fn add(to: &mut Streams, stream: &Stream, ranges: &Ranges) {
-    let all = to.entry(stream.clone()).or_default();
-    ranges.iter().for_each(|(first, last)| all.cover(first, last));
 }

@@ -54,6 +54,11 @@ impl Ranges {
         self.0.insert(first, last);
     }
 
+    /// Adds another's numbers.
+    pub fn join(&mut self, other: &Self) {
+        other.iter().for_each(|(first, last)| self.cover(first, last));
+    }
+
     /// Is this number in it?
     pub fn contains(&self, number: u64) -> bool {
         self.0.range(..=number).next_back().is_some_and(|(_, last)| number <= *last)

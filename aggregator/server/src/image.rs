@@ -3,7 +3,7 @@
 //! The key stays where it is: the command runs beside the server's data, as `enroll` does, and asks the server nothing.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, ensure};
 use clap::Args;
@@ -11,6 +11,8 @@ use kilter_types::{Digest, Generation, Manifest, Micros, ModelKey, Name, Role};
 use kilter_wire::SignedManifest;
 use kilter_wire::image::{SignedImage, TASK};
 use kilter_wire::sign::sign_manifest;
+
+use crate::disk;
 
 /// Signs an image of a node's firmware, for `kilter-agent node-image`.
 #[derive(Debug, Args)]
@@ -45,8 +47,7 @@ impl Sign {
         let mut head = [0; 1200];
         let signed = SignedManifest { manifest: signed, signature: &signature };
         let head = SignedImage::head(&signed, &mut head).context("failed to write the manifest: it is too long")?;
-        write(&self.out, &[head, &bytes].concat())
-            .with_context(|| format!("failed to write {}", self.out.display()))?;
+        disk::replace(&self.out, &[head, &bytes].concat())?;
         let Self { board, generation, days, out, .. } = self;
         let (size, digest) = (manifest.size_bytes, manifest.digest);
         Ok(format!(
@@ -82,18 +83,12 @@ impl Sign {
     }
 }
 
-/// Whole or not at all.
-fn write(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".tmp");
-    fs::write(&beside, bytes)?;
-    fs::rename(&beside, path)
-}
-
 const MOST_BYTES: usize = 15 << 20;
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use kilter_wire::sign::public_key;
 
     use super::*;
