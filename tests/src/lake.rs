@@ -71,7 +71,7 @@ fn ask(house: &House, script: &str, table: &str, arguments: &[&str]) -> anyhow::
         .args(arguments)
         .output()
         .context("start the Python that `cargo xt setup` prepares")?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(output.status.success(), "{script} {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).context("read the answer of Python")
 }
 
