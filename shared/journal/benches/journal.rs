@@ -1,4 +1,4 @@
-//! Group commit against bare fdatasync of the same bytes, interleaved in one run; prints the median of the rounds.
+//! Each policy that syncs against bare fdatasync of the same bytes, interleaved in one run; prints the median of the rounds.
 //!
 //! `cargo bench -p kilter-journal`; `KILTER_BENCH_DIR` names the folder (default: the system's temporary one).
 #![expect(clippy::disallowed_methods, reason = "a benchmark is a shell and measures wall time")]
@@ -11,6 +11,7 @@ use std::time::Instant;
 use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key, Offset, RealFilesystem};
 
 const ENTRY_BYTES: usize = 150;
+const GROUP: FsyncPolicy = FsyncPolicy::Group { interval_us: 0 };
 const ROUNDS: usize = 5;
 const GROUPS: usize = 200;
 
@@ -19,18 +20,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(dir) => tempfile::tempdir_in(dir)?,
         None => tempfile::tempdir()?,
     };
-    for entries in [1, 64, 1024] {
-        let (mut bare, mut grouped) = (Vec::new(), Vec::new());
+    println!("a sync covers    fdatasync/s    journal/s    ratio    entries/s");
+    for (entries, fsync) in [(1, FsyncPolicy::Always), (1, GROUP), (64, GROUP), (1024, GROUP)] {
+        let (mut bare, mut ours) = (Vec::new(), Vec::new());
         for _ in 0..ROUNDS {
             bare.push(bare_syncs(folder.path(), entries)?);
-            grouped.push(group_commits(folder.path(), entries)?);
+            ours.push(commits(folder.path(), entries, fsync)?);
         }
-        let (bare, grouped) = (median(bare), median(grouped));
-        println!(
-            "group of {entries:>4} × {ENTRY_BYTES} B: fdatasync {bare:>8.0}/s, journal {grouped:>8.0}/s, ratio {:.2}, {:.0} entries/s",
-            grouped / bare,
-            grouped * entries as f64
-        );
+        let (bare, ours) = (median(bare), median(ours));
+        let what = if fsync == GROUP { format!("group of {entries}") } else { "always".to_owned() };
+        println!("{what:>13} {bare:>14.0} {ours:>12.0} {:>8.2} {:>12.0}", ours / bare, ours * entries as f64);
     }
     let (append, read) = (appends(folder.path())?, reads(folder.path())?);
     println!("without sync: append {append:.0} entries/s, read {read:.0} entries/s");
@@ -52,9 +51,10 @@ fn bare_syncs(dir: &Path, entries: usize) -> std::io::Result<f64> {
     Ok(GROUPS as f64 / seconds)
 }
 
-fn group_commits(dir: &Path, entries: usize) -> Result<f64, Box<dyn std::error::Error>> {
-    let dir = dir.join("grouped");
-    let mut journal = Journal::open(RealFilesystem, &dir, config(FsyncPolicy::Group { interval_us: 0 }), 7)?.0;
+/// Acknowledgements per second: under `always` each entry has its own before `append` returns, a group has one together.
+fn commits(dir: &Path, entries: usize, fsync: FsyncPolicy) -> Result<f64, Box<dyn std::error::Error>> {
+    let dir = dir.join("journal");
+    let mut journal = Journal::open(RealFilesystem, &dir, config(fsync), 7)?.0;
     let payload = [7; ENTRY_BYTES];
     let begin = Instant::now();
     for group in 0..GROUPS {
@@ -62,7 +62,10 @@ fn group_commits(dir: &Path, entries: usize) -> Result<f64, Box<dyn std::error::
             let seq = (group * entries + entry) as u64;
             journal.append(Key { class: 2, epoch: 1, seq }, &payload, false)?;
         }
-        black_box(journal.sync()?);
+        match fsync {
+            FsyncPolicy::Always => assert_eq!(journal.durable(), journal.next_offset(), "append syncs"),
+            FsyncPolicy::Group { .. } | FsyncPolicy::Never => drop(black_box(journal.sync()?)),
+        }
     }
     let seconds = begin.elapsed().as_secs_f64();
     drop(journal);

@@ -3,53 +3,15 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-use crate::format::{
-    ENTRY_HEADER_BYTES, SEGMENT_HEADER_BYTES, WATERMARK_FILE, encode_entry, encode_segment_header, encode_watermark,
-    segment_name,
-};
+use crate::format::{ENTRY_HEADER_BYTES, SEGMENT_HEADER_BYTES, encode_entry};
 use crate::ledger::Ledger;
 use crate::{Dropped, Filesystem, JournalError, Key, Offset, Reader, RealFilesystem, Recovery};
 
-/// How a journal behaves; limits are for the whole folder.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Config {
-    /// A segment is closed at this size; space is given back by whole segments.
-    pub segment_bytes: u64,
-    /// Cap of all segments together.
-    pub max_bytes: u64,
-    /// When appended entries become durable.
-    pub fsync: FsyncPolicy,
-    /// Part of `max_bytes` that only urgent entries may use; also held on disk as a file of zeros.
-    pub reserve_bytes: u64,
-    /// What gives way at the cap.
-    pub drop_policy: Drop,
-    /// Released segments of so many bytes stay for who asks for them again, as long as nothing else needs the room: they count against
-    /// nothing, and the oldest of them is always the first to go. 0: none.
-    pub keep_bytes: u64,
-}
+mod config;
+mod release;
+mod write;
 
-/// When appended entries become durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum FsyncPolicy {
-    /// Before `append` returns.
-    Always,
-    /// At most this long after, by [`Journal::poll_sync`].
-    Group {
-        /// Longest time between two syncs while entries wait.
-        interval_us: i64,
-    },
-    /// When the operating system likes; survives the end of the process only.
-    Never,
-}
-
-/// What gives way when the cap is reached.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Drop {
-    /// Nothing: `append` fails with `Full`.
-    Never,
-    /// The oldest entries of the first class in this order that has any; a class that is not in it never gives way.
-    OldestOfClass(Vec<u8>),
-}
+pub use config::{Config, Drop, FsyncPolicy};
 
 /// An acknowledgement: everything below `upto` is as safe as `policy` says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -179,15 +141,6 @@ impl<F: Filesystem> Journal<F> {
         Some(self.last_sync_us.map_or(i64::MIN, |last_us| last_us.saturating_add(interval_us)))
     }
 
-    /// Allows everything below `upto` to go and unlinks segments that lie wholly below it, but for the newest
-    /// [`keep_bytes`](Config::keep_bytes) of them; returns the bytes freed. The ledger is durable before the first unlink. The mark holds when the unlinking fails, and the next call tries again; it is
-    /// not durable by itself: what counts is kept by whoever releases.
-    pub fn release(&mut self, upto: Offset) -> Result<u64, JournalError> {
-        self.check_alive()?;
-        self.ledger.released = self.ledger.released.max(upto.0.min(self.durable));
-        self.unlink_released()
-    }
-
     /// What was dropped since the last call (J3). Append a gap record for each and say [`told`](Self::told); until a sync after that,
     /// a restart reports them again.
     pub fn take_dropped(&mut self) -> Vec<Dropped> {
@@ -315,165 +268,12 @@ impl<F: Filesystem> Journal<F> {
         if urgent { self.config.max_bytes } else { self.config.max_bytes - self.config.reserve_bytes }
     }
 
-    pub(crate) fn needs_roll(&self, size: u64) -> bool {
-        match self.segments.back() {
-            Some(segment) if self.active.is_some() => {
-                segment.bytes > SEGMENT_HEADER_BYTES as u64 && segment.bytes + size > self.config.segment_bytes
-            }
-            _ => true,
-        }
-    }
-
-    /// Closes the last segment, durable, and begins the next one, whose header is durable before an entry follows.
-    pub(crate) fn roll(&mut self, urgent: bool) -> Result<(), JournalError> {
-        if self.active.is_some() {
-            self.make_durable(urgent)?;
-        }
-        let (base, path) = (self.next, self.dir.join(segment_name(self.next)));
-        let header = encode_segment_header(self.ledger.journal_id, base);
-        let begin = |fs: &F| {
-            let file = fs.create(&path)?;
-            fs.write_at(&file, 0, &header)?;
-            Ok(file)
-        };
-        let mut begun = begin(&self.fs);
-        while is_full(&begun) && self.give_up_kept()? {
-            begun = begin(&self.fs);
-        }
-        if urgent && self.reserve_held && is_full(&begun) {
-            self.give_up_reserve();
-            begun = begin(&self.fs);
-        }
-        let file = match begun {
-            Ok(file) => file,
-            Err(error) => {
-                let _ = self.fs.remove(&path);
-                return self.mortal(Err(JournalError::io("create", &path)(error)));
-            }
-        };
-        if self.config.fsync != FsyncPolicy::Never {
-            let synced = self.fs.sync_file(&file).and_then(|()| self.fs.sync_dir(&self.dir));
-            self.sync_or_die(synced, &path)?;
-        }
-        let header = SEGMENT_HEADER_BYTES as u64;
-        let first = base + header;
-        self.segments.push_back(Segment { base, end: first, bytes: header, classes: Vec::new() });
-        self.active = Some(file);
-        self.written_bytes = header;
-        self.next = first;
-        self.durable = first;
-        self.write_watermark();
-        if self.config.fsync != FsyncPolicy::Never
-            && let Some(watermark) = &self.watermark
-        {
-            // Damage below the watermark is told from a torn tail, so let a power cut not set it back further than this.
-            let synced = self.fs.sync_file(watermark);
-            self.sync_or_die(synced, &self.dir.join(WATERMARK_FILE))?;
-        }
-        Ok(())
-    }
-
-    /// Writes and syncs what waits, then moves the watermark.
-    pub(crate) fn make_durable(&mut self, urgent: bool) -> Result<(), JournalError> {
-        if self.durable >= self.next {
-            return Ok(());
-        }
-        self.flush(urgent)?;
-        if self.config.fsync != FsyncPolicy::Never
-            && let Some(file) = &self.active
-        {
-            let synced = self.fs.sync_file(file);
-            self.sync_or_die(synced, &self.dir.clone())?;
-        }
-        self.durable = self.next;
-        self.write_watermark();
-        Ok(())
-    }
-
-    /// Tells readers in other processes; only a hint, so an error costs them delay and nothing else.
-    pub(crate) fn write_watermark(&mut self) {
-        if self.watermark.is_none() {
-            self.watermark = self.fs.create(&self.dir.join(WATERMARK_FILE)).ok();
-        }
-        if let Some(file) = &self.watermark {
-            let _ = self.fs.write_at(file, 0, &encode_watermark(self.ledger.journal_id, self.durable));
-        }
-    }
-
     /// A failed ledger or rename leaves the folder consistent, a full disk is waited out, all else is the end.
     pub(crate) fn mortal<T>(&mut self, result: Result<T, JournalError>) -> Result<T, JournalError> {
         if let Err(JournalError::Io { .. }) = &result {
             self.dead = true;
         }
         result
-    }
-
-    /// Unlinks closed segments below the released mark, but for those that are kept. Those count as released from here on, also after a
-    /// crash: the ledger is durable either way.
-    pub(crate) fn unlink_released(&mut self) -> Result<u64, JournalError> {
-        let released = self.released_segments();
-        let surplus = released - self.segments_to_keep(released);
-        if surplus == 0
-            && let Some(next) = self.segments.get(released).filter(|_| released > 0)
-            && next.base > self.released_durable
-        {
-            self.speak_for_released()?;
-        }
-        self.unlink_front(surplus)
-    }
-
-    /// Closed segments at the front that are released as a whole.
-    pub(crate) fn released_segments(&self) -> usize {
-        let released = self.ledger.released;
-        self.segments.iter().skip(1).take_while(|next| next.base <= released).count()
-    }
-
-    /// How many of the released segments, the newest of them, there is room for beside what counts.
-    fn segments_to_keep(&self, released: usize) -> usize {
-        let counts: u64 = self.segments.iter().skip(released).map(|segment| segment.bytes).sum();
-        let mut room_bytes = self.config.keep_bytes.min(self.limit_bytes(false).saturating_sub(counts));
-        let fits = |segment: &&Segment| {
-            let left = room_bytes.checked_sub(segment.bytes);
-            room_bytes = left.unwrap_or(0);
-            left.is_some()
-        };
-        self.segments.iter().take(released).rev().take_while(fits).count()
-    }
-
-    /// Unlinks the oldest kept segment, for which the ledger speaks already: it needs no room to make room. `false` when there is none.
-    pub(crate) fn give_up_kept(&mut self) -> Result<bool, JournalError> {
-        let kept = self.segments.get(1).is_some_and(|next| next.base <= self.released_durable);
-        Ok(kept && self.unlink_front(1)? > 0)
-    }
-
-    fn speak_for_released(&mut self) -> Result<(), JournalError> {
-        let written = self.write_ledger();
-        self.mortal(written)?;
-        self.released_durable = self.ledger.released;
-        Ok(())
-    }
-
-    /// Unlinks the oldest `count` segments once the ledger speaks for them.
-    pub(crate) fn unlink_front(&mut self, count: usize) -> Result<u64, JournalError> {
-        if count == 0 {
-            return Ok(0);
-        }
-        let bound = self.segments.get(count).map_or(self.durable, |segment| segment.base);
-        self.ledger.released = self.ledger.released.max(bound);
-        if bound > self.released_durable {
-            self.speak_for_released()?;
-        }
-        let mut freed_bytes = 0;
-        for _ in 0..count {
-            let Some((base, bytes)) = self.segments.front().map(|segment| (segment.base, segment.bytes)) else { break };
-            let path = self.dir.join(segment_name(base));
-            let removed = self.fs.remove(&path).map_err(JournalError::io("remove", &path));
-            self.mortal(removed)?;
-            freed_bytes += bytes;
-            self.segments.pop_front();
-        }
-        self.hold_reserve();
-        Ok(freed_bytes)
     }
 
     pub(crate) fn write_ledger(&self) -> Result<(), JournalError> {
@@ -497,104 +297,4 @@ impl<F: Filesystem> Journal<F> {
             _ => Ok(()),
         }
     }
-
-    /// Writes the buffer. On a full disk it stays, and the same bytes go to the same place next time.
-    fn flush(&mut self, urgent: bool) -> Result<(), JournalError> {
-        let Some(file) = &self.active else { return Ok(()) };
-        if self.buffer.is_empty() {
-            return Ok(());
-        }
-        let mut written = self.fs.write_at(file, self.written_bytes, &self.buffer);
-        while is_full(&written) && self.give_up_kept()? {
-            let Some(file) = &self.active else { return Ok(()) };
-            written = self.fs.write_at(file, self.written_bytes, &self.buffer);
-        }
-        if urgent && self.reserve_held && is_full(&written) {
-            self.give_up_reserve();
-            if let Some(file) = &self.active {
-                written = self.fs.write_at(file, self.written_bytes, &self.buffer);
-            }
-        }
-        let path =
-            self.segments.back().map_or_else(|| self.dir.clone(), |segment| self.dir.join(segment_name(segment.base)));
-        self.mortal(written.map_err(JournalError::io("write", &path)))?;
-        self.written_bytes += self.buffer.len() as u64;
-        self.buffer.clear();
-        Ok(())
-    }
-
-    /// How much gathers before it is written unasked. What waits on a full disk is written before an alarm, so it must leave room in
-    /// the reserve.
-    fn batch_bytes(&self) -> u64 {
-        match self.config.reserve_bytes {
-            0 => BATCH_BYTES,
-            reserve_bytes => BATCH_BYTES.min(reserve_bytes / 2),
-        }
-    }
-
-    fn sync_or_die(&mut self, synced: std::io::Result<()>, path: &Path) -> Result<(), JournalError> {
-        synced.map_err(|source| {
-            self.dead = true;
-            JournalError::Io { action: "sync", path: path.to_owned(), source }
-        })
-    }
-
-    fn account(&mut self, key: Key, size: i64) {
-        self.next = self.next.saturating_add_signed(size);
-        if let Some(segment) = self.segments.back_mut() {
-            segment.end = self.next;
-            segment.bytes = segment.bytes.saturating_add_signed(size);
-            match segment.classes.iter_mut().find(|(class, _)| *class == key.class) {
-                Some((_, bytes)) => *bytes = bytes.saturating_add_signed(size),
-                None => segment.classes.push((key.class, size.max(0) as u64)),
-            }
-        }
-    }
-
-    /// Forgets the entry that was appended last and could not be written.
-    fn take_back(&mut self, key: Key, size: u64) {
-        let kept = self.buffer.len().saturating_sub(size as usize);
-        if !self.dead {
-            self.buffer.truncate(kept);
-            self.account(key, -(size as i64));
-        }
-    }
 }
-
-impl Config {
-    /// A configuration for a device's spool: 4 MB segments, the sync of a group each 200 ms, a sixteenth in reserve.
-    pub fn spool(max_bytes: u64, drop_order: Vec<u8>) -> Self {
-        Self {
-            segment_bytes: (4 << 20).min(max_bytes / 4),
-            max_bytes,
-            fsync: FsyncPolicy::Group { interval_us: 200_000 },
-            reserve_bytes: max_bytes / 16,
-            drop_policy: Drop::OldestOfClass(drop_order),
-            keep_bytes: 0,
-        }
-    }
-
-    fn check(&self) -> Result<(), JournalError> {
-        let reason = if self.segment_bytes < MIN_SEGMENT_BYTES {
-            "segment_bytes is below 128"
-        } else if self.segment_bytes > self.max_bytes {
-            "segment_bytes is above max_bytes"
-        } else if self.reserve_bytes >= self.max_bytes {
-            "reserve_bytes leaves nothing of max_bytes"
-        } else if matches!(self.fsync, FsyncPolicy::Group { interval_us } if interval_us < 0) {
-            "the group interval is negative"
-        } else {
-            return Ok(());
-        };
-        Err(JournalError::Config { reason })
-    }
-}
-
-pub(crate) fn is_full<T>(result: &std::io::Result<T>) -> bool {
-    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
-    result.as_ref().is_err_and(|error| matches!(error.kind(), StorageFull | QuotaExceeded))
-}
-
-/// Entries gather up to this size at most.
-const BATCH_BYTES: u64 = 256 * 1024;
-const MIN_SEGMENT_BYTES: u64 = 128;

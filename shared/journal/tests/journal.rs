@@ -1,5 +1,7 @@
 //! What a caller of the journal may rely on, on the model disk and on the real one.
 
+mod support;
+
 use std::path::Path;
 
 use kilter_journal::model::MemoryFilesystem;
@@ -7,25 +9,10 @@ use kilter_journal::{
     Config, Drop, Dropped, Entry, Filesystem, FsyncPolicy, Journal, JournalError, Key, Offset, RealFilesystem, Reason,
     Skipped, dump, follow, verify,
 };
-
-const DIR: &str = "/journal";
-const ALARM: u8 = 0;
-const FEATURE: u8 = 2;
-const CLIP: u8 = 6;
-
-fn config() -> Config {
-    Config {
-        segment_bytes: 1024,
-        max_bytes: 8192,
-        fsync: FsyncPolicy::Group { interval_us: 1000 },
-        reserve_bytes: 0,
-        drop_policy: Drop::Never,
-        keep_bytes: 0,
-    }
-}
+use support::{ALARM, CLIP, DIR, FEATURE, config};
 
 fn open(fs: &MemoryFilesystem, config: Config) -> Journal<MemoryFilesystem> {
-    Journal::open(fs.clone(), Path::new(DIR), config, 7).expect("opens").0
+    support::open(fs, config).0
 }
 
 fn key(class: u8, seq: u64) -> Key {

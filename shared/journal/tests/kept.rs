@@ -1,29 +1,16 @@
 //! Released segments that stay for who asks again: they are there as long as nothing else needs their room, and cost nothing.
 
+mod support;
+
 use std::path::{Path, PathBuf};
 
 use kilter_journal::model::MemoryFilesystem;
-use kilter_journal::{Config, Drop, Entry, FsyncPolicy, Journal, JournalError, Key, Offset, Recovery, verify};
+use kilter_journal::{Config, Drop, Entry, Journal, JournalError, Key, Offset, verify};
+use support::{ALARM, CLIP, DIR, FEATURE, open};
 
-const DIR: &str = "/journal";
-const ALARM: u8 = 0;
-const FEATURE: u8 = 2;
-const CLIP: u8 = 6;
-
-/// Seven entries of 100 bytes to a segment.
+/// Keeps so much of what is released.
 fn config(keep_bytes: u64) -> Config {
-    Config {
-        segment_bytes: 1024,
-        max_bytes: 8192,
-        fsync: FsyncPolicy::Group { interval_us: 1000 },
-        reserve_bytes: 0,
-        drop_policy: Drop::Never,
-        keep_bytes,
-    }
-}
-
-fn open(fs: &MemoryFilesystem, config: Config) -> (Journal<MemoryFilesystem>, Recovery) {
-    Journal::open(fs.clone(), Path::new(DIR), config, 7).expect("opens")
+    Config { keep_bytes, ..support::config() }
 }
 
 fn append(journal: &mut Journal<MemoryFilesystem>, class: u8, seqs: std::ops::Range<u64>) {
