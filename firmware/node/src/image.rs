@@ -16,8 +16,8 @@
 //! erased first.
 
 use kilter_types::{Digest, Generation, Manifest};
+use kilter_wire::image;
 pub use kilter_wire::image::TASK;
-use kilter_wire::{VERSION, image};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -129,24 +129,11 @@ impl Update {
         images: &I,
         slots: &Slots,
     ) -> Result<(), Refused> {
-        let key = &manifest.key;
         let above = manifest.generation.0.saturating_sub(slots.state().firmware.0);
         if above == 0 || above > u64::from(u32::MAX) {
             return Err(Refused::Generation);
         }
-        if key.asset_class.as_str() != images.board() || key.asset.as_ref().is_some_and(|asset| asset != demands.asset)
-        {
-            return Err(Refused::Machine);
-        }
-        if manifest.minimum_agent > u16::from(VERSION) {
-            return Err(Refused::Software);
-        }
-        if demands.surely.is_some_and(|now| now > manifest.expires) {
-            return Err(Refused::Expired);
-        }
-        if manifest.size_bytes == 0 || manifest.size_bytes > images.capacity_bytes() {
-            return Err(Refused::Size);
-        }
+        demands.hold(manifest, images.board(), images.capacity_bytes())?;
         // The second slot holds the way back.
         if self.on_trial {
             return Err(Refused::Busy);

@@ -10,6 +10,7 @@ use kilter_wire::{Hello, Up, VERSION};
 use crate::{
     Accelerometer, AlarmOutput, Duty, FaultLog, Hardware, Line, Meter, Parts, Power, Slots, Thermometer, Watchdog,
     image::Update,
+    obey::put,
     slots::Loaded,
     time::{Clock, micros},
     voice::{Numbers, Voice},
@@ -228,15 +229,14 @@ where
     fn take_up(&mut self) {
         let started = self.slots.start(&mut self.flash);
         let mut model = started.model;
-        // Nothing switches: it ran before the start too.
         if let Some(Loaded { on_trial: true, .. }) = model
-            && !self.run(model, &mut |_| {})
+            && !self.run(model)
         {
             model = self.slots.revert(&mut self.flash);
         }
         match model {
             Some(Loaded { on_trial: true, .. }) => self.tracks.trial_from = Some(0),
-            Some(_) | None => drop(self.run(model, &mut |_| {})),
+            Some(_) | None => drop(self.run(model)),
         }
         if let Some(model) = started.reverted
             && let Ok(reason) = Name::new("reverted")
@@ -246,18 +246,9 @@ where
         self.apply_settings();
     }
 
-    /// Puts a model into the monitor; `false` when it is refused there.
-    pub(crate) fn run(&mut self, model: Option<Loaded>, sink: &mut dyn FnMut(Output<'_>)) -> bool {
-        let Some(Loaded { bytes, digest, generation, role, .. }) = model else { return true };
-        let installed = self.monitor.install(role, bytes, digest, generation, sink).is_ok();
-        if installed {
-            // One model at a time: the other role's place is for an agent.
-            self.monitor.remove(match role {
-                Role::Leader => Role::Shadow,
-                Role::Shadow => Role::Leader,
-            });
-        }
-        installed
+    /// Puts what flash holds into the monitor; `false` when it is refused there. Nothing switches: it ran before the start too.
+    fn run(&mut self, model: Option<Loaded>) -> bool {
+        model.is_none_or(|model| put(&mut self.monitor, model, &mut |_| {}))
     }
 
     pub(crate) fn apply_settings(&mut self) {

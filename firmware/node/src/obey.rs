@@ -1,7 +1,7 @@
 //! What the gateway may ask for: commands, the time, settings, and another model.
 
-use kilter_monitor::Memory;
-use kilter_types::{Digest, Event, Monotonic, Name, Payload, Who};
+use kilter_monitor::{Memory, Monitor, Output};
+use kilter_types::{Digest, Event, Monotonic, Name, Payload, Role, Who};
 use kilter_wire::node::NodeDown;
 use kilter_wire::{Command, CommandKind, CommandResult, Down, Fetch, Outcome, Up};
 
@@ -156,10 +156,8 @@ where
             Ok(loaded) => loaded,
             Err(reason) => return self.refuse(now, digest, reason.as_str()),
         };
-        let Loaded { bytes, digest, generation, role, .. } = loaded;
         // A refusal is told by the monitor itself.
-        let installed =
-            self.with_monitor(now, |monitor, _, sink| monitor.install(role, bytes, digest, generation, sink).is_ok());
+        let installed = self.with_monitor(now, |monitor, _, sink| put(monitor, loaded, sink));
         if installed {
             self.tracks.trial_from = Some(self.monitor.summary().windows);
         } else {
@@ -209,6 +207,27 @@ where
         }
         Outcome::Done
     }
+}
+
+/// Puts a model into the monitor, alone there: the other role's place is for an agent. One that was made for this very machine is heard
+/// without the baseline's consent, as on an agent. `false` when the monitor refuses it.
+pub(crate) fn put<M: Memory<Model = &'static [u8]>, const G: usize, const S: usize>(
+    monitor: &mut Monitor<M, G, S>,
+    model: Loaded,
+    sink: &mut dyn FnMut(Output<'_>),
+) -> bool {
+    let Loaded { bytes, digest, generation, role, own, .. } = model;
+    if monitor.install(role, bytes, digest, generation, sink).is_err() {
+        return false;
+    }
+    if own {
+        monitor.trust(role);
+    }
+    monitor.remove(match role {
+        Role::Leader => Role::Shadow,
+        Role::Shadow => Role::Leader,
+    });
+    true
 }
 
 /// Windows that a model on trial must judge before it stays.

@@ -9,9 +9,13 @@
 //! alone makes the new model count. Before that cell the node runs what it ran; after it, it tries the new one. A model on trial
 //! that does not live to be confirmed within [`MOST_ATTEMPTS`] starts is given up for the one before. Whatever is read from a
 //! slot is believed only if its signature and digest fit.
+//!
+//! Both slots are one leader and its way back, so a shadow is refused (docs/FIRMWARE.md says why).
 
-use kilter_types::{Digest, Generation, Manifest, Micros, Name, Role};
-use kilter_wire::{SignedManifest, VERSION, node::NodeSettings};
+mod demands;
+
+use kilter_types::{Digest, Generation, Manifest, Role};
+use kilter_wire::{SignedManifest, node::NodeSettings};
 use sha2::{Digest as _, Sha256};
 
 use crate::{
@@ -20,6 +24,7 @@ use crate::{
     image::Update,
     log::{Log, Slot, State},
 };
+pub use demands::{Demands, Refused};
 
 /// The slots of one node.
 #[derive(Clone, Debug)]
@@ -43,6 +48,8 @@ pub struct Loaded {
     pub role: Role,
     /// It still has to prove itself.
     pub on_trial: bool,
+    /// Made for this very machine, not for its kind: heard without the baseline's consent.
+    pub own: bool,
 }
 
 /// What a start found.
@@ -76,60 +83,6 @@ pub(crate) enum Tried {
     Kept,
     /// The image before runs again.
     GivenUp,
-}
-
-/// The machine that a model must be for, and what is known of the time.
-#[derive(Clone, Copy, Debug)]
-pub struct Demands<'a> {
-    /// Kind of machine.
-    pub asset_class: &'a Name,
-    /// The machine.
-    pub asset: &'a Name,
-    /// The latest that it surely is already; `None` when the time is not known, and then nothing counts as expired.
-    pub surely: Option<Micros>,
-}
-
-/// Why a model is not taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    /// Not signed by the fleet's key, or not readable.
-    Signature,
-    /// Not above the highest generation seen (R5).
-    Generation,
-    /// For another machine or kind of machine.
-    Machine,
-    /// It wants newer software.
-    Software,
-    /// Past its date.
-    Expired,
-    /// Larger than a slot.
-    Size,
-    /// A model is on trial: the other slot is its way back.
-    Busy,
-    /// What came has another digest than was signed.
-    Digest,
-    /// A part that does not follow on what is there.
-    Order,
-    /// The flash refused.
-    Flash,
-}
-
-impl Refused {
-    /// A word for [`kilter_types::Event::ModelRefused`].
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Signature => "signature",
-            Self::Generation => "old_generation",
-            Self::Machine => "other_machine",
-            Self::Software => "agent_too_old",
-            Self::Expired => "expired",
-            Self::Size => "too_large",
-            Self::Busy => "busy",
-            Self::Digest => "digest",
-            Self::Order => "order",
-            Self::Flash => "flash",
-        }
-    }
 }
 
 impl Slots {
@@ -337,26 +290,14 @@ impl Slots {
     }
 
     fn admit(&self, manifest: &Manifest, demands: &Demands<'_>) -> Result<(), Refused> {
-        let key = &manifest.key;
         if Update::is_image(manifest) {
             return Err(Refused::Machine);
         }
         if manifest.generation <= self.log.state().generation {
             return Err(Refused::Generation);
         }
-        if key.asset_class != *demands.asset_class || key.asset.as_ref().is_some_and(|asset| asset != demands.asset) {
-            return Err(Refused::Machine);
-        }
-        if manifest.minimum_agent > u16::from(VERSION) {
-            return Err(Refused::Software);
-        }
-        if demands.surely.is_some_and(|now| now > manifest.expires) {
-            return Err(Refused::Expired);
-        }
-        if manifest.size_bytes == 0 || manifest.size_bytes > self.capacity_bytes() {
-            return Err(Refused::Size);
-        }
-        Ok(())
+        demands.hold(manifest, demands.asset_class.as_str(), self.capacity_bytes())?;
+        if manifest.role == Role::Leader { Ok(()) } else { Err(Refused::Shadow) }
     }
 
     /// What lies in a slot, if it is whole and signed.
@@ -371,13 +312,13 @@ impl Slots {
             manifest: header.get(SIGNED_AT..SIGNED_AT.checked_add(len)?)?,
             signature: header.get(8..SIGNED_AT)?,
         };
-        let Manifest { digest, size_bytes, generation, role, .. } = signed.verify(&self.key).ok()?;
+        let Manifest { digest, size_bytes, generation, role, key, .. } = signed.verify(&self.key).ok()?;
         if size_bytes > self.capacity_bytes() {
             return None;
         }
         let bytes = flash.view(start + HEADER, size_bytes as usize)?;
         let found = Digest(Sha256::digest(bytes).into());
-        (found == digest).then_some(Loaded { bytes, digest, generation, role, on_trial })
+        (found == digest).then_some(Loaded { bytes, digest, generation, role, on_trial, own: key.asset.is_some() })
     }
 
     fn start_of<F: Flash>(&self, slot: Slot) -> u32 {

@@ -8,7 +8,7 @@ use bench::{Bench, boot, name, node, run, run_from, send_down, send_node, sent};
 use kilter_node::slots::{Demands, MOST_ATTEMPTS, PART, Refused};
 use kilter_node::{PROVING_WINDOWS, Slots};
 use kilter_tests::model::{SECRET, Signed, artifact, manifest};
-use kilter_types::{Digest, Generation, Manifest, Micros, Monotonic, Name, Role};
+use kilter_types::{Alarm, AlarmSource, Digest, Generation, Manifest, Micros, Monotonic, Name, Payload, Role};
 use kilter_wire::node::{NodeDown, NodeSettings};
 use kilter_wire::{Chunk, Down};
 
@@ -159,6 +159,7 @@ fn only_what_the_fleet_signed_for_this_machine_and_later_than_the_last_is_taken_
         (other(&|m| m.generation = Generation(5)), Refused::Generation),
         (other(&|m| m.key.asset_class = name("fan")), Refused::Machine),
         (other(&|m| m.key.asset = Some(name("pump-2"))), Refused::Machine),
+        (other(&|m| m.role = Role::Shadow), Refused::Shadow),
         (other(&|m| m.minimum_agent = 99), Refused::Software),
         (other(&|m| m.expires = Micros(999)), Refused::Expired),
         (other(&|m| m.size_bytes = 1 << 20), Refused::Size),
@@ -211,7 +212,7 @@ fn a_model_arrives_in_parts_scores_is_confirmed_and_runs_again_after_a_reset() {
     assert!(node.status().on_trial);
     let now = run_from(&mut node, now, 2);
     let scored = sent(&mut node).records.iter().any(|record| match &record.payload {
-        kilter_types::Payload::Score(score) => score.model == Digest::of(&bytes) && score.role == Role::Leader,
+        Payload::Score(score) => score.model == Digest::of(&bytes) && score.role == Role::Leader,
         _ => false,
     });
     assert!(scored, "the new model speaks");
@@ -222,6 +223,35 @@ fn a_model_arrives_in_parts_scores_is_confirmed_and_runs_again_after_a_reset() {
     send_node(&mut node, &NodeDown::Model(Signed::new(&manifest(&artifact(3.0), 6), &SECRET).travel()));
     run(&mut node, 1);
     assert_eq!(sent(&mut node).refusals(), ["old_generation"]);
+    let shadow = Manifest { role: Role::Shadow, ..manifest(&artifact(3.0), 7) };
+    send_node(&mut node, &NodeDown::Model(Signed::new(&shadow, &SECRET).travel()));
+    run(&mut node, 1);
+    assert_eq!(sent(&mut node).refusals(), ["leaders_only"]);
+    assert_eq!(node.monitor().model(Role::Shadow), None);
+}
+
+#[test]
+fn a_model_made_for_this_very_machine_is_heard_without_the_baselines_consent_and_one_for_its_kind_is_not() {
+    // It calls every window unusual, and it comes when the baseline is learned, which calls none so.
+    let bytes = artifact(0.5);
+    let alarms = |asset: Option<Name>| {
+        let own = asset.is_some();
+        let mut node = node();
+        run(&mut node, 40);
+        let mut manifest = manifest(&bytes, 6);
+        manifest.key.asset = asset;
+        send_node(&mut node, &NodeDown::Model(Signed::new(&manifest, &SECRET).travel()));
+        let now = serve(&mut node, &bytes, 100_000_000);
+        run_from(&mut node, now, 20);
+        let records = sent(&mut node).records;
+        let mut flash = node.into_flash();
+        let found = open(&mut flash).expect("it reads").start(&mut flash).model.expect("a model is left");
+        assert_eq!(found.own, own, "a start knows it too");
+        let by_it = |alarm: &Alarm| alarm.source == AlarmSource::Model && alarm.model == Digest::of(&bytes);
+        records.iter().filter(|record| matches!(&record.payload, Payload::Alarm(alarm) if by_it(alarm))).count()
+    };
+    assert_eq!(alarms(None), 0);
+    assert!(alarms(Some(name("pump-1"))) > 0);
 }
 
 #[test]

@@ -25,11 +25,17 @@ fn monitor() -> Heaped {
 
 /// A statistic trained on these rows, good for speeds up to `most_rpm`.
 pub(crate) fn train(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32) -> Vec<u8> {
-    train_in(rows, features, most_rpm, 3)
+    train_in(rows, features, most_rpm, 3, 12.0)
 }
 
-/// The same over so many windows at a time.
-fn train_in(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32, sequence_len: usize) -> Vec<u8> {
+/// The same over so many windows at a time, unusual above this.
+fn train_in(
+    rows: &[FeatureRow],
+    features: &[FeatureRef],
+    most_rpm: f32,
+    sequence_len: usize,
+    threshold: f32,
+) -> Vec<u8> {
     let count = rows.len() as f32;
     let column = |place: usize| rows.iter().map(move |row| row.vector.values[place]);
     let mean = PLACES.map(|place| column(place).sum::<f32>() / count);
@@ -53,7 +59,7 @@ fn train_in(rows: &[FeatureRow], features: &[FeatureRef], most_rpm: f32, sequenc
         range: &range,
         weight: &[0.25; 4],
         regimes: &regimes,
-        threshold: 12.0,
+        threshold,
         input_clip: 8.0,
         residual_clip: 8.0,
         sequence_len,
@@ -151,7 +157,7 @@ fn s0_05_at_a_thousand_windows_a_second_a_swap_skips_no_window_and_each_is_score
     let learnt = vibration_rows(&said);
     // Each model knows other rows, so each has a digest of its own.
     let models: Vec<Vec<u8>> =
-        (0..5).map(|i| train_in(&learnt[100 * i..100 * i + 300], &features(), 1600.0, 1)).collect();
+        (0..5).map(|i| train_in(&learnt[100 * i..100 * i + 300], &features(), 1600.0, 1, 12.0)).collect();
     let mut due = [17, 18, 400, 977, 1_500].into_iter().zip(models).peekable();
     let before = said.len();
     in_steps(&mut feeder, 2.0, 16, &mut monitor, &mut said, |step, monitor, said| {
@@ -206,6 +212,24 @@ fn a_leader_raises_the_alarm_and_ranks_what_speaks_for_it() {
     let alarm = &raised[0].1;
     assert_eq!((alarm.source, alarm.model), (AlarmSource::Model, digest));
     assert!(alarm.contributions.len() == 4 && alarm.contributions[0].amount > 0.0);
+}
+
+#[test]
+fn a_model_made_for_this_very_machine_is_heard_without_the_baselines_consent_and_one_for_its_kind_is_not() {
+    let raised_by_it = |own: bool| {
+        let (mut monitor, mut said) = (monitor(), Vec::new());
+        let mut feeder = Feeder::new(spec(), 1);
+        feeder.run(15.0, &mut monitor, &mut said);
+        // It calls a healthy machine unusual; it came when the baseline was learned, so nothing shows that it does not fit.
+        let bytes = train_in(&vibration_rows(&said), &features(), 1600.0, 1, 0.01);
+        install(&mut monitor, bytes, &mut said).expect("a good model");
+        if own {
+            monitor.trust(Role::Leader);
+        }
+        feeder.run(10.0, &mut monitor, &mut said);
+        raised(&said).iter().filter(|(_, alarm)| alarm.source == AlarmSource::Model).count()
+    };
+    assert_eq!((raised_by_it(false), raised_by_it(true)), (0, 1));
 }
 
 #[test]
