@@ -3,5 +3,6 @@
 mod artifact;
 mod example;
 mod family;
+mod same_bits;
 mod score;
 mod simd;
