@@ -6,86 +6,33 @@ mod tests;
 #[cfg(test)]
 mod frugal;
 
-use std::collections::VecDeque;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError};
-use std::time::Duration;
+mod install;
+mod order;
+mod outlet;
 
-use kilter_infer::{Artifact, Scratch};
-use kilter_monitor::{ConfigError, InstallError, MachineConfig, Memory, Monitor, Output, What};
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, TrySendError};
+
+use kilter_monitor::{ConfigError, MachineConfig, Monitor, Output, What};
 use kilter_source::{Item, Source, SourceError, Stop};
 use kilter_types::{
-    Alarm, AlarmState, ChannelId, Class, Clip, ClipCause, Clock as _, Digest, Event, Generation, Input, Micros,
-    Monotonic, Name, Payload, Role, RowRef, RunningModel, Timeline, Who,
+    Alarm, AlarmState, ChannelId, Clip, ClipCause, Clock as _, Input, Micros, Monotonic, Name, Payload, RowRef,
+    RunningModel, Timeline,
 };
-use kilter_wire::{Command, CommandKind};
-use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::action::Actions;
-use crate::board::{Board, Model};
+use crate::board::Model;
 use crate::checkpoint::Checkpoint;
 use crate::clip::Clips;
 use crate::clock::SystemClock;
 use crate::recorder::Message;
 use crate::said::Said;
 use crate::standing::Standing;
-
-/// Buffers from the heap.
-#[derive(Debug)]
-pub(crate) struct Heap;
-
-impl Memory for Heap {
-    type Floats = Vec<f32>;
-    type Times = Vec<Micros>;
-    type Model = Vec<u8>;
-
-    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
-        Some(vec![0.0; len])
-    }
-
-    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
-        Some(vec![Micros(0); len])
-    }
-}
-
-/// A model to run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Install {
-    pub(crate) role: Role,
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) digest: Digest,
-    pub(crate) generation: Generation,
-    pub(crate) expires: Micros,
-    /// Made for this very machine: heard without the baseline's consent ([`Monitor::trust`]).
-    pub(crate) own: bool,
-    /// The manifest as it was signed and its signature, for a node that checks them itself; `None` of a kept model.
-    pub(crate) signed: Option<(Vec<u8>, Vec<u8>)>,
-}
-
-/// What a machine is told from outside; obeyed between two inputs.
-#[derive(Debug)]
-pub(crate) enum Order {
-    /// Run this model; the answer is the refusal, if it is one.
-    Install(Install, oneshot::Sender<Result<(), String>>),
-    /// Run no model in this role.
-    Remove(Role),
-    /// A command.
-    Command(Command),
-    /// Maintenance or a label.
-    Event(Event),
-}
-
-/// Where a machine's outputs go.
-#[derive(Clone, Debug)]
-pub(crate) struct Outlet {
-    pub(crate) recorder: SyncSender<Message>,
-    /// Outputs per class that the recorder had no room for.
-    pub(crate) overruns: Arc<[AtomicU64; Class::ALL.len()]>,
-    pub(crate) board: Board,
-    pub(crate) actions: Arc<Actions>,
-}
+pub(crate) use install::{Heap, Install};
+use install::{build, cost_us};
+pub(crate) use order::Order;
+pub(crate) use outlet::Outlet;
+use outlet::hand_over;
 
 /// One machine.
 pub(crate) struct Machine {
@@ -302,67 +249,6 @@ impl Machine {
         hand_over(&output, *place, asset, *timeline, *newest, false, outlet, clogged);
     }
 
-    /// A person has released it: told on the spot and journalled behind the alarms that this ended.
-    fn released(&self, by: Who) {
-        self.outlet.actions.reset(&self.asset, by.as_str());
-        let payload = Payload::Event(Event::Reset { by });
-        // It fails only when the recorder has ended.
-        let _ = self.outlet.recorder.send(Message::About { machine: self.place, payload });
-    }
-
-    fn obey(&mut self, order: Order) {
-        let Self { monitor, outlet, newest, timeline, place, asset, clogged, standing, .. } = self;
-        let (timeline, now) = (*timeline, *newest);
-        let mut sink = |output: Output<'_>| {
-            if let What::Alarm(alarm) = &output.what {
-                standing.note(output.point, alarm);
-            }
-            hand_over(&output, *place, asset, timeline, now, false, outlet, clogged);
-        };
-        match order {
-            Order::Install(model, reply) => {
-                let Install { role, digest, generation, .. } = model;
-                let result = put(monitor, &model, &mut sink).map_err(|error| error.to_string());
-                match &result {
-                    Ok(()) => {
-                        info!(asset = %self.asset, %digest, ?role, generation = generation.0, "model runs");
-                        self.show_model(&model);
-                    }
-                    Err(error) => {
-                        warn!(asset = %self.asset, %digest, ?role, error, "model refused; the one before stays")
-                    }
-                }
-                let _ = reply.send(result);
-            }
-            Order::Remove(role) => {
-                if monitor.model(role).is_some() {
-                    monitor.remove(role);
-                    self.outlet.board.machine(self.place, |machine| machine.model(role, None));
-                }
-            }
-            Order::Command(Command { id, kind, .. }) => match kind {
-                CommandKind::Recommission { .. } => monitor.recommission(now, &mut sink),
-                CommandKind::Reset { .. } | CommandKind::ResetBy { .. } => {
-                    monitor.reset(now, &mut sink);
-                    for (point, alarm) in standing.release() {
-                        self.end(&point, &alarm, now);
-                    }
-                    if let CommandKind::ResetBy { by, .. } = kind {
-                        self.released(by);
-                    }
-                    // The output follows at once.
-                    self.board_due = Monotonic(0);
-                }
-                CommandKind::Flush => {}
-                CommandKind::Clip { .. } => drop(self.clips.want(ClipCause::Command(id), now)),
-            },
-            Order::Event(event) => monitor.event(&event, now, &mut sink),
-        }
-        // What came from outside does not come again after a restart, so it must be in the checkpoint.
-        self.changed = true;
-        self.checkpoint();
-    }
-
     /// Parts of clips as the recorder has room for them; what is more urgent goes on between them.
     fn clip(&mut self) {
         if self.parts.is_empty() {
@@ -447,88 +333,6 @@ impl Machine {
     }
 }
 
-/// A monitor with the first model of each role that it accepts.
-fn build(
-    config: &MachineConfig,
-    models: &[Install],
-    running: &mut Vec<Install>,
-) -> Result<Box<Monitor<Heap>>, ConfigError> {
-    let mut monitor = Box::new(Monitor::new(config.clone(), &mut Heap)?);
-    running.clear();
-    for model in models {
-        if running.iter().any(|known: &Install| known.role == model.role) {
-            continue;
-        }
-        // Nothing has switched: the model ran before the restart too.
-        match put(&mut monitor, model, &mut |_| {}) {
-            Ok(()) => running.push(model.clone()),
-            Err(error) => warn!(digest = %model.digest, role = ?model.role, %error, "kept model refused"),
-        }
-    }
-    Ok(monitor)
-}
-
-/// Puts a model into its slot, unless it is there; one that was made for this very machine has a voice of its own there.
-fn put(monitor: &mut Monitor<Heap>, model: &Install, sink: &mut dyn FnMut(Output<'_>)) -> Result<(), InstallError> {
-    if monitor.model(model.role).is_none_or(|(running, _)| running != model.digest) {
-        monitor.install(model.role, model.bytes.clone(), model.digest, model.generation, sink)?;
-    }
-    if model.own {
-        monitor.trust(model.role);
-    }
-    Ok(())
-}
-
-/// Acts on the spot, then hands the output to the recorder.
-#[expect(clippy::too_many_arguments, reason = "the parts of a machine that a sink may borrow while its monitor works")]
-fn hand_over(
-    output: &Output<'_>,
-    machine: usize,
-    asset: &Name,
-    timeline: Timeline,
-    newest: Micros,
-    replayable: bool,
-    outlet: &Outlet,
-    clogged: &mut bool,
-) {
-    match &output.what {
-        What::Alarm(alarm) => {
-            outlet.actions.alarm(asset, output.point, output.at, alarm);
-            outlet.board.machine(machine, |machine| machine.alarms += 1);
-        }
-        What::Trip(trip) => {
-            outlet.board.machine(machine, |machine| {
-                machine.trips += 1;
-                machine.summary.tripped = true;
-            });
-            outlet.actions.trip(asset, output.point, output.at, trip);
-        }
-        What::Features(row) => outlet.board.row(machine, output.point, row),
-        What::Score(_) | What::Event(_) | What::Spectrum(_) | What::State(_) => {}
-    }
-    let Some(said) = Said::of(machine, output, timeline, replayable, newest) else { return };
-    let class = said.payload.class();
-    let mut message = Message::Said(said);
-    for _ in 0..if *clogged { 1 } else { PATIENCE } {
-        message = match outlet.recorder.try_send(message) {
-            Ok(()) => {
-                *clogged = false;
-                return;
-            }
-            Err(TrySendError::Full(message)) => message,
-            Err(TrySendError::Disconnected(_)) => break,
-        };
-        // Back-pressure: the source waits while the disk is slow, but not for ever.
-        Stop::default().wait(Duration::from_millis(2));
-    }
-    if !std::mem::replace(clogged, true) {
-        warn!(%asset, "the recorder takes nothing: outputs are lost and told as a gap");
-    }
-    if let Some(count) = outlet.overruns.get(class as usize) {
-        count.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 fn time_of(item: &Item<'_>) -> Option<Micros> {
     match item {
         Item::Input {
@@ -551,28 +355,6 @@ fn reach(positions: &mut [u64], channel: ChannelId, end: u64) {
     }
 }
 
-/// What one score of this model costs on this host: the median of some rounds on a made-up row. A round is many scores, because a
-/// small model takes less than the clock's microsecond.
-fn cost_us(bytes: &[u8], clock: &SystemClock) -> f32 {
-    const SCORES: usize = 64;
-    let Ok(artifact) = Artifact::parse(bytes) else { return 0.0 };
-    let (mut state, mut scratch) = (Box::new(kilter_infer::State::<1024>::new()), Box::new(Scratch::new()));
-    let row = vec![0.0; artifact.inputs()];
-    let mut score = || matches!(artifact.push(&row, &mut state, &mut scratch), Ok(Some(_)));
-    // The first scores only fill the sequence.
-    let ready = (0..artifact.sequence_len()).filter(|_| score()).count() > 0;
-    let mut costs: Vec<f32> = Vec::new();
-    for _ in 0..if ready { 7 } else { 0 } {
-        let start = clock.monotonic();
-        (0..SCORES).for_each(|_| {
-            score();
-        });
-        costs.push((clock.monotonic().0 - start.0) as f32 / SCORES as f32);
-    }
-    costs.sort_unstable_by(f32::total_cmp);
-    costs.get(costs.len() / 2).copied().unwrap_or_default()
-}
-
 /// An error and what led to it.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -586,8 +368,6 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 
 /// Outputs after which a checkpoint is taken whatever the time.
 const MOST_UNCHECKED: u32 = 256;
-/// Attempts of 2 ms each.
-const PATIENCE: u32 = 2500;
 const PARTS_AT_ONCE: usize = 8;
 const FIRST_CHECKPOINT_US: u64 = 50_000;
 const BOARD_US: u64 = 250_000;

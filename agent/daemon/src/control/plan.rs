@@ -2,7 +2,7 @@
 
 use kilter_types::{Digest, Generation, Manifest, Role};
 use kilter_wire::Plan;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Control;
 use crate::machine::Order;
@@ -42,9 +42,11 @@ impl Control {
                 }
             }
         }
-        let mut wanted = assign(&self.machines, &good);
-        // A node has room for one model.
-        wanted.retain(|wanted| wanted.manifest.role == Role::Leader || !self.is_node(wanted.machine));
+        let takes = |wanted: &Wanted| wanted.manifest.role == Role::Leader || !self.is_node(wanted.machine);
+        let (wanted, shadows): (Vec<_>, Vec<_>) = assign(&self.machines, &good).into_iter().partition(takes);
+        if fresh.is_some() {
+            self.refuse_shadows(&shadows, &wanted);
+        }
         self.remove_unwanted(&wanted);
         self.work.damaged.clear();
         self.work.offered.clear();
@@ -83,6 +85,19 @@ impl Control {
         refusal.is_ok()
     }
 
+    /// A node has room for one model, the leader, and its fleet hears why there is no shadow. Where a machine of the agent's own takes
+    /// that shadow nothing is said: the aggregator counts a refusal against the whole gateway.
+    fn refuse_shadows(&self, shadows: &[Wanted], taken: &[Wanted]) {
+        for Wanted { machine, manifest } in shadows {
+            if taken.iter().any(|wanted| wanted.manifest.digest == manifest.digest) {
+                continue;
+            }
+            let asset = &self.machines[*machine].asset;
+            warn!(%asset, model = %manifest.digest, reason = LEADERS_ONLY, "model refused");
+            self.refuse(*machine, manifest.digest, LEADERS_ONLY);
+        }
+    }
+
     /// Models that the plan does not name are to go.
     fn remove_unwanted(&self, wanted: &[Wanted]) {
         for (machine, candidate) in self.machines.iter().enumerate() {
@@ -99,3 +114,6 @@ impl Control {
         }
     }
 }
+
+/// The word that a node itself has for a shadow.
+const LEADERS_ONLY: &str = "leaders_only";

@@ -8,8 +8,8 @@ use crate::action::Actions;
 use crate::machine::{Machine, Outlet, Parts};
 use kilter_monitor::{ChannelConfig, ChannelKind, ConfigError, GroupConfig, MachineConfig};
 use kilter_source::{Item, Source, SourceError, Stop};
-use kilter_tests::model::{SECRET, artifact, manifest};
-use kilter_types::{ChannelId, GroupKind, Hertz, Manifest, Micros, Unit, Who};
+use kilter_tests::model::{SECRET, Signed, artifact, manifest};
+use kilter_types::{ChannelId, GroupKind, Hertz, Manifest, Micros, Role, Unit, Who};
 use kilter_wire::{Chunk, Command, CommandKind, CommandResult, Outcome, Plan, SignedManifest, sign};
 
 /// A sensor that never says anything.
@@ -88,13 +88,16 @@ fn house() -> House {
 
 /// The frame of a signed plan that has this one leader.
 fn plan(bytes: &[u8], generation: u64, expires: Micros) -> Vec<u8> {
-    let manifest = Manifest { expires, ..manifest(bytes, generation) };
-    let mut room = [0; 1024];
-    let (manifest, signature) = sign::sign_manifest(&manifest, &SECRET, &mut room).expect("it fits");
+    plan_of(&[Manifest { expires, ..manifest(bytes, generation) }], generation)
+}
+
+/// The frame of a signed plan of these models.
+fn plan_of(manifests: &[Manifest], generation: u64) -> Vec<u8> {
+    let models: Vec<Signed> = manifests.iter().map(|manifest| Signed::new(manifest, &SECRET)).collect();
     let device = DeviceId::new("edge-1").expect("a good id");
-    let model = SignedManifest { manifest, signature: &signature };
-    let models = heapless::Vec::from_slice(&[model]).expect("it fits");
-    let signed = sign::sign_plan(&device, Generation(generation), [&signature[..]].into_iter(), &SECRET);
+    let models: heapless::Vec<_, _> = models.iter().map(Signed::travel).collect();
+    let signatures = models.iter().map(|model: &SignedManifest<'_>| model.signature);
+    let signed = sign::sign_plan(&device, Generation(generation), signatures, &SECRET);
     let plan = Plan { device, generation: Generation(generation), models, signature: &signed };
     let mut out = vec![0; 4096];
     frame::encode(Kind::Down, &Down::Plan(plan), &mut out).expect("it fits").to_vec()
@@ -182,6 +185,27 @@ async fn a_nodes_word_ends_the_offer_and_only_then_a_restart_knows_it() {
     serve(&mut house, digest, &one).await;
     assert_eq!(offers(), 0);
     events(house);
+}
+
+#[tokio::test]
+async fn a_shadow_for_a_node_is_refused_with_its_reason_and_only_the_leader_is_offered() {
+    let mut house = house();
+    let (orders, taken) = sync_channel(8);
+    (house.control.orders, house.control.nodes) = (vec![orders], vec![true]);
+    let (one, two) = (artifact(3.0), artifact(4.0));
+    let shadow = Manifest { role: Role::Shadow, ..manifest(&two, 4) };
+    house.control.take(&Bytes::from(plan_of(&[manifest(&one, 4), shadow], 4)));
+    serve(&mut house, Digest::of(&one), &one).await;
+    let offered = |order| match order {
+        Order::Install(install, _) => Some((install.role, install.digest)),
+        Order::Remove(_) | Order::Command(_) | Order::Event(_) => None,
+    };
+    assert_eq!(taken.try_iter().filter_map(offered).collect::<Vec<_>>(), [(Role::Leader, Digest::of(&one))]);
+    // A restart follows the same plan and says nothing again.
+    house.control.work = Work::default();
+    house.control.resume();
+    let reason = name("leaders_only");
+    assert_eq!(events(house), [Event::ModelRefused { model: Digest::of(&two), reason }]);
 }
 
 #[tokio::test]

@@ -3,16 +3,19 @@
 //! Two runs that differ only in their length are compared, so that what a start costs is not in the figure. A window of 0.32 s here comes
 //! with its share of what the clock brings in life: a look at the board after each, a checkpoint after every third.
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use allocation_counter::measure;
 use kilter_journal::RealFilesystem;
-use kilter_source::SourceError;
-use kilter_types::{Epoch, Hertz};
+use kilter_types::{Class, Epoch, Hertz};
 use tokio::sync::{mpsc, watch};
 
 use super::*;
+use crate::action::Actions;
+use crate::board::Board;
 use crate::config::Config;
 use crate::number::{Numbering, Place, Stamp};
 use crate::recorder::{self, Recorder};

@@ -2,8 +2,9 @@
 
 use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig};
 use kilter_tests::model::artifact;
-use kilter_types::{AlarmSource, GroupKind, Hertz, MachineEvent, Rpm, Unit};
+use kilter_types::{AlarmSource, Digest, Generation, GroupKind, Hertz, MachineEvent, Role, Rpm, Unit};
 
+use super::install::put;
 use super::*;
 
 /// Alarms that a model raises which calls every window unusual, on a machine whose own baseline sees nothing.
