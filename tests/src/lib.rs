@@ -10,6 +10,7 @@ mod http;
 pub mod lake;
 #[cfg(feature = "model")]
 pub mod model;
+mod mosquitto;
 mod place;
 mod plant;
 mod port;
@@ -19,6 +20,7 @@ pub mod story;
 pub use browser::Browser;
 pub use house::{House, Interrupted, Options, Ports};
 pub use http::{get, post, request, send};
+pub use mosquitto::{Mosquitto, installed};
 pub use place::{target, workspace};
 pub use plant::{Machine, Tuning, agent_config, machines};
 pub use port::{free_port, free_ports};

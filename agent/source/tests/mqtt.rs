@@ -1,12 +1,10 @@
 //! Samples from an MQTT broker, Debian's mosquitto: where it is not installed each test says `not run: 1` and passes, but not in CI.
 
-use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use kilter_source::{ChannelSpec, Encoding, Item, MqttConfig, MqttSource, Source, SourceError, Stop};
-use kilter_tests::Process;
+use kilter_tests::Mosquitto;
 use kilter_types::{ChannelId, Hertz, Input, Micros, Name, Timeline, Unit};
 use kilter_wire::frame::{self, Kind};
 use kilter_wire::sensor::{Block, ChannelOffer, Offer, SensorUp};
@@ -115,9 +113,9 @@ fn a_broker_that_ends_is_told_and_taken_up_again_when_it_is_back() {
     let Some(mut broker) = Broker::start() else { return };
     let mut source = broker.source(Encoding::Json, "plant/pump-1", &[0, 0]);
     connected(&mut source);
-    broker.stop();
+    broker.0.kill();
     until(&mut source, |item| matches!(item, Ok(Item::Interrupted)));
-    broker.start_again();
+    assert!(broker.0.start_again().expect("it starts"));
     connected(&mut source);
     let mut publisher = Publisher::connect(&broker);
     publisher.publish("plant/pump-1", b"{\"channel\":\"de\",\"position\":9,\"t_us\":9,\"samples\":[9]}");
@@ -272,63 +270,16 @@ fn until(source: &mut MqttSource, mut done: impl FnMut(&Result<Item<'_>, SourceE
     panic!("the source says nothing");
 }
 
-/// A broker of its own.
-struct Broker {
-    port: u16,
-    program: PathBuf,
-    process: Option<Process>,
-    folder: tempfile::TempDir,
-    /// What its listener asks of a client.
-    door: String,
-}
+/// A broker and what is read from it.
+struct Broker(Mosquitto);
 
 impl Broker {
     fn start() -> Option<Self> {
         Self::start_with(|_| "allow_anonymous true\n".to_owned())
     }
 
-    fn start_with(door: impl FnOnce(&Path) -> String) -> Option<Self> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let folders = std::env::split_paths(&path).chain([Path::new("/usr/sbin").to_owned()]);
-        let Some(program) = folders.map(|folder| folder.join("mosquitto")).find(|file| file.is_file()) else {
-            assert!(std::env::var_os("CI").is_none(), "`cargo xt setup` installs mosquitto: CI has it");
-            println!("not run: 1 (mosquitto is not installed)");
-            return None;
-        };
-        let folder = tempfile::tempdir().expect("a folder");
-        let door = door(folder.path());
-        let mut broker = Self { port: 0, program, process: None, folder, door };
-        // Mosquitto takes no port 0: one that was free a moment ago is tried until it starts.
-        while broker.process.is_none() {
-            let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-            broker.port = listener.local_addr().expect("bound").port();
-            drop(listener);
-            broker.start_again();
-        }
-        Some(broker)
-    }
-
-    fn stop(&mut self) {
-        self.process.take().expect("it runs").kill();
-    }
-
-    /// It runs and listens, or it has ended.
-    fn start_again(&mut self) {
-        let file = self.folder.path().join("mosquitto.conf");
-        let Self { port, door, .. } = self;
-        let text = format!("user root\npersistence false\nlistener {port} 127.0.0.1\n{door}");
-        std::fs::write(&file, text).expect("written");
-        let mut command = Command::new(&self.program);
-        let log = self.folder.path().join("log");
-        let mut process = Process::start("mosquitto", command.arg("-c").arg(&file), &log).expect("it starts");
-        let patience = Stop::default();
-        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
-            if process.has_ended() {
-                return;
-            }
-            patience.wait(Duration::from_millis(10));
-        }
-        self.process = Some(process);
+    fn start_with(settings: impl FnOnce(&Path) -> String) -> Option<Self> {
+        Mosquitto::start(settings).expect("mosquitto starts").map(Self)
     }
 
     fn source(&self, encoding: Encoding, topic: &str, positions: &[u64]) -> MqttSource {
@@ -337,7 +288,7 @@ impl Broker {
 
     fn config(&self, encoding: Encoding, topic: &str) -> MqttConfig {
         MqttConfig {
-            address: format!("127.0.0.1:{}", self.port),
+            address: format!("127.0.0.1:{}", self.0.port),
             topic: topic.to_owned(),
             encoding,
             client_id: format!("kilter-{encoding:?}"),
@@ -360,7 +311,7 @@ struct Publisher {
 
 impl Publisher {
     fn connect(broker: &Broker) -> Self {
-        let options = MqttOptions::new("publisher", ("127.0.0.1", broker.port));
+        let options = MqttOptions::new("publisher", ("127.0.0.1", broker.0.port));
         let (client, connection) = Client::builder(options).capacity(8).build();
         Self { client, connection }
     }

@@ -2,15 +2,19 @@
 //!
 //! Clean start and no session expiry: what is in flight is known to the session and the journal, not to the client. So a client
 //! that fails, or that moves nothing, is thrown away whole and the session sends again what was not accepted.
+//!
+//! What the frames are is said in MQTT's own words too, for brokers and people between: wire version and software as user properties of
+//! CONNECT, content type and wire version of the first message, which is the hello. Every later message would pay for them, so it has none, and an
+//! alias in place of the topic where the server offers one.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use kilter_wire::MAX_FRAME_BYTES;
+use kilter_wire::{MAX_FRAME_BYTES, VERSION};
 use rumqttc::mqttbytes::QoS;
 use rumqttc::{
     AsyncClient, Event, EventLoop, Incoming, IncomingPacketSizeLimit, MqttOptions, NetworkOptions, PublishOptions,
-    TlsConfiguration, Transport,
+    PublishProperties, TlsConfiguration, TopicAliasPolicy, Transport,
 };
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -24,6 +28,7 @@ use crate::server::Server;
 pub(super) struct Mqtt {
     client: AsyncClient,
     topic: String,
+    introduced: bool,
     pub(super) events: mpsc::Receiver<LinkEvent>,
     driver: JoinHandle<()>,
 }
@@ -39,12 +44,17 @@ impl Mqtt {
         let (client, event_loop) = AsyncClient::builder(options(server)).capacity(QUEUE).build();
         let (sender, events) = mpsc::channel(QUEUE);
         let driver = tokio::spawn(drive(event_loop, client.clone(), server.clone(), sender, again));
-        Self { client, topic: server.up.to_string(), events, driver }
+        Self { client, topic: server.up.to_string(), introduced: false, events, driver }
     }
 
     pub(super) fn send(&mut self, frame: Bytes) -> Gone {
-        match self.client.try_publish(self.topic.clone(), frame.clone(), PublishOptions::at_least_once()) {
-            Ok(()) => Gone::Taken,
+        let options = PublishOptions::at_least_once();
+        let options = if self.introduced { options } else { options.properties(introduction()) };
+        match self.client.try_publish(self.topic.clone(), frame.clone(), options) {
+            Ok(()) => {
+                self.introduced = true;
+                Gone::Taken
+            }
             Err(rumqttc::ClientError::RequestChannelFull(_)) => Gone::Full(frame),
             Err(error) => {
                 debug!(error = %error, "the client takes nothing more");
@@ -111,6 +121,8 @@ fn options(server: &Server) -> MqttOptions {
     options.set_keep_alive(KEEP_ALIVE_SECS);
     options.set_clean_start(true);
     options.set_session_expiry_interval(Some(0));
+    options.set_user_properties(vec![wire(), ("software".to_owned(), env!("CARGO_PKG_VERSION").to_owned())]);
+    options.set_topic_alias_policy(TopicAliasPolicy::Monotonic);
     options.set_credentials(device, Bytes::from(server.credential.clone()));
     options.set_incoming_packet_size_limit(IncomingPacketSizeLimit::Bytes(MAX_PACKET_BYTES));
     options.set_connect_timeout(CONNECT_TIMEOUT);
@@ -126,6 +138,20 @@ fn options(server: &Server) -> MqttOptions {
     options
 }
 
+/// What the first message of a connection says of all of them.
+fn introduction() -> PublishProperties {
+    PublishProperties {
+        content_type: Some(CONTENT_TYPE.to_owned()),
+        user_properties: vec![wire()],
+        ..PublishProperties::default()
+    }
+}
+
+fn wire() -> (String, String) {
+    ("wire".to_owned(), VERSION.to_string())
+}
+
+const CONTENT_TYPE: &str = "application/vnd.kilter.frame";
 /// Twice the longest frame: the topic and the properties need a little more than a frame.
 const MAX_PACKET_BYTES: u32 = 2 * MAX_FRAME_BYTES as u32;
 const KEEP_ALIVE_SECS: u16 = 15;

@@ -4,11 +4,12 @@
 //! topic; the only other party is the server in the same process. A PUBACK is the server's word that the message is durable.
 //!
 //! What it does of MQTT 5 and 3.1.1: QoS 0 and 1 both ways, credit through Receive Maximum, sessions with expiry, takeover,
-//! keep alive. What it does not, and says so in CONNACK: QoS 2, retained messages, wildcard and shared subscriptions,
-//! subscription ids, topic aliases, enhanced authentication. A will is accepted and not published: the server sees the
-//! connection end.
+//! keep alive, one topic alias, user properties (let through up to a bound; nothing depends on them). What it does not, and says so in
+//! CONNACK: QoS 2, retained messages, wildcard and shared subscriptions, subscription ids, enhanced authentication. A will is accepted and
+//! not published: the server sees the connection end.
 
 mod authorise;
+mod header;
 mod hub;
 mod limits;
 mod outbox;

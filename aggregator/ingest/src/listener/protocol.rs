@@ -1,7 +1,8 @@
 //! MQTT 5 and 3.1.1 behind one set of packets: the codec crate's on the wire, ours inside.
 //!
-//! Frames are cut here, before the codec sees them: it allocates for a length that a stranger merely claims, and a PUBLISH
-//! must get its share of the byte budget first. The session knows no protocol version beyond [`Version`].
+//! Frames are cut here, before the codec sees them: it allocates for a length that a stranger merely claims, a PUBLISH must get its share
+//! of the byte budget first, and its properties may not be many, because each becomes many times its size in memory. The session knows no
+//! protocol version beyond [`Version`].
 
 use std::num::NonZeroU16;
 
@@ -13,6 +14,7 @@ use rmqtt_codec::version::{ProtocolVersion, VersionCodec};
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::{Decoder, Encoder};
 
+use super::header::property_bytes;
 use super::reason::Reason;
 
 /// The protocol spoken on one connection.
@@ -22,50 +24,6 @@ pub(crate) enum Version {
     V3,
     /// MQTT 5.
     V5,
-}
-
-/// The fixed header of the next packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Header {
-    /// Packet type and flags.
-    pub(crate) first_byte: u8,
-    /// The whole packet, header included.
-    pub(crate) total_bytes: usize,
-}
-
-impl Header {
-    /// Reads the header if all of it is there.
-    pub(crate) fn peek(input: &[u8]) -> Result<Option<Self>, Reason> {
-        let Some((&first_byte, lengths)) = input.split_first() else {
-            return Ok(None);
-        };
-        let mut remaining = 0usize;
-        for (index, &byte) in lengths.iter().take(4).enumerate() {
-            remaining |= usize::from(byte & 0x7f) << (7 * index);
-            if byte & 0x80 == 0 {
-                return Ok(Some(Self { first_byte, total_bytes: 2 + index + remaining }));
-            }
-        }
-        if lengths.len() >= 4 {
-            return Err(Reason::MALFORMED_PACKET);
-        }
-        Ok(None)
-    }
-
-    /// Whether the packet is a PUBLISH.
-    pub(crate) fn is_publish(self) -> bool {
-        self.first_byte >> 4 == 3
-    }
-
-    /// Whether the packet is a PUBLISH that gets no acknowledgement.
-    pub(crate) fn is_unacknowledged_publish(self) -> bool {
-        self.is_publish() && self.first_byte & 0b0110 == 0
-    }
-
-    /// Whether the packet is a CONNECT.
-    pub(crate) fn is_connect(self) -> bool {
-        self.first_byte == 0x10
-    }
 }
 
 /// What a device said.
@@ -153,6 +111,9 @@ impl Protocol {
     pub(crate) fn decode(&mut self, input: &mut BytesMut) -> Result<Packet, Reason> {
         match self {
             Self::V3(codec) => codec.decode(input).map_err(reason)?.map(|(packet, _)| from_v3(packet)),
+            Self::V5(_) if property_bytes(input).is_some_and(|bytes| bytes > PROPERTY_BYTES) => {
+                return Err(Reason::QUOTA_EXCEEDED);
+            }
             Self::V5(codec) => codec.decode(input).map_err(reason)?.map(|(packet, _)| from_v5(packet)),
         }
         .ok_or(Reason::MALFORMED_PACKET)
@@ -180,6 +141,7 @@ impl Protocol {
                     assigned_client_id: welcome.client_id.map(Into::into),
                     retain_available: false,
                     wildcard_subscription_available: false,
+                    topic_alias_max: TOPIC_ALIASES,
                     subscription_identifiers_available: false,
                     shared_subscription_available: false,
                     ..v5::ConnectAck::default()
@@ -420,16 +382,7 @@ fn from_v3(packet: v3::Packet) -> Packet {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_header_is_cut_only_when_all_of_it_is_there() {
-        assert_eq!(Header::peek(&[]), Ok(None));
-        assert_eq!(Header::peek(&[0x30]), Ok(None));
-        assert_eq!(Header::peek(&[0x30, 0x80, 0x80]), Ok(None));
-        assert_eq!(Header::peek(&[0x32, 0x80, 0x01, 0xff]), Ok(Some(Header { first_byte: 0x32, total_bytes: 131 })));
-        assert_eq!(Header::peek(&[0x30, 0xff, 0xff, 0xff, 0xff]), Err(Reason::MALFORMED_PACKET));
-    }
-}
+/// Topic aliases that a device may set: it has one topic to publish to.
+pub(crate) const TOPIC_ALIASES: u16 = 1;
+/// Properties of one PUBLISH.
+const PROPERTY_BYTES: usize = 4 << 10;

@@ -2,14 +2,14 @@
 //!
 //! Where mosquitto is not installed (Debian: `mosquitto`, `mosquitto-clients`) each test says `not run: 1` and passes, but in CI it fails.
 
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kilter_ingest::broker::{BrokerConfig, BrokerLink, connect};
 use kilter_ingest::listener::Limits;
 use kilter_ingest::{DeviceLink, Inbound, Presence, Sent};
+use kilter_tests::{Mosquitto, free_port, installed};
 use kilter_types::Name;
 use rumqttc::PubAckReason;
 use tokio::net::TcpStream;
@@ -20,9 +20,7 @@ use crate::device::{Device, Door, patience, principal};
 
 #[tokio::test]
 async fn what_is_not_accepted_the_broker_hands_over_again() {
-    let Some(broker) = Mosquitto::start().await else {
-        return;
-    };
+    let Some(broker) = open_broker() else { return };
     let mut first = Aggregator::start(&broker, None).await;
     let mut device = Device::connect_to(broker.port, "pump-1").await;
     device.publish(b"kept").await;
@@ -53,9 +51,7 @@ async fn what_is_not_accepted_the_broker_hands_over_again() {
 
 #[tokio::test]
 async fn mail_goes_down_through_the_broker_and_shared_subscriptions_come_up() {
-    let Some(broker) = Mosquitto::start().await else {
-        return;
-    };
+    let Some(broker) = open_broker() else { return };
     let group = Name::new("kilter").expect("a good name");
     let mut aggregator = Aggregator::start(&broker, Some(group)).await;
     let mut device = Device::connect_to(broker.port, "pump-1").await;
@@ -76,9 +72,7 @@ async fn mail_goes_down_through_the_broker_and_shared_subscriptions_come_up() {
 async fn a_broker_behind_tls_is_believed_by_its_authority_and_no_other() {
     let rcgen::CertifiedKey { cert, signing_key } =
         rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).expect("a certificate");
-    let Some(broker) = Mosquitto::start_with(Some((cert.pem(), signing_key.serialize_pem()))).await else {
-        return;
-    };
+    let Some((broker, tls_port)) = tls_broker(&cert.pem(), &signing_key.serialize_pem()).await else { return };
     let trust = |cert: &rcgen::Certificate| {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(cert.der().clone()).expect("a root");
@@ -87,7 +81,7 @@ async fn a_broker_behind_tls_is_believed_by_its_authority_and_no_other() {
         Arc::new(config.expect("versions").with_root_certificates(roots).with_no_client_auth())
     };
     let config = |client_id: &str, cert: &rcgen::Certificate| BrokerConfig {
-        port: broker.tls_port,
+        port: tls_port,
         tls: Some(trust(cert)),
         ..BrokerConfig::new("127.0.0.1", client_id)
     };
@@ -108,9 +102,7 @@ async fn a_broker_behind_tls_is_believed_by_its_authority_and_no_other() {
 
 #[tokio::test]
 async fn mosquitto_clients_of_both_versions_work_with_the_listener() {
-    if find("mosquitto_pub").is_none() {
-        assert!(std::env::var_os("CI").is_none(), "`cargo xt setup` installs mosquitto-clients: CI has them");
-        println!("not run: 1 (mosquitto_pub is not installed)");
+    if installed("mosquitto_pub").is_none() {
         return;
     }
     let mut door = Door::open(Limits::default()).await;
@@ -141,77 +133,29 @@ async fn mosquitto_clients_of_both_versions_work_with_the_listener() {
     }
 }
 
-/// A broker of its own on a free port.
-struct Mosquitto {
-    port: u16,
-    /// Where it speaks TLS, if it does.
-    tls_port: u16,
-    child: Child,
-    /// Its certificate and key: they must be there when it comes to read them.
-    _folder: Arc<tempfile::TempDir>,
+/// A broker that lets anybody in.
+fn open_broker() -> Option<Mosquitto> {
+    Mosquitto::start(|_| "allow_anonymous true\n".to_owned()).expect("mosquitto starts")
 }
 
-impl Mosquitto {
-    async fn start() -> Option<Self> {
-        Self::start_with(None).await
-    }
-
-    /// With a second listener for this certificate and key.
-    async fn start_with(tls: Option<(String, String)>) -> Option<Self> {
-        let Some(program) = find("mosquitto") else {
-            assert!(std::env::var_os("CI").is_none(), "`cargo xt setup` installs mosquitto: CI has it");
-            println!("not run: 1 (mosquitto is not installed)");
-            return None;
-        };
-        let folder = Arc::new(tempfile::tempdir().expect("a folder"));
-        let config = folder.path().join("mosquitto.conf");
-        // Mosquitto takes no port 0; a port that was free a moment ago is tried until one starts.
-        loop {
-            let port = free_port();
-            let tls_port = free_port();
-            let mut text = format!("user root\nallow_anonymous true\npersistence false\nlistener {port} 127.0.0.1\n");
-            if let Some((cert, key)) = &tls {
-                let (cert_file, key_file) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
-                std::fs::write(&cert_file, cert).expect("written");
-                std::fs::write(&key_file, key).expect("written");
-                let (cert, key) = (cert_file.display(), key_file.display());
-                text += &format!("listener {tls_port} 127.0.0.1\ncertfile {cert}\nkeyfile {key}\n");
-            }
-            std::fs::write(&config, text).expect("written");
-            let child = Command::new(&program)
-                .arg("-c")
-                .arg(&config)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .spawn()
-                .expect("mosquitto starts");
-            let folder = Arc::clone(&folder);
-            let mut broker = Self { port, tls_port, child, _folder: folder };
-            if patience(broker.is_up(tls.is_some())).await {
-                return Some(broker);
-            }
+/// One with a second listener, at the port that comes with it, for this certificate and key.
+async fn tls_broker(cert: &str, key: &str) -> Option<(Mosquitto, u16)> {
+    let port = free_port().expect("a free port");
+    let broker = Mosquitto::start(|folder| {
+        let (cert_file, key_file) = (folder.join("cert.pem"), folder.join("key.pem"));
+        std::fs::write(&cert_file, cert).expect("written");
+        std::fs::write(&key_file, key).expect("written");
+        let (cert, key) = (cert_file.display(), key_file.display());
+        format!("allow_anonymous true\nlistener {port} 127.0.0.1\ncertfile {cert}\nkeyfile {key}\n")
+    });
+    let broker = broker.expect("mosquitto starts")?;
+    patience(async {
+        while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
+            tokio::task::yield_now().await;
         }
-    }
-
-    /// Whether it takes connections on every port; `false` once it has ended.
-    async fn is_up(&mut self, tls: bool) -> bool {
-        for port in [Some(self.port), tls.then_some(self.tls_port)].into_iter().flatten() {
-            while TcpStream::connect(("127.0.0.1", port)).await.is_err() {
-                if self.child.try_wait().expect("its state").is_some() {
-                    return false;
-                }
-                tokio::task::yield_now().await;
-            }
-        }
-        true
-    }
-}
-
-impl Drop for Mosquitto {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+    })
+    .await;
+    Some((broker, port))
 }
 
 /// The server's side of a broker.
@@ -253,17 +197,4 @@ impl Aggregator {
         let _ = self.stop.send(());
         patience(self.running).await.expect("ended well");
     }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
-
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain([Path::new("/usr/sbin").to_owned()])
-        .map(|folder| folder.join(program))
-        .find(|file| file.is_file())
 }

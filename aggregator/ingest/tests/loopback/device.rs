@@ -12,7 +12,7 @@ use kilter_ingest::{Inbound, Principal};
 use kilter_types::{DeviceId, Name};
 use rumqttc::{
     AsyncClient, Broker, ConnectReturnCode, ConnectionError, Event, Incoming, MqttOptions, Packet, PubAckReason,
-    PublishOptions, QoS, SessionMode, StateError, SubscribeReasonCode, TlsConfiguration, Transport,
+    PublishOptions, QoS, SessionMode, StateError, SubscribeReasonCode, TlsConfiguration, TopicAliasPolicy, Transport,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -354,5 +354,7 @@ fn options(port: u16, host: &str, name: &str, password: &str) -> MqttOptions {
     let mut options = MqttOptions::new(name, Broker::tcp(host, port));
     options.set_credentials(name, password.to_owned());
     options.set_keep_alive(30);
+    // As agents do.
+    options.set_topic_alias_policy(TopicAliasPolicy::Monotonic);
     options
 }

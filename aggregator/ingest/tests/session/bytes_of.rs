@@ -77,7 +77,7 @@ pub(crate) fn hub(limits: Limits) -> Hub {
 pub(crate) fn connect(clean: bool, properties: &[u8]) -> Vec<u8> {
     let mut body = b"\x00\x04MQTT\x05".to_vec();
     body.extend([0x80 | u8::from(clean) << 1, 0, 60]);
-    body.push(short(properties.len()));
+    body.extend(length(properties.len()));
     body.extend(properties);
     body.extend(text("pump-1"));
     body.extend(text("pump-1"));
@@ -98,7 +98,7 @@ pub(crate) fn publish(flags: u8, topic: &str, id: u16, properties: &[u8], payloa
     if flags & 0b0110 != 0 {
         body.extend(id.to_be_bytes());
     }
-    body.push(short(properties.len()));
+    body.extend(length(properties.len()));
     body.extend(properties);
     body.extend(payload);
     packet(0x30 | flags, &body)
@@ -115,7 +115,7 @@ pub(crate) fn publish_v3(flags: u8, topic: &str, id: u16, payload: &[u8]) -> Vec
 
 pub(crate) fn subscribe(id: u16, properties: &[u8], filters: &[(&str, u8)]) -> Vec<u8> {
     let mut body = id.to_be_bytes().to_vec();
-    body.push(short(properties.len()));
+    body.extend(length(properties.len()));
     body.extend(properties);
     for (filter, qos) in filters {
         body.extend(text(filter));
@@ -125,26 +125,24 @@ pub(crate) fn subscribe(id: u16, properties: &[u8], filters: &[(&str, u8)]) -> V
 }
 
 pub(crate) fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![first];
-    let mut rest = body.len();
+    [&[first][..], &length(body.len()), body].concat()
+}
+
+/// A number of up to four bytes with seven bits each.
+fn length(mut rest: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
     loop {
         let low = u8::try_from(rest & 0x7f).expect("seven bits");
         rest >>= 7;
         bytes.push(if rest > 0 { low | 0x80 } else { low });
         if rest == 0 {
-            break;
+            return bytes;
         }
     }
-    bytes.extend(body);
-    bytes
 }
 
 pub(crate) fn text(text: &str) -> Vec<u8> {
     let mut bytes = u16::try_from(text.len()).expect("short").to_be_bytes().to_vec();
     bytes.extend(text.as_bytes());
     bytes
-}
-
-fn short(len: usize) -> u8 {
-    u8::try_from(len).ok().filter(|len| *len < 0x80).expect("a short property list")
 }

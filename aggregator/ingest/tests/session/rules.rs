@@ -20,7 +20,7 @@ fn what_connack_does_not_offer_closes_with_its_reason() {
     let cases: [(&str, Vec<u8>, u8); 13] = [
         ("QoS 2", publish(0b0100, UP, 1, &[], b"x"), 0x9b),
         ("retain", publish(0b0011, UP, 1, &[], b"x"), 0x9a),
-        ("topic alias", publish(0b0010, UP, 1, &[0x23, 0, 1], b"x"), 0x94),
+        ("a second topic alias", publish(0b0010, UP, 1, &[0x23, 0, 2], b"x"), 0x94),
         ("no topic", publish(0b0010, "", 1, &[], b"x"), 0x90),
         ("wildcard in a topic name", publish(0b0010, "a/+/b", 1, &[], b"x"), 0x90),
         ("packet id zero", publish(0b0010, UP, 0, &[], b"x"), 0x81),
@@ -59,6 +59,41 @@ fn a_connect_that_can_not_be_kept_is_refused_in_connack() {
         assert_eq!((said[0], said[3]), (0x20, reason), "{said:02x?}");
         assert!(peer.session.is_finished());
     }
+}
+
+#[test]
+fn a_topic_alias_stands_for_the_topic_that_came_with_it_on_this_connection_and_for_no_other() {
+    let hub = hub(Limits::default());
+    let mut peer = Peer::new(&hub);
+    peer.send(&connect(true, &[]));
+    let said = peer.heard();
+    assert!(said.windows(3).any(|property| property == [0x22, 0, 1]), "one is offered: {said:02x?}");
+    let aliased = |id: u16, topic: &str| publish(0b0010, topic, id, &[0x23, 0, 1], b"x");
+    peer.send(&[aliased(1, UP), aliased(2, ""), aliased(3, "")].concat());
+    let held = peer.inbound();
+    assert_eq!(held.iter().map(|message| &*message.topic).collect::<Vec<_>>(), [UP; 3]);
+    // It may come to stand for a topic where the device may not publish, and is refused as that is.
+    peer.send(&[aliased(4, "kilter/v1/acme/pump-2/up"), aliased(5, "")].concat());
+    assert!(peer.inbound().is_empty());
+    held.into_iter().for_each(|message| message.ack.accept());
+    peer.wake();
+    let reasons: Vec<u8> = peer.heard().chunks(6).map(|puback| puback[4]).collect();
+    assert_eq!(reasons, [0, 0, 0, 0x87, 0x87]);
+    let (mut peer, _) = Peer::welcome(&hub, &connect(true, &[]));
+    peer.closes_with(&aliased(1, ""), 0x82);
+}
+
+#[test]
+fn user_properties_and_a_content_type_are_let_through_up_to_four_kilobytes() {
+    let hub = hub(Limits::default());
+    let user = [&[0x26][..], &text("wire"), &text("4")].concat();
+    let (mut peer, _) = Peer::welcome(&hub, &connect(true, &user));
+    let properties = [&[0x03][..], &text("application/vnd.kilter.frame"), &user].concat();
+    let most: Vec<u8> = user.iter().copied().cycle().take(4096 / user.len() * user.len()).collect();
+    peer.send(&[publish(0b0010, UP, 1, &properties, b"one"), publish(0b0010, UP, 2, &most, b"two")].concat());
+    let held = peer.inbound();
+    assert_eq!(held.iter().map(|message| &*message.payload).collect::<Vec<_>>(), [b"one", b"two"]);
+    peer.closes_with(&publish(0b0010, UP, 3, &[most, user].concat(), b"three"), 0x97);
 }
 
 #[test]

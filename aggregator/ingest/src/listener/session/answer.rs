@@ -13,7 +13,7 @@ use crate::certificate::Certificate;
 use crate::counters::add;
 use crate::gateway::{Inbound, Principal};
 use crate::listener::hub::{Claim, Hub};
-use crate::listener::protocol::{Connect, Packet, Protocol, Version, Welcome};
+use crate::listener::protocol::{Connect, Packet, Protocol, TOPIC_ALIASES, Version, Welcome};
 use crate::listener::reason::Reason;
 use crate::topic;
 
@@ -118,6 +118,7 @@ impl Session {
         }
         self.stage = Stage::Open(Open {
             up: topic::up(&device).into(),
+            alias: None,
             down,
             device,
             connection: held.connection,
@@ -127,22 +128,24 @@ impl Session {
     }
 
     fn handle_publish(&mut self, publish: Publish) -> Result<(), Reason> {
-        let Stage::Open(open) = &self.stage else {
+        let Stage::Open(open) = &mut self.stage else {
             return Err(Reason::PROTOCOL_ERROR);
         };
         let v3 = self.protocol.as_ref().map(Protocol::version) == Some(Version::V3);
-        if let Some(properties) = &publish.properties {
-            if properties.topic_alias.is_some() {
-                return Err(Reason::TOPIC_ALIAS);
-            }
-            if !properties.subscription_ids.is_empty() {
-                return Err(Reason::PROTOCOL_ERROR);
-            }
+        let alias = match &publish.properties {
+            Some(properties) if !properties.subscription_ids.is_empty() => return Err(Reason::PROTOCOL_ERROR),
+            Some(properties) => properties.topic_alias.map(NonZeroU16::get),
+            None => None,
+        };
+        if alias.is_some_and(|alias| alias > TOPIC_ALIASES) {
+            return Err(Reason::TOPIC_ALIAS);
         }
-        let topic: &str = &publish.topic;
-        if topic.is_empty() || topic.contains(['+', '#', '\0']) {
-            return Err(Reason::TOPIC_NAME);
-        }
+        let topic = match &*publish.topic {
+            "" if alias.is_some() => open.alias.clone().ok_or(Reason::PROTOCOL_ERROR)?,
+            topic if topic.is_empty() || topic.contains(['+', '#', '\0']) => return Err(Reason::TOPIC_NAME),
+            topic if *topic == *open.up => Arc::clone(&open.up),
+            topic => Arc::from(topic),
+        };
         if publish.retain {
             return Err(Reason::RETAIN);
         }
@@ -154,7 +157,12 @@ impl Session {
         if acknowledged && self.credit_used >= usize::from(self.hub.limits().receive_maximum) {
             return Err(Reason::RECEIVE_MAXIMUM);
         }
-        if !self.hub.authorise().may_publish(&open.device, topic) {
+        let may_publish = self.hub.authorise().may_publish(&open.device, &topic);
+        if alias.is_some() {
+            // Of a topic where it may not publish no more is remembered than that.
+            open.alias = Some(if may_publish { Arc::clone(&topic) } else { Arc::default() });
+        }
+        if !may_publish {
             if v3 {
                 return Err(Reason::NOT_AUTHORIZED);
             }
@@ -177,7 +185,7 @@ impl Session {
         }
         self.inbound.push_back(Inbound {
             device: open.device.clone(),
-            topic: if topic == &*open.up { Arc::clone(&open.up) } else { Arc::from(topic) },
+            topic,
             // A copy of its own: a slice would keep the whole read buffer alive outside the budget.
             payload: Bytes::copy_from_slice(&publish.payload),
             ack: self.acks.open(self.reservation.take()),

@@ -20,8 +20,9 @@ use kilter_types::Monotonic;
 use rmqtt_codec::types::{Publish, QoS};
 use rmqtt_codec::v5::PublishProperties;
 
+use super::header::Header;
 use super::hub::{Hub, after};
-use super::protocol::{Header, Protocol, Version};
+use super::protocol::{Protocol, Version};
 use super::reason::Reason;
 use crate::ack::{AckQueue, Verdict};
 use crate::budget::Reservation;
@@ -65,6 +66,8 @@ struct Open {
     device: Principal,
     connection: u64,
     up: Arc<str>,
+    /// The topic that its alias stands for.
+    alias: Option<Arc<str>>,
     down: String,
     keep_alive_us: Option<u64>,
 }

@@ -1,0 +1,86 @@
+//! Debian's mosquitto on a free port, for tests that need somebody else's broker.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use crate::{Process, free_port};
+
+/// A broker of its own; killed when dropped.
+#[derive(Debug)]
+pub struct Mosquitto {
+    /// Where it listens, on loopback.
+    pub port: u16,
+    program: PathBuf,
+    /// Its configuration and the files that this names.
+    folder: tempfile::TempDir,
+    settings: String,
+    process: Option<Process>,
+}
+
+impl Mosquitto {
+    /// Starts one and waits until it listens. `settings` are the lines behind its listener's, from the folder where files for it may lie.
+    /// `None` once it is said that it is not installed, which CI does not let pass.
+    pub fn start(settings: impl FnOnce(&Path) -> String) -> anyhow::Result<Option<Self>> {
+        let Some(program) = installed("mosquitto") else {
+            return Ok(None);
+        };
+        let folder = tempfile::tempdir().context("a folder for the broker")?;
+        let settings = settings(folder.path());
+        let mut broker = Self { port: 0, program, folder, settings, process: None };
+        for _ in 0..ATTEMPTS {
+            broker.port = free_port().context("a port for the broker")?;
+            if broker.start_again()? {
+                return Ok(Some(broker));
+            }
+        }
+        bail!("mosquitto does not start; its log says\n{}", fs::read_to_string(broker.log()).unwrap_or_default())
+    }
+
+    /// `kill -9`; what it held in memory is gone.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    /// Starts it at the port that it had and waits until it listens; `false` when it has ended before.
+    #[expect(clippy::disallowed_methods, reason = "a shell waits for a process")]
+    pub fn start_again(&mut self) -> anyhow::Result<bool> {
+        let file = self.folder.path().join("mosquitto.conf");
+        let Self { port, settings, .. } = self;
+        let text = format!("user root\npersistence false\nlistener {port} 127.0.0.1\n{settings}");
+        fs::write(&file, text).context("write the broker's configuration")?;
+        let mut process = Process::start("mosquitto", Command::new(&self.program).arg("-c").arg(&file), &self.log())?;
+        while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            if process.has_ended() {
+                return Ok(false);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        self.process = Some(process);
+        Ok(true)
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.path().join("log")
+    }
+}
+
+/// A program of mosquitto's, on the path or where Debian puts its servers; `None` once it is said that it is not installed, which CI does
+/// not let pass.
+pub fn installed(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]);
+    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "`cargo xt setup` installs {program}: CI has it");
+        println!("not run: 1 ({program} is not installed; `cargo xt setup` does it)");
+    }
+    found
+}
+
+/// Ports are tried until one is free at the moment when the broker takes it.
+const ATTEMPTS: u32 = 20;
