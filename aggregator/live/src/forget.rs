@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use kilter_types::{DeviceId, Micros};
 
 use crate::machine::AssetKey;
-use crate::{Live, Watermarks};
+use crate::Live;
 
 impl Live {
     /// Lets go of every machine and node that said nothing since `after` before `now`; a machine whose alarm is open stays, a person has
@@ -20,12 +20,5 @@ impl Live {
         self.devices.retain(|device, state| !gone(state.last_received) || served.contains(device));
         self.watermarks.forget(|device| self.devices.contains_key(device));
         before - self.machines.len() - self.devices.len()
-    }
-}
-
-impl Watermarks {
-    /// Lets go of devices that are not kept. Idle ones held nothing back: where the watermark stands stays.
-    fn forget(&mut self, keep: impl Fn(&DeviceId) -> bool) {
-        self.devices_mut().retain(|device, _| keep(device));
     }
 }
