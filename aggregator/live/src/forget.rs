@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use kilter_types::{DeviceId, Micros};
 
-use crate::machine::AssetKey;
 use crate::Live;
+use crate::machine::AssetKey;
 
 impl Live {
     /// Lets go of every machine and node that said nothing since `after` before `now`; a machine whose alarm is open stays, a person has
