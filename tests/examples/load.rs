@@ -7,9 +7,9 @@
 //! The folder of bundles, and rows of 32 features for each agent. An ack follows the journal's sync, so accepted is durable. Rows differ in
 //! every value. The agents' journals are memory: what is measured is uplink, network, admission, journal and fold.
 //!
-//! With 0 rows and two more numbers, rows a second of all agents together and seconds, rows come ten times a second instead of lying there, and the time
-//! from each such moment until all of its rows were accepted is told. A third number says how many of the agents come only at half time, all
-//! at once, as after an outage: times before and from then on are told apart.
+//! With 0 rows and two more numbers, rows a second of all agents together and seconds, rows come ten times a second (once a second where that is less than a
+//! row of each agent) instead of lying there, and the time from each such moment until all of its rows were accepted is told. A third number says
+//! how many of the agents come only at half time, all at once, as after an outage: times before and from then on are told apart.
 #![expect(clippy::disallowed_methods, reason = "a measurement looks at the clock and waits")]
 
 use std::sync::Arc;
@@ -74,12 +74,13 @@ async fn measure() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Rows ten times a second, for so long.
+/// Rows ten times a second, or once, for so long.
 async fn paced(mut agents: Vec<Agent>, rate: u64, seconds: u64, late: u64) -> anyhow::Result<()> {
     let count = agents.len() as u64;
     ensure!(late < count, "{late} of {count} agents can't be late");
-    let (pulses, a_pulse) = (seconds * 10, rate / 10 / count);
-    ensure!(a_pulse > 0, "{rate} rows a second are less than one for each of {count} agents in a tenth");
+    let often = if rate >= 10 * count { 10 } else { 1 };
+    let (pulses, a_pulse, every) = (seconds * often, rate / often / count, Duration::from_secs(1) / often as u32);
+    ensure!(a_pulse > 0, "{rate} rows a second are less than one for each of {count} agents");
     for agent in &mut agents {
         (agent.rows, agent.spool.records) = (0, None);
     }
@@ -90,7 +91,8 @@ async fn paced(mut agents: Vec<Agent>, rate: u64, seconds: u64, late: u64) -> an
     println!("{} agents connected in {:.2} s", running.len(), connecting.elapsed().as_secs_f64());
     let (begun, before) = (Instant::now(), processor_secs()?);
     let half = begun + Duration::from_secs(seconds) / 2;
-    let times: Vec<_> = running.iter().map(|agent| tokio::spawn(agent.pulse(begun, pulses, a_pulse))).collect();
+    let times: Vec<_> =
+        running.iter().map(|agent| tokio::spawn(agent.pulse(begun, (pulses, every), a_pulse))).collect();
     let joined = if latecomers.is_empty() {
         None
     } else {
@@ -104,7 +106,7 @@ async fn paced(mut agents: Vec<Agent>, rate: u64, seconds: u64, late: u64) -> an
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for agent in times {
         for (pulse, took) in agent.await?? {
-            if begun + Duration::from_millis(100) * pulse < half { first.push(took) } else { second.push(took) }
+            if begun + every * pulse < half { first.push(took) } else { second.push(took) }
         }
     }
     let (ended, all) = (begun.elapsed().as_secs_f64(), pulses * a_pulse * (count - late));
@@ -140,14 +142,14 @@ impl Running {
     fn pulse(
         &self,
         begun: Instant,
-        pulses: u64,
+        (pulses, every): (u64, Duration),
         rows: u64,
     ) -> impl Future<Output = anyhow::Result<Vec<(u32, Duration)>>> + Send + use<> {
         let (durable, mut status) = (self.durable.clone(), self.status.clone());
         async move {
             let (mut open, mut done, mut next) = (Vec::new(), Vec::new(), 0);
             loop {
-                let due = begun + Duration::from_millis(100) * next;
+                let due = begun + every * next;
                 tokio::select! {
                     () = tokio::time::sleep_until(due.into()), if u64::from(next) < pulses => {
                         durable.send_modify(|end| *end += rows);

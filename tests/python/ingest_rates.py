@@ -153,4 +153,5 @@ def write(path: str, text: str) -> None:
         file.write(text)
 
 
-main()
+if __name__ == "__main__":
+    main()
