@@ -1,20 +1,39 @@
-"""The kernel against onnxruntime: same weights, same rows, answers checked against each other, timed in turns.
+"""The kernel against onnxruntime and tract: same weights, same rows, answers checked against each other, timed in turns.
 
     cargo build --release -p kilter-infer --example peer
     python shared/infer/benches/peers.py target/release/examples/peer
 
-Needs numpy, onnx and onnxruntime (pip install onnx onnxruntime==1.31.*). One thread on both sides. onnxruntime is called with
-bound input and output, so that Python adds little; what a model that does nothing costs is printed too, and taken off in the
-last column.
+Needs numpy, onnx, onnxruntime and tract (pip install onnx onnxruntime==1.31.* tract==0.23.*). One thread on all sides. onnxruntime is
+called with bound input and output, tract with its own tensor, so that Python adds little; what a model that does nothing costs in
+each is printed too, and taken off in the columns "less call".
 """
 import json, os, pathlib, subprocess, sys, tempfile, time
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 import onnxruntime as ort
+import tract
 
 ROUNDS = 7
 BATCH = 64
+
+
+class Both:
+    """One model in both peers."""
+
+    def __init__(self, model):
+        self.onnxruntime = session(model)
+        with tempfile.NamedTemporaryFile(suffix=".onnx") as file:
+            onnx.save(model, file.name)
+            self.tract = tract.onnx().load(file.name).into_model().into_runnable()
+
+    def calls(self, x, shape):
+        """What one answer is by each of them, and the answers they give."""
+        run, out = bound(self.onnxruntime, x, shape)
+        run()
+        state, tensor = self.tract.spawn_state(), tract.Tensor.from_numpy(x)
+        theirs = state.run([tensor])[0].to_numpy()
+        return (run, lambda: state.run([tensor])), (out.numpy(), theirs)
 
 
 def session(model):
@@ -47,7 +66,7 @@ def lstm(folder, n, h, t, batch):
     ]
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [t, batch, n])
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [batch, n])
-    return session(model_of(nodes, [x], [y], weights))
+    return Both(model_of(nodes, [x], [y], weights))
 
 
 def bound(run, x, shape):
@@ -76,25 +95,25 @@ def main():
     identity = model_of([helper.make_node("Identity", ["x"], ["y"])],
                         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16])],
                         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 16])], {})
-    calls = {("nothing", "call"): bound(session(identity), np.zeros((1, 16), np.float32), (1, 16))[0]}
+    calls = dict(zip(["onnxruntime", "tract"], ({("nothing", "call"): call} for call in Both(identity).calls(np.zeros((1, 16), np.float32), (1, 16))[0])))
     for path in sorted(folder.iterdir()):
         n, h, t = (int("".join(filter(str.isdigit, part))) for part in path.name.split("_"))
         rows = np.fromfile(path / "rows", "<f4").reshape(BATCH, t, n)
         answers = np.fromfile(path / "answers", "<f4").reshape(BATCH, n)
         int8 = np.fromfile(path / "answers_int8", "<f4").reshape(BATCH, n)
-        one, out = bound(lstm(path, n, h, t, 1), np.ascontiguousarray(rows[:1].transpose(1, 0, 2)), (1, n))
-        one()
-        single = np.abs(out.numpy() - answers[:1]).max()
-        many, out = bound(lstm(path, n, h, t, BATCH), np.ascontiguousarray(rows.transpose(1, 0, 2)), (BATCH, n))
-        many()
-        worst = max(single, np.abs(out.numpy() - answers).max())
-        assert worst < 1e-5, f"{path.name}: answers differ by {worst}"
-        print(f"{path.name}: largest difference f32 {worst:.1e}, int8 {np.abs(out.numpy() - int8).max():.1e}")
-        calls[path.name, "full"], calls[path.name, "batch64"] = one, many
-    theirs, ours = {}, {}
+        for kind, batch in (("full", 1), ("batch64", BATCH)):
+            x = np.ascontiguousarray(rows[:batch].transpose(1, 0, 2))
+            runs, theirs = lstm(path, n, h, t, batch).calls(x, (batch, n))
+            for name, run, theirs in zip(calls, runs, theirs):
+                worst = np.abs(theirs - answers[:batch]).max()
+                assert worst < 1e-5, f"{path.name}: answers of {name} differ by {worst}"
+                print(f"{path.name} {kind}: largest difference to {name} f32 {worst:.1e}, int8 {np.abs(theirs - int8[:batch]).max():.1e}")
+                calls[name][path.name, kind] = run
+    theirs, ours = {name: {} for name in calls}, {}
     for _ in range(ROUNDS):
-        for key, call in calls.items():
-            theirs.setdefault(key, []).append(timed(call, 4 if key[1] == "batch64" else 32))
+        for name, of in calls.items():
+            for key, call in of.items():
+                theirs[name].setdefault(key, []).append(timed(call, 4 if key[1] == "batch64" else 32))
         for line in subprocess.run([binary, "time"], check=True, capture_output=True, text=True).stdout.splitlines():
             row = json.loads(line)
             if "width" in row:
@@ -102,13 +121,15 @@ def main():
             else:
                 ours.setdefault((row["model"], row["kind"]), []).append((row["median_ns"], row["best_ns"]))
     middle = lambda pairs: (float(np.median([m for m, _ in pairs])), min(b for _, b in pairs))
-    call = middle(theirs["nothing", "call"])
-    print(f"onnxruntime {ort.__version__}, width {width}, load {os.getloadavg()[0]:.1f}, an empty call {call[0] / 1e3:.1f} us")
-    print(f"{'workload':<22}{'ours us':>10}{'best':>8}{'onnx us':>10}{'best':>8}{'ratio':>8}{'of best':>9}{'less call':>11}")
-    for (model, kind), pairs in ours.items():
-        (m, b), (om, ob) = middle(pairs), middle(theirs[model, "batch64" if kind == "batch64" else "full"])
-        print(f"{model + ' ' + kind:<22}{m / 1e3:>10.2f}{b / 1e3:>8.2f}{om / 1e3:>10.2f}{ob / 1e3:>8.2f}"
-              f"{m / om:>8.3f}{b / ob:>9.3f}{b / (ob - call[1]):>11.3f}")
+    print(f"onnxruntime {ort.__version__}, tract {tract.version()}, width {width}, load {os.getloadavg()[0]:.1f}")
+    for name, of in theirs.items():
+        call = middle(of["nothing", "call"])
+        print(f"{name}, an empty call {call[0] / 1e3:.1f} us")
+        print(f"{'workload':<22}{'ours us':>10}{'best':>8}{'theirs':>10}{'best':>8}{'ratio':>8}{'of best':>9}{'less call':>11}")
+        for (model, kind), pairs in ours.items():
+            (m, b), (om, ob) = middle(pairs), middle(of[model, "batch64" if kind == "batch64" else "full"])
+            print(f"{model + ' ' + kind:<22}{m / 1e3:>10.2f}{b / 1e3:>8.2f}{om / 1e3:>10.2f}{ob / 1e3:>8.2f}"
+                  f"{m / om:>8.3f}{b / ob:>9.3f}{b / (ob - call[1]):>11.3f}")
 
 
 if __name__ == "__main__":
