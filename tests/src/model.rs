@@ -14,6 +14,11 @@ pub const SECRET: [u8; 32] = [9; 32];
 
 /// A statistic over RMS and kurtosis; the threshold tells one from another.
 pub fn artifact(threshold: f32) -> Vec<u8> {
+    statistic(threshold, 0.5)
+}
+
+/// The same with another memory: 1 has none.
+pub fn statistic(threshold: f32, ewma: f32) -> Vec<u8> {
     let features = [at::RMS, at::KURTOSIS].map(|place| table::VIBRATION[place].reference());
     let draft = Draft {
         group: GroupKind::Vibration,
@@ -28,7 +33,7 @@ pub fn artifact(threshold: f32) -> Vec<u8> {
         residual_clip: 10.0,
         sequence_len: 1,
         reset: ResetRule::ALWAYS,
-        body: Body::Statistic { ewma: 0.5 },
+        body: Body::Statistic { ewma },
         golden: &[1.0, 3.0, 2.0, 4.0],
     };
     let mut bytes = vec![0; draft.size_bytes()];
