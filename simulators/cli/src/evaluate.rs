@@ -5,6 +5,7 @@ mod consent;
 mod covariates;
 mod false_alarms;
 mod head;
+mod prognosis;
 mod shift;
 
 use std::io::Write as _;
