@@ -21,7 +21,7 @@ pub struct Fold {
 }
 
 /// One record, new and dated.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// Who sent it.
     pub device: DeviceId,
@@ -38,7 +38,7 @@ pub struct Row {
 }
 
 /// What an entry gives.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Output {
     /// A new record.
     Row(Box<Row>),

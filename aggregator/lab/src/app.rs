@@ -29,9 +29,9 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
-    let Lab { files, journal_id, reader, tables, state, lock: held } = lab;
+    let Lab { files, journal_id, reader, tables, state, damaged, lock: held } = lab;
     let state: Shared = Arc::new(Mutex::new(state));
-    let status = Arc::new(Mutex::new(Status::default()));
+    let status = Arc::new(Mutex::new(Status { damaged, ..Status::default() }));
     let (flush, flushes) = mpsc::channel(16);
     let roll_ups = RollUps::new(files.path("rollups"));
     let committer = Committer {

@@ -53,12 +53,15 @@ pub(crate) struct Status {
     pub(crate) rows: u64,
     /// What keeps it from committing now.
     pub(crate) error: Option<String>,
+    /// Data files that can't be read, as far as anybody has looked.
+    pub(crate) damaged: Vec<String>,
 }
 
 impl Status {
     /// For people.
     pub(crate) fn json(&self) -> Value {
-        json!({ "committed_offset": self.offset, "commits": self.commits, "rows_committed": self.rows, "error": self.error })
+        let Self { offset, commits, rows, error, damaged } = self;
+        json!({ "committed_offset": offset, "commits": commits, "rows_committed": rows, "error": error, "damaged": damaged })
     }
 }
 
@@ -158,7 +161,7 @@ impl Committer {
         Ok(())
     }
 
-    fn status(&self) -> MutexGuard<'_, Status> {
+    pub(crate) fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -88,6 +88,9 @@ impl Committer {
             }
             if reason == Reason::Erase {
                 table.remove_erased(&subject).await?;
+                if subject.fits(*name) {
+                    self.files.forget_damaged(*name)?;
+                }
             }
         }
         // What is gone is in no roll-up either.

@@ -10,6 +10,7 @@
 //! refetch.json   [[stream, ranges]]: records that the lake lost and the edge is asked for, as the server reads; none left when all came
 //! training.json  { class: { at_us, windows, leads } }: when each kind of machine was last trained, on how much, and with a leader or without
 //! schedule.json  microseconds: when the clock's last run began, or the lab was first there
+//! damaged/       per table the data files that were found damaged and taken out of it; an erasure in their table removes them
 //! rollups/       per data file and step the roll-up of its features; made again from the lake where one is missing
 //! lock           held by the one lab
 //! ```
@@ -292,6 +293,22 @@ impl Files {
     /// Where the journal lies.
     pub(crate) fn journal(&self) -> PathBuf {
         self.folder.with_file_name("journal")
+    }
+
+    /// Where damaged files of a table are kept.
+    pub(crate) fn damaged(&self, table: TableName) -> PathBuf {
+        self.folder.join("damaged").join(table.as_str())
+    }
+
+    /// Removes them: nobody can tell what they held, and nothing that a person wants gone may stay.
+    pub(crate) fn forget_damaged(&self, table: TableName) -> anyhow::Result<()> {
+        let folder = self.damaged(table);
+        match std::fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("failed to remove {}", folder.display()))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Where a file of the lab lies.

@@ -6,15 +6,18 @@
 //! A new journal (the old one was lost) begins with the marks that were published when the server opened it. Rows committed beyond
 //! them stand in the lake but in no mark: their records come again and would be doubled. They are found once, at the first sight of
 //! the journal, in the commits of the tables' logs, and kept as *ghosts*; what an earlier loss left of them is carried over.
+//!
+//! A data file that is gone or damaged keeps no lab from opening: rows are committed and acknowledged as ever. It is named, in the log and in
+//! `status`, until its range is asked for again ([`crate::refetch`]).
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use kilter_fold::{Entry, Fold, MarkState};
 use kilter_history::{View, asset_classes, query};
 use kilter_journal::{Offset as JournalOffset, Reader, RealFilesystem, follow};
-use kilter_lake::{DeltaTable, Gate, Ranges, Stream, Streams, Table, TableName, open_gate};
+use kilter_lake::{DeltaTable, Gate, Ranges, Snapshot, Stream, Streams, Table, TableName, open_gate};
 use kilter_types::{JournalId, Micros};
 use serde_json::Value;
 use tracing::{info, warn};
@@ -32,6 +35,8 @@ pub(crate) struct Lab {
     pub(crate) reader: Reader,
     pub(crate) tables: BTreeMap<TableName, DeltaTable>,
     pub(crate) state: State,
+    /// Data files that can't be read, and why.
+    pub(crate) damaged: Vec<String>,
     pub(crate) lock: std::fs::File,
 }
 
@@ -63,7 +68,11 @@ impl Lab {
             tables.insert(name, table);
         }
         let (fold, position) = begin(&files, id, &mut reader)?;
-        let ghosts = find_ghosts(&files, journal_id, &mut reader, &tables, wait).await?;
+        let mut damaged = gone(&snapshots);
+        let ghosts = find_ghosts(&files, journal_id, &mut reader, &tables, &mut damaged, wait).await?;
+        damaged.iter().for_each(|(path, what)| {
+            warn!(path = %path.display(), what, "a data file can't be read; `kilter-aggregator refetch` asks the edge for what it held");
+        });
         reader.seek(JournalOffset(position));
         info!(
             journal = format!("{id:016x}"),
@@ -75,10 +84,13 @@ impl Lab {
         state.lost.want(files.lost());
         let events = state.pinned().into_iter().find(|view| view.table() == TableName::Events);
         if let Some(events) = events {
-            let (classes, drift) = tokio::task::spawn_blocking(move || known(&events)).await??;
-            state.know(classes, drift);
+            match tokio::task::spawn_blocking(move || known(events)).await? {
+                Ok((classes, drift)) => state.know(classes, drift),
+                Err(error) => warn!(%error, "kinds of machines are not known before their next reports"),
+            }
         }
-        Ok(Self { files, journal_id, reader, tables, state, lock })
+        let damaged = damaged.into_iter().map(|(path, what)| format!("{}: {what}", path.display())).collect();
+        Ok(Self { files, journal_id, reader, tables, state, damaged, lock })
     }
 }
 
@@ -130,13 +142,20 @@ pub(crate) fn read_on(reader: &mut Reader, state: &mut State, most: usize) -> an
     Ok(true)
 }
 
+/// Data files that the newest versions name and that are not there.
+fn gone(snapshots: &[Snapshot]) -> BTreeMap<PathBuf, String> {
+    let files = snapshots.iter().flat_map(|snapshot| &snapshot.files).filter(|file| !file.path.exists());
+    files.map(|file| (file.path.clone(), "it is not there".to_owned())).collect()
+}
+
 type Known = (BTreeMap<kilter_history::Asset, String>, BTreeMap<String, Micros>);
 
-/// Kinds of machines and the last drift of each, as the lake tells.
-fn known(events: &View) -> anyhow::Result<Known> {
-    let classes = asset_classes(events)?;
+/// Kinds of machines and the last drift of each, as what is there of the lake tells.
+fn known(mut events: View) -> anyhow::Result<Known> {
+    events.snapshot.files.retain(|file| file.path.exists());
+    let classes = asset_classes(&events)?;
     let sql = "SELECT tenant, site, asset, received_us FROM events WHERE event = 'drift'";
-    let answer = query(sql, std::slice::from_ref(events), usize::MAX)?;
+    let answer = query(sql, std::slice::from_ref(&events), usize::MAX)?;
     let mut drift: BTreeMap<String, Micros> = BTreeMap::new();
     for row in answer.rows {
         let [Value::String(tenant), Value::String(site), Value::String(asset), received] = row.as_slice() else {
@@ -157,6 +176,7 @@ async fn find_ghosts(
     journal_id: JournalId,
     reader: &mut Reader,
     tables: &BTreeMap<TableName, DeltaTable>,
+    damaged: &mut BTreeMap<PathBuf, String>,
     wait: Wait,
 ) -> anyhow::Result<Streams> {
     let last = files.ghosts();
@@ -190,9 +210,10 @@ async fn find_ghosts(
     let mut records: Streams = carried.into_iter().filter_map(left).collect();
     for (name, table) in tables.iter().filter(|(name, _)| **name != TableName::Quarantine) {
         let since = versions.get(name).copied().unwrap_or(0);
-        for (stream, ranges) in table.unpublished(&held, since).await? {
-            let all = records.entry(stream).or_default();
-            ranges.iter().for_each(|(first, last)| all.cover(first, last));
+        let found = table.unpublished(&held, since).await?;
+        found.records.into_iter().for_each(|(stream, ranges)| records.entry(stream).or_default().join(&ranges));
+        for (path, what) in found.unread {
+            damaged.entry(path).or_insert(what);
         }
     }
     // Durable before the first row of the new journal is committed.

@@ -29,6 +29,7 @@ mod place;
 mod refetch;
 mod rollups;
 mod searches;
+mod shown;
 mod socket;
 mod state;
 mod teach;
@@ -105,6 +106,16 @@ enum Command {
         /// End, microseconds since 1970.
         #[arg(long, default_value_t = i64::MAX)]
         to: i64,
+        /// The aggregator's data folder.
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+    },
+    /// Tell the newest rows of each table, one JSON object a line, in the order of their receipt; no lab may be running. A server that has lost
+    /// its snapshot asks this to draw its page again.
+    Shown {
+        /// Rows of each table at most.
+        #[arg(long, value_name = "N", default_value_t = shown::MOST_ROWS)]
+        most_rows: usize,
         /// The aggregator's data folder.
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
@@ -323,6 +334,7 @@ async fn run() -> ExitCode {
         Command::Life { folder, out, seed, steps } => teach::life(&folder, &out, seed, steps),
         Command::Status { data } => client::status(&data).await,
         Command::Completeness { point, from, to, data } => client::completeness(&data, &point, from, to).await,
+        Command::Shown { most_rows, data } => shown::tell(&data, most_rows).await,
         Command::Erase { equals, from, to, who, why, data } => {
             client::erase(&data, &equals, (from, to), &who, &why).await
         }

@@ -1,16 +1,18 @@
 //! Is the lake what it should be, and if not: duplicates are taken out, and what the journal still holds is put back.
 //!
 //! The journal keeps an entry until lab and snapshot have passed it, in whole segments: what was committed in the last minutes is mostly
-//! still there. A damaged file goes only when every record that it held is put back; else it stays to be looked at.
+//! still there. A damaged file goes only when every record that it held is put back, or when a person asks the edge for them: then it moves to
+//! `lab/damaged`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use kilter_fold::{Entry, Fold, Output};
 use kilter_journal::{Offset, RealFilesystem, follow};
-use kilter_lake::{Checked, DeltaTable, Ranges, Reason, Report, Rows, Stream, Streams, TableName};
+use kilter_lake::{Aside, Checked, DeltaTable, Ranges, Reason, Report, Rows, Stream, Streams, TableName};
 use kilter_types::Class;
 use serde_json::{Value, json};
+use tracing::warn;
 
 use crate::commit::{Committer, lock};
 use crate::lab::held;
@@ -54,31 +56,23 @@ impl Committer {
             restored = self.put_back(&report.lost, &mut checked).await?;
             report = self.report(&checked);
         }
+        let named = report.damage.iter().map(|damage| format!("{}: {}", damage.path.display(), damage.what));
+        self.status().damaged = named.collect();
         Ok(Compared { checked, report, repaired, restored })
     }
 
-    /// Takes files that are gone out of the tables where every record they had is known to be lost by its number: it can be asked for
-    /// elsewhere. Says which. A damaged file that is still there stays to be looked at, and so does a table that lost less than its files had.
-    pub(crate) async fn set_aside(&mut self, compared: &mut Compared) -> anyhow::Result<Vec<PathBuf>> {
+    /// Takes files that can't be used out of their tables: what they held can be asked for elsewhere then. Those that are there and damaged
+    /// move to `lab/damaged`. Says which, and how many rows they had: not each of them may be known by its number.
+    pub(crate) async fn set_aside(&mut self, compared: &Compared) -> anyhow::Result<Vec<Aside>> {
         let mut aside = Vec::new();
-        for found in &mut compared.checked {
-            let gone = found.damage.iter().all(|damage| !damage.path.exists());
-            let Some(table) = self.tables.get_mut(&found.table).filter(|_| gone && !found.damage.is_empty()) else {
-                continue;
-            };
-            let lost = compared.report.lost.iter().filter(|(stream, _)| table_of(stream) == Some(found.table));
-            let damaged: Vec<PathBuf> = found.damage.iter().map(|damage| damage.path.clone()).collect();
-            if lost.map(count).sum::<u64>() < held_by(table, &damaged)? {
-                continue;
-            }
-            table.restore(&Rows::new(found.table), &damaged).await?;
-            aside.extend(damaged);
+        for found in compared.checked.iter().filter(|found| !found.damage.is_empty()) {
+            let Some(table) = self.tables.get_mut(&found.table) else { continue };
+            aside.extend(table.set_aside(&found.damage, &self.files.damaged(found.table)).await?);
             let snapshot = table.current().await?;
             lock(&self.state).committed(snapshot);
-            *found = table.check().await?;
         }
-        if !aside.is_empty() {
-            compared.report = self.report(&compared.checked);
+        for Aside { path, kept, rows, what } in &aside {
+            warn!(path = %path.display(), kept = ?kept, rows, what, "a data file was taken out of its table");
         }
         Ok(aside)
     }

@@ -6,7 +6,7 @@
 
 use anyhow::bail;
 use kilter_history::{View, query};
-use kilter_lake::{Audit, Ranges, Rows, Stream, Streams, TableName, collect, gaps};
+use kilter_lake::{Aside, Audit, Ranges, Rows, Stream, Streams, TableName, collect, gaps};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::{info, warn};
@@ -35,8 +35,8 @@ pub(crate) struct Asked {
 struct Refetched<'a> {
     asked: &'a Asked,
     audit: &'a Audit,
-    /// The files that are gone and were taken out of their tables.
-    set_aside: &'a [std::path::PathBuf],
+    /// The files that are gone or damaged and were taken out of their tables.
+    set_aside: &'a [Value],
     wanted: Vec<Value>,
 }
 
@@ -47,16 +47,24 @@ impl Committer {
             bail!("failed to fetch again: neither a point nor a device is named");
         }
         let mut compared = self.compare(true).await?;
-        let aside = self.set_aside(&mut compared).await?;
+        let aside = self.set_aside(&compared).await?;
+        let mut restored = compared.restored;
+        if !aside.is_empty() {
+            // What a damaged file had kept the journal from mending.
+            compared = self.compare(true).await?;
+            restored += compared.restored;
+        }
         if let Some(damage) = compared.report.damage.first() {
             bail!(
-                "failed to fetch again: {}: {}; look at it, and move it away when nothing else can mend it, then ask again",
+                "failed to fetch again: {}: {}; it may be whole, so it stays: look at the disk, or move the file away when nothing else can \
+                 mend it, then ask again",
                 damage.path.display(),
                 damage.what
             );
         }
         let (lost, views, of) = (compared.report.lost, lock(&self.state).views(), asked.clone());
         let wanted = tokio::task::spawn_blocking(move || lost_within(&views, lost, &of)).await??;
+        let aside: Vec<Value> = aside.iter().map(told).collect();
         self.files.audit(&Refetched { asked: &asked, audit: &audit, set_aside: &aside, wanted: listed(&wanted) })?;
         let mut all = self.files.lost();
         add(&mut all, &wanted);
@@ -67,8 +75,7 @@ impl Committer {
             records = wanted.values().map(Ranges::count).sum::<u64>(),
             "edge asked"
         );
-        let aside: Vec<_> = aside.iter().map(|path| path.display().to_string()).collect();
-        Ok(json!({ "wanted": listed(&wanted), "restored_rows": compared.restored, "set_aside": aside }))
+        Ok(json!({ "wanted": listed(&wanted), "restored_rows": restored, "set_aside": aside }))
     }
 
     /// Puts back what has come again, and counts as settled what the edge says it does not hold any more.
@@ -171,6 +178,12 @@ impl Committer {
         lock(&self.state).lost.want(wanted);
         Ok(())
     }
+}
+
+fn told(aside: &Aside) -> Value {
+    let Aside { path, kept, rows, what } = aside;
+    let kept = kept.as_ref().map(|kept| kept.display().to_string());
+    json!({ "path": path.display().to_string(), "kept": kept, "rows": rows, "what": what })
 }
 
 /// Those of the lost records that may belong to what is asked: a range counts when the records on both sides of it do not lie

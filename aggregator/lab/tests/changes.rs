@@ -3,6 +3,7 @@
 mod house;
 mod refetch;
 mod settled;
+mod shown;
 mod trends;
 
 use std::path::Path;

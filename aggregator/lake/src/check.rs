@@ -7,6 +7,7 @@
 //! [`DeltaTable::restore`].
 
 use std::collections::BTreeSet;
+use std::io;
 use std::path::PathBuf;
 
 use deltalake::DeltaTableError;
@@ -19,14 +20,28 @@ use kilter_types::Digest;
 use serde_json::json;
 
 use crate::delta::{DIGEST_TAG, parquet};
+use crate::place::is_not_found;
 use crate::ranges::{Ranges, Stream, Streams, collect};
 use crate::{Bound, DataFile, DeltaTable, LakeError, Rows, TableName, arrow};
+
+/// What kind of damage it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wrong {
+    /// The file is not there.
+    Gone,
+    /// It holds something else than was committed.
+    Changed,
+    /// Disk or bucket do not give it; it may be whole.
+    Withheld,
+}
 
 /// A file that is not what the log says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
     /// Where it lies.
     pub path: PathBuf,
+    /// What kind of damage it is.
+    pub wrong: Wrong,
     /// What is wrong with it.
     pub what: String,
 }
@@ -120,7 +135,7 @@ impl DeltaTable {
                     }
                     gaps(&rows, &mut checked.gaps);
                 }
-                Err(what) => checked.damage.push(Damage { path, what }),
+                Err(Bad { wrong, what }) => checked.damage.push(Damage { path, wrong, what }),
             }
         }
         Ok(checked)
@@ -134,7 +149,7 @@ impl DeltaTable {
         let mut found = Streams::new();
         for file in snapshot.files.into_iter().filter(|file| wanted.iter().any(|wanted| may_be_in(file, wanted))) {
             let path = file.path.clone();
-            let rows = self.read_checked(file, &digests).await.map_err(|what| {
+            let rows = self.read_checked(file, &digests).await.map_err(|Bad { what, .. }| {
                 let source = DeltaTableError::generic(format!("{}: {what}", path.display()));
                 self.unreadable(snapshot.version, source)
             })?;
@@ -145,12 +160,16 @@ impl DeltaTable {
     }
 
     /// The rows of a file, if it is what the log says.
-    async fn read_checked(&self, file: DataFile, digests: &[(PathBuf, Option<Digest>)]) -> Result<Rows, String> {
+    async fn read_checked(&self, file: DataFile, digests: &[(PathBuf, Option<Digest>)]) -> Result<Rows, Bad> {
         let digest = digests.iter().find(|(path, _)| *path == file.path).and_then(|(_, digest)| *digest);
-        self.stores.fetch_anew(&file.path).await.map_err(|error| error.to_string())?;
+        self.stores.fetch_anew(&file.path).await.map_err(|error| {
+            // A copy for reading may be all that is left of it: a person decides.
+            let gone = is_not_found(&error) && !file.path.exists();
+            Bad { wrong: if gone { Wrong::Gone } else { Wrong::Withheld }, what: error.to_string() }
+        })?;
         let table = self.name;
         let read = tokio::task::spawn_blocking(move || read(table, &file, digest)).await;
-        read.unwrap_or_else(|error| Err(error.to_string()))
+        read.unwrap_or_else(|error| Err(Bad { wrong: Wrong::Withheld, what: error.to_string() }))
     }
 
     /// Leaves one row of each record that is there more than once; says how many rows went. One commit, nothing else changes.
@@ -227,20 +246,32 @@ impl DeltaTable {
     }
 }
 
-fn read(table: TableName, file: &DataFile, digest: Option<Digest>) -> Result<Rows, String> {
-    let bytes = std::fs::read(&file.path).map_err(|error| error.to_string())?;
+fn read(table: TableName, file: &DataFile, digest: Option<Digest>) -> Result<Rows, Bad> {
+    let bytes = std::fs::read(&file.path).map_err(|error| {
+        let wrong = if error.kind() == io::ErrorKind::NotFound { Wrong::Gone } else { Wrong::Withheld };
+        Bad { wrong, what: error.to_string() }
+    })?;
+    let changed = |what| Bad { wrong: Wrong::Changed, what };
     if bytes.len() as u64 != file.bytes {
-        return Err(format!("{} bytes where the log says {}", bytes.len(), file.bytes));
+        return Err(changed(format!("{} bytes where the log says {}", bytes.len(), file.bytes)));
     }
     if digest.is_some_and(|digest| Digest::of(&bytes) != digest) {
-        return Err("its bytes have changed since they were committed".into());
+        return Err(changed("its bytes have changed since they were committed".into()));
     }
     let mut rows = Rows::new(table);
-    arrow::read_file(table, &file.path, &mut rows).map_err(|error| error.to_string())?;
+    arrow::read_file(table, &file.path, &mut rows).map_err(|error| changed(error.to_string()))?;
     match file.rows {
-        Some(said) if said != rows.len() as u64 => Err(format!("{} rows where the log says {said}", rows.len())),
+        Some(said) if said != rows.len() as u64 => {
+            Err(changed(format!("{} rows where the log says {said}", rows.len())))
+        }
         _ => Ok(rows),
     }
+}
+
+/// Why the rows of a file can't be had.
+struct Bad {
+    wrong: Wrong,
+    what: String,
 }
 
 /// Can one of these records be in the file, as far as the log tells?

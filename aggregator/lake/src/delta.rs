@@ -18,7 +18,7 @@ use kilter_types::{JournalId, Micros};
 use serde_json::Value;
 
 use crate::durable::sync_folder;
-use crate::place::Stores;
+use crate::place::{Stores, is_not_found};
 use crate::table::new_rows;
 use crate::{Appended, DataFile, Gate, LakeError, Offset, Place, Rows, Snapshot, Table, TableName, arrow};
 
@@ -97,11 +97,14 @@ impl DeltaTable {
         }
     }
 
-    /// Makes sure that the snapshot's files lie where it says. On a local disk they do; those of a bucket are fetched once.
+    /// Makes sure that the snapshot's files lie where it says. On a local disk they do; those of a bucket are fetched once. What is gone from
+    /// either is found by whoever reads it: commits go on without it.
     pub async fn fetch(&self, snapshot: &Snapshot) -> Result<(), LakeError> {
         for file in &snapshot.files {
-            let fetched = self.stores.fetch(&file.path).await;
-            fetched.map_err(|source| self.unreadable(snapshot.version, source))?;
+            match self.stores.fetch(&file.path).await {
+                Err(source) if !is_not_found(&source) => return Err(self.unreadable(snapshot.version, source)),
+                Ok(()) | Err(_) => {}
+            }
         }
         Ok(())
     }

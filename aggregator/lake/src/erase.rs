@@ -10,6 +10,7 @@ use deltalake::arrow::array::{AsArray, BooleanArray};
 use deltalake::arrow::compute::{filter_record_batch, not};
 use deltalake::arrow::datatypes::Int64Type;
 use deltalake::arrow::record_batch::RecordBatch;
+use deltalake::parquet::errors::ParquetError;
 use deltalake::protocol::DeltaOperation;
 use object_store::ObjectStoreExt;
 use object_store::path::Path;
@@ -81,7 +82,7 @@ pub struct Erased {
 
 impl Subject {
     /// Does it mean anything in this table?
-    fn fits(&self, table: TableName) -> bool {
+    pub fn fits(&self, table: TableName) -> bool {
         let time = |within: &Within| {
             let column = table.columns().find(|column| column.name == within.column);
             column.is_some_and(|column| column.kind == ColumnKind::Int64)
@@ -216,6 +217,10 @@ impl DeltaTable {
                     let old = DataFile { path: self.stores.folder.join(&path), bytes: 0, rows: None, stats: None };
                     let holds = match self.load(vec![old]).await {
                         Ok(batch) => subject.rows_of(&batch).map(|rows| rows.true_count() > 0),
+                        // Damaged: nobody can tell what it held, and nothing that a person wants gone may stay in it.
+                        Err(DeltaTableError::Parquet { source }) if !matches!(source, ParquetError::External(_)) => {
+                            Ok(true)
+                        }
                         Err(error) => Err(error),
                     };
                     if !holds.map_err(|source| self.unreadable(version, source))? {

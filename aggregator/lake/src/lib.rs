@@ -12,6 +12,8 @@
 //! Limits: one committer per table (the lab holds a lock on its folder).
 
 mod arrow;
+mod aside;
+mod back;
 mod bucket;
 mod check;
 mod column;
@@ -32,14 +34,16 @@ mod stats;
 mod table;
 mod write;
 
+pub use aside::Aside;
 pub use bucket::{Bucket, Credentials};
-pub use check::{Checked, Damage, Report, gaps};
+pub use check::{Checked, Damage, Report, Wrong, gaps};
 pub use column::{Blobs, Column, ColumnKind, Lists, Texts, Values};
 pub use correct::{Corrected, Correction};
 pub use delta::DeltaTable;
 pub use durable::{Gate, Step, open_gate};
 pub use erase::{Audit, Erased, Reason, Subject, Within};
 pub use error::LakeError;
+pub use log::Unpublished;
 pub use maintain::{Compaction, Rewritten};
 pub use memory::MemoryTable;
 pub use place::Place;

@@ -4,7 +4,8 @@
 //! may be lost; then only the log, with the application transaction of each commit, tells which records the table holds and no
 //! mark names.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path as FsPath, PathBuf};
 
 use deltalake::DeltaTableError;
 use kilter_types::{Digest, JournalId, Micros};
@@ -14,6 +15,29 @@ use serde_json::Value;
 use crate::delta::DIGEST_TAG;
 use crate::ranges::{Ranges, Stream, Streams, collect};
 use crate::{Audit, Correction, DeltaTable, LakeError, Offset, Reason, Rows, Subject, Table, arrow};
+
+/// What [`DeltaTable::unpublished`] finds.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Unpublished {
+    /// The records.
+    pub records: Streams,
+    /// Files of the newest version that could not be read, and why.
+    pub unread: Vec<(PathBuf, String)>,
+}
+
+impl Unpublished {
+    /// Takes those that the marks do not cover; are all of them covered?
+    fn beyond(&mut self, records: Streams, held: &Streams) -> bool {
+        let none = Ranges::default();
+        let mut covered = true;
+        for (stream, ranges) in records {
+            let beyond = ranges.without(held.get(&stream).unwrap_or(&none));
+            covered &= beyond.is_empty();
+            self.records.entry(stream).or_default().join(&beyond);
+        }
+        covered
+    }
+}
 
 /// One entry of a table's log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -72,43 +96,58 @@ impl Note {
 impl DeltaTable {
     /// Records that stand in the table although no mark of the journal that was opened covers them: those of other journals' commits
     /// later than version `since` that are not in `held`, the records below the marks with which this journal began.
-    pub async fn unpublished(&self, held: &Streams, since: u64) -> Result<Streams, LakeError> {
-        let mut found = Streams::new();
+    ///
+    /// A file that can't be read holds nothing any more, as far as anybody can tell: what it held and no mark covers comes again and is new.
+    /// Where upkeep has replaced and removed a commit's file, its rows are looked for in what was written in its place.
+    pub async fn unpublished(&self, held: &Streams, since: u64) -> Result<Unpublished, LakeError> {
+        let now: BTreeSet<PathBuf> = self.snapshot()?.files.into_iter().map(|file| file.path).collect();
+        let mut found = Unpublished::default();
+        // Files of the newest version that were written in the place of others by commits that are younger than the one looked at.
+        let mut rewritten: Vec<PathBuf> = Vec::new();
         for version in (since + 1..=self.version()).rev() {
-            let failed = |source| self.unreadable(version, source);
-            let entry = self.log_entry(version).await.map_err(failed)?;
-            let Some(appended) = entry.appended else { continue };
+            let entry = self.log_entry(version).await.map_err(|source| self.unreadable(version, source))?;
+            let added = entry.added.iter().map(|(path, _)| self.stores.folder.join(path));
+            let Some(appended) = entry.appended else {
+                rewritten.extend(added.filter(|path| now.contains(path)));
+                continue;
+            };
             if self.committed().is_some_and(|ours| ours.journal_id == appended.journal_id) {
                 continue;
             }
-            let table = self.name;
-            let paths: Vec<PathBuf> = entry.added.iter().map(|(path, _)| self.stores.folder.join(path)).collect();
-            for path in &paths {
-                self.stores.fetch(path).await.map_err(failed)?;
-            }
-            let read = tokio::task::spawn_blocking(move || {
-                let mut rows = Rows::new(table);
-                paths.iter().try_for_each(|path| arrow::read_file(table, path, &mut rows)).map(|()| rows)
-            });
-            let read = read.await.unwrap_or_else(|error| Err(error.into()));
-            let rows = read.map_err(|source| LakeError::Read { table, version, source })?;
-            let mut records = Streams::new();
-            collect(&rows, &mut records);
-            let none = Ranges::default();
             let mut covered = true;
-            for (stream, ranges) in records {
-                let beyond = ranges.without(held.get(&stream).unwrap_or(&none));
-                covered &= beyond.is_empty();
-                let all = found.entry(stream).or_default();
-                beyond.iter().for_each(|(first, last)| all.cover(first, last));
+            let mut files: Vec<PathBuf> = added.collect();
+            while let Some(path) = files.pop() {
+                match self.records_of(&path).await {
+                    Ok(records) => covered &= found.beyond(records, held),
+                    Err(what) => {
+                        covered = false;
+                        match now.contains(&path) {
+                            true => found.unread.push((path, what)),
+                            false => files.append(&mut rewritten),
+                        }
+                    }
+                }
             }
             // The marks are those of a fold at one offset: a commit that they cover lies below it, and so does all before it.
             if covered {
                 break;
             }
         }
-        found.retain(|_, ranges| !ranges.is_empty());
+        found.records.retain(|_, ranges| !ranges.is_empty());
         Ok(found)
+    }
+
+    async fn records_of(&self, path: &FsPath) -> Result<Streams, String> {
+        self.stores.fetch(path).await.map_err(|error| error.to_string())?;
+        let (table, path) = (self.name, path.to_owned());
+        let read = tokio::task::spawn_blocking(move || {
+            let mut rows = Rows::new(table);
+            arrow::read_file(table, &path, &mut rows).map_err(|error| error.to_string()).map(|()| rows)
+        });
+        let rows = read.await.unwrap_or_else(|error| Err(error.to_string()))?;
+        let mut records = Streams::new();
+        collect(&rows, &mut records);
+        Ok(records)
     }
 
     /// The entry that made `version`; an empty one where it is no longer kept.

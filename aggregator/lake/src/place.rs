@@ -112,6 +112,15 @@ impl Stores {
     }
 }
 
+/// Is the file not there?
+pub(crate) fn is_not_found(error: &DeltaTableError) -> bool {
+    match error {
+        DeltaTableError::ObjectStore { source } => matches!(source, object_store::Error::NotFound { .. }),
+        DeltaTableError::Io { source } => source.kind() == io::ErrorKind::NotFound,
+        _ => false,
+    }
+}
+
 /// Removes staging files that a process left behind which died while it wrote: the lab's lock says that it is gone.
 fn sweep(folder: &FsPath) -> io::Result<()> {
     let entries = match std::fs::read_dir(folder) {

@@ -31,6 +31,12 @@ impl DataFile {
         };
         within(&stats["minValues"][column], &stats["maxValues"][column], least, greatest)
     }
+
+    /// The greatest value of a column of whole numbers, where the log tells.
+    pub fn greatest(&self, column: &str) -> Option<i64> {
+        let stats = serde_json::from_str::<Value>(self.stats.as_deref()?).ok()?;
+        stats["maxValues"][column].as_i64()
+    }
 }
 
 fn within(min: &Value, max: &Value, least: Option<&Bound>, greatest: Option<&Bound>) -> bool {
@@ -70,6 +76,10 @@ mod tests {
         assert!(file.may_hold("event_time_us", Some(&Bound::Whole(20)), None));
         assert!(!file.may_hold("event_time_us", Some(&Bound::Whole(21)), None));
         assert!(!file.may_hold("event_time_us", None, Some(&Bound::Whole(9))));
+        assert_eq!(
+            (file.greatest("event_time_us"), file.greatest("asset"), file.greatest("rpm")),
+            (Some(20), None, None)
+        );
         assert!(equal("rpm", Some(Bound::Whole(9))), "unknown columns may hold anything");
         assert!(DataFile { stats: None, ..file.clone() }.may_hold("asset", text("fan").as_ref(), None));
     }

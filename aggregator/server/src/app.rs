@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use kilter_fold::Entry;
+use kilter_fold::{Entry, Output};
 use kilter_ingest::broker::{self, BrokerConfig};
 use kilter_ingest::listener::{self, Hub, Limits};
 use kilter_ingest::quic::{self, Either, QuicHub, QuicLimits};
@@ -42,7 +42,13 @@ pub(crate) async fn run(config: Config, stop: CancellationToken) -> anyhow::Resu
     };
     let catalogue = Catalogue::open(&data.join("catalogue.sqlite")).await?;
     let committed = Committed::read(data).unwrap_or_default();
-    let store = Store::open(data, &config.journal, config.live.forget_after(), committed.marks.clone(), clock::now())?;
+    let forget_after = config.live.forget_after();
+    let shown = |hear: &mut dyn FnMut(Output)| lab::shown(&config.lab, data, hear);
+    let store = Store::open(data, &config.journal, forget_after, committed.marks.clone(), clock::now(), &shown)?;
+    // What a person says is in no journal; a snapshot that is older or lost does not know it.
+    for (alarm, who, at) in catalogue.acknowledged().await? {
+        store.state_mut().live.alarms_mut().acknowledge(&alarm, &who, at);
+    }
     let fleet = FleetHandle::open(catalogue.clone(), &config.rollout, keys.signing_secret, data).await?;
 
     let quic = mqtt.as_ref().and_then(|socket| bind_quic(&config.mqtt, socket));

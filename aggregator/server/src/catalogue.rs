@@ -135,6 +135,14 @@ impl Catalogue {
         transaction.commit().await.context("failed to save the fleet")
     }
 
+    /// Who acknowledged which alarm, and when; the first first.
+    pub(crate) async fn acknowledged(&self) -> anyhow::Result<Vec<(String, String, Micros)>> {
+        let newest = "SELECT detail, who, at_us FROM audit WHERE what = 'acknowledge' ORDER BY at_us DESC LIMIT ?1";
+        let rows = sqlx::query(newest).bind(MOST_ACKNOWLEDGED).fetch_all(&self.pool).await;
+        let rows = rows.context("failed to read the audit log")?;
+        Ok(rows.iter().rev().map(|row| (row.get(0), row.get(1), Micros(row.get(2)))).collect())
+    }
+
     /// Writes down who did what.
     pub(crate) async fn audit(&self, who: &str, what: &str, detail: &str, now: Micros) -> anyhow::Result<()> {
         sqlx::query("INSERT INTO audit (at_us, who, what, detail) VALUES (?1, ?2, ?3, ?4)")
@@ -201,6 +209,9 @@ impl Authorise for Catalogue {
         Ok(Principal { tenant: tenant.clone(), device })
     }
 }
+
+/// More alarms than the page keeps.
+const MOST_ACKNOWLEDGED: i64 = 10_000;
 
 const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS devices (

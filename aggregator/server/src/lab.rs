@@ -1,10 +1,12 @@
 //! The cold half from the hot half's side: started, restarted when it dies, asked through its socket. Never waited for.
 
+use std::io::BufRead;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
+use kilter_fold::Output;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
@@ -52,6 +54,29 @@ impl LabClient {
             progress(answer);
         }
     }
+}
+
+/// Hears from the lake, through a lab of its own that ends with the answer, the rows that were received last; an error where not all came.
+pub(crate) fn shown(config: &crate::config::Lab, data: &Path, hear: &mut dyn FnMut(Output)) -> anyhow::Result<()> {
+    let program = program(&config.program);
+    if !config.enabled || !program.exists() {
+        bail!("there is no lab");
+    }
+    let mut command = std::process::Command::new(&program);
+    command.arg("shown").arg("--data").arg(data).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut child = command.spawn().with_context(|| format!("failed to start {}", program.display()))?;
+    let told = child.stdout.take().context("failed to hear the lab")?;
+    let heard = std::io::BufReader::new(told).lines().try_for_each(|line| -> anyhow::Result<()> {
+        hear(serde_json::from_str(&line.context("failed to hear the lab")?).context("failed to read a row")?);
+        Ok(())
+    });
+    // Nobody listens any more: a lab that still talks ends.
+    let ended = child.wait().context("failed to wait for the lab")?;
+    heard?;
+    if !ended.success() {
+        bail!("the lab ended with {ended}");
+    }
+    Ok(())
 }
 
 /// How long each kind of request may leave the asker without a word.

@@ -13,6 +13,7 @@ mod image;
 mod keys;
 mod lab;
 mod print;
+mod recall;
 mod refetch;
 mod replay;
 mod sessions;

@@ -64,8 +64,12 @@ pub(crate) fn account(told: &Value) {
 /// What the edge is asked for, and what was put back without it.
 pub(crate) fn refetch(told: &Value) {
     println!("{} rows put back from the aggregator's own journal", told["restored_rows"]);
-    for path in told["set_aside"].as_array().into_iter().flatten() {
-        println!("  gone, and taken out of its table: {}", text(path));
+    for file in told["set_aside"].as_array().into_iter().flatten() {
+        let rows = file["rows"].as_u64().map_or_else(String::new, |rows| format!(" ({rows} rows)"));
+        println!("  taken out of its table: {}{rows}: {}", text(&file["path"]), text(&file["what"]));
+        if let Some(kept) = file["kept"].as_str() {
+            println!("    kept to be looked at: {kept}");
+        }
     }
     let wanted = told["wanted"].as_array().map(Vec::as_slice).unwrap_or_default();
     for range in wanted {

@@ -2,7 +2,7 @@
 //!
 //! Segments that lab and snapshot have passed are gone. When the snapshot is lost as well, the journal alone no longer tells which of
 //! their records were taken: sent again they would count as new. The lab keeps that beside its commits, so dedup goes on from there and
-//! is what it was. What the page had shown of the released part is not made again; it is in the lake.
+//! is what it was. What the page had shown of the released part is drawn again from the lake ([`crate::recall`]).
 
 use std::path::Path;
 
@@ -14,6 +14,7 @@ use kilter_types::{JournalId, Micros};
 use tracing::{info, warn};
 
 use crate::committed::Committed;
+use crate::recall::{Recall, redraw};
 use crate::store::State;
 
 /// Where the snapshot lies under the data folder.
@@ -25,11 +26,16 @@ pub(crate) fn fold_up(
     data: &Path,
     journal_id: JournalId,
     forget_after: Option<Micros>,
+    recall: Recall<'_>,
 ) -> anyhow::Result<State> {
     let restored = std::fs::read(data.join(SNAPSHOT)).ok().and_then(|bytes| decode_snapshot(&bytes, journal_id));
     let mut taken = if restored.is_none() { Taken::read(data, journal_id) } else { None };
     let first = journal.first_offset().0;
-    let fresh = || State { fold: Fold::new(), live: Live::new(), offset: first, forget_after };
+    let redrawn = taken.as_ref().filter(|taken| first > 0 && taken.offset >= first);
+    let redrawn = redrawn.and_then(|taken| taken.redraw(forget_after, recall));
+    // Below the lab's offset the lake has told everything; the journal's entries there only compare clocks.
+    let is_redrawn = redrawn.is_some();
+    let fresh = || State { fold: Fold::new(), live: redrawn.unwrap_or_default(), offset: first, forget_after };
     let mut state = State { forget_after, ..restored.unwrap_or_else(fresh) };
     let mut reader = journal.reader(Offset(state.offset));
     let mut entries = 0u64;
@@ -43,7 +49,11 @@ pub(crate) fn fold_up(
                 if matches!(entry, Entry::Opened { .. }) {
                     taken = None;
                 }
-                apply(&mut state, stored.offset.0, entry, &mut drop);
+                if is_redrawn && taken.is_some() {
+                    state.fold.apply(stored.offset.0, entry, &mut drop);
+                } else {
+                    apply(&mut state, stored.offset.0, entry, &mut drop);
+                }
             }
             Err(error) => warn!(offset = stored.offset.0, %error, "journal entry skipped"),
         }
@@ -111,6 +121,31 @@ impl Taken {
         Some(Self { offset: published.offset, by: By::Marks(published.marks) })
     }
 
+    /// What the page showed below the offset.
+    fn redraw(&self, forget_after: Option<Micros>, recall: Recall<'_>) -> Option<Live> {
+        let (marks, now) = match &self.by {
+            By::Fold(kept) => (kept.marks(), kept.now()),
+            By::Marks(marks) => (marks.clone(), Micros(i64::MAX)),
+        };
+        match redraw(marks, now, recall) {
+            Ok((mut live, rows)) => {
+                if let (Some(after), By::Fold(_)) = (forget_after, &self.by) {
+                    live.forget(now, after);
+                }
+                info!(rows, "the snapshot is lost; the page is drawn again from the lake");
+                Some(live)
+            }
+            Err(error) => {
+                let error = format!("{error:#}");
+                warn!(
+                    error,
+                    "the snapshot is lost and the lake is not told; the page shows what the journal still holds"
+                );
+                None
+            }
+        }
+    }
+
     fn hand_over(self, fold: &mut Fold, journal_id: JournalId) {
         match self.by {
             By::Fold(kept) => *fold = kept,
@@ -162,8 +197,24 @@ mod tests {
         Entry::Exchange { device, epoch: Epoch(5), received, monotonic, round_trip_us: 400 }
     }
 
-    /// A journal of which the lab has committed two thirds; what lay below is released. The fold of all of it, and the lab's.
-    fn released(data: &Path) -> (Journal, Fold, Vec<u8>, serde_json::Value) {
+    fn no_lab(_: &mut dyn FnMut(Output)) -> anyhow::Result<()> {
+        anyhow::bail!("there is no lab")
+    }
+
+    /// A journal of which the lab has committed two thirds, and what lay below is released.
+    struct Released {
+        journal: Journal,
+        /// What all of it makes.
+        whole: (Fold, Live),
+        /// What it gave.
+        outputs: Vec<Output>,
+        /// The lab's fold.
+        kept: Vec<u8>,
+        /// What the lab told.
+        published: serde_json::Value,
+    }
+
+    fn released(data: &Path) -> Released {
         let config = Config {
             segment_bytes: 2 << 10,
             max_bytes: 1 << 20,
@@ -181,7 +232,7 @@ mod tests {
                 entries.extend([exchange(i * 1_000), events(i * 10..i * 10 + 3)]);
             }
         }
-        let (mut whole, mut lab) = (Fold::new(), None);
+        let (mut whole, mut live, mut outputs, mut lab) = (Fold::new(), Live::new(), Vec::new(), None);
         for (i, entry) in entries.iter().enumerate() {
             let key = Key { class: entry.kind(), epoch: JOURNAL.0, seq: i as u64 };
             if i == entries.len() * 2 / 3 {
@@ -190,13 +241,16 @@ mod tests {
                 lab = Some((offset, KeptFold::encode(JOURNAL, offset, &whole.snapshot()), published));
             }
             let offset = journal.append(key, &entry.encode(), false).expect("room");
-            whole.apply(offset.0, entry.clone(), &mut drop);
+            whole.apply(offset.0, entry.clone(), &mut |output| {
+                live.apply(&output);
+                outputs.push(output);
+            });
         }
         journal.sync().expect("a healthy disk");
-        let (offset, fold, published) = lab.expect("the lab was there");
+        let (offset, kept, published) = lab.expect("the lab was there");
         journal.release(Offset(offset)).expect("released");
         assert!(journal.first_offset().0 > 0, "segments are gone");
-        (journal, whole, fold, published)
+        Released { journal, whole: (whole, live), outputs, kept, published }
     }
 
     fn rows_of_all_sent_again(mut state: State) -> usize {
@@ -210,10 +264,10 @@ mod tests {
     fn s4_33_with_segments_released_and_the_snapshot_lost_dedup_goes_on_from_what_the_lab_keeps() {
         let data = tempfile::tempdir().expect("a folder");
         let data = data.path();
-        let (journal, whole, fold, published) = released(data);
+        let Released { journal, whole: (whole, _), kept: fold, published, .. } = released(data);
         let lab = data.join("lab");
         std::fs::create_dir(&lab).expect("created");
-        let up = || fold_up(&journal, data, JOURNAL, None).expect("folded");
+        let up = || fold_up(&journal, data, JOURNAL, None, &no_lab).expect("folded");
         assert!(rows_of_all_sent_again(up()) > 300, "without the lab's files nobody knows what was released");
         std::fs::write(lab.join("committed.json"), published.to_string()).expect("written");
         let from_marks = up();
@@ -231,6 +285,41 @@ mod tests {
         assert_eq!(up().fold.marks(), whole.marks());
         std::fs::write(lab.join("fold"), &fold[1..]).expect("written");
         assert_eq!(up().fold.marks(), whole.marks());
+    }
+
+    #[test]
+    fn s4_33_with_segments_released_and_the_snapshot_lost_the_page_is_drawn_again_from_the_lake() {
+        let data = tempfile::tempdir().expect("a folder");
+        let data = data.path();
+        let Released { journal, whole: (whole, live), outputs, kept, published } = released(data);
+        std::fs::create_dir(data.join("lab")).expect("created");
+        std::fs::write(data.join("lab/committed.json"), published.to_string()).expect("written");
+        // A lake that was committed to beyond what was told, or by the lab's last breath: what the journal tells again is not drawn twice.
+        let offset = published["offset"].as_u64().expect("an offset");
+        let of = |output: &Output| match output {
+            Output::Row(row) => row.offset,
+            Output::Quarantine { offset, .. } => *offset,
+        };
+        let more = outputs.iter().filter(|output| of(output) >= offset).count();
+        assert!(more > 100 && outputs.len() > more + 100, "{more} of {}", outputs.len());
+        let lake = |hear: &mut dyn FnMut(Output)| -> anyhow::Result<()> {
+            outputs.iter().cloned().for_each(hear);
+            Ok(())
+        };
+        let by_marks = fold_up(&journal, data, JOURNAL, None, &lake).expect("folded");
+        assert_eq!((by_marks.fold.marks(), &by_marks.live), (whole.marks(), &live));
+        std::fs::write(data.join("lab/fold"), &kept).expect("written");
+        let by_fold = fold_up(&journal, data, JOURNAL, None, &lake).expect("folded");
+        assert_eq!((&by_fold.fold, &by_fold.live), (&whole, &live));
+        // A lab that breaks off has told nothing: the page is drawn from what the journal still holds.
+        let broken = |hear: &mut dyn FnMut(Output)| {
+            outputs.iter().take(50).cloned().for_each(hear);
+            no_lab(&mut drop)
+        };
+        let state = fold_up(&journal, data, JOURNAL, None, &broken).expect("folded");
+        assert_eq!(state.fold, whole);
+        let without = fold_up(&journal, data, JOURNAL, None, &no_lab).expect("folded");
+        assert!(state.live == without.live && state.live != live, "half of a lake is shown");
     }
 
     #[test]
@@ -279,7 +368,7 @@ mod tests {
         std::fs::create_dir(data.join("lab")).expect("created");
         let ahead = KeptFold::encode(JOURNAL, 1, &Fold::new().snapshot());
         std::fs::write(data.join("lab/fold"), ahead).expect("written");
-        let state = fold_up(&journal, data, JOURNAL, None).expect("folded");
+        let state = fold_up(&journal, data, JOURNAL, None, &no_lab).expect("folded");
         assert_eq!((state.fold, state.live.rows().values().sum::<u64>()), (whole, 9));
     }
 }

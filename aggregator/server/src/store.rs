@@ -16,6 +16,7 @@ use kilter_wire::Batch;
 use tokio::sync::{broadcast, mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use crate::recall::Recall;
 use crate::replay::{SNAPSHOT, apply, encode_snapshot, fold_up};
 
 /// The way to the journal's thread; cheap to clone.
@@ -82,6 +83,7 @@ impl Store {
         forget_after: Option<Micros>,
         marks: Vec<MarkState>,
         now: Micros,
+        recall: Recall<'_>,
     ) -> anyhow::Result<Self> {
         let dir = data.join("journal");
         // A new journal begins with the lake's marks in one entry: many devices may need more room than a segment usually has.
@@ -107,7 +109,7 @@ impl Store {
             journal.sync().context("failed to sync the journal")?;
         }
         let snapshot_path = data.join(SNAPSHOT);
-        let state = fold_up(&journal, data, journal_id, forget_after)?;
+        let state = fold_up(&journal, data, journal_id, forget_after, recall)?;
         let (work, queue) = mpsc::channel(QUEUE);
         let shared = Arc::new(Shared {
             bytes: AtomicU64::new(journal.bytes()),

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use kilter_fold::MarkState;
 use kilter_types::{Class, Epoch, Gap, GapReason, Payload};
 use serde_json::{Value, json};
 
-use crate::house::{Lab, Server, ask, config};
+use crate::house::{Lab, Server, ask, committed, config};
 use crate::settled::{QUICK, account, parquet_files, published, settled};
 
 const POINT: &str = "acme/north/press/drive-end";
@@ -14,18 +15,22 @@ const POINT: &str = "acme/north/press/drive-end";
 fn three_files(data: &Path) -> (Server, Lab, Vec<PathBuf>) {
     config(data, &format!("{QUICK}[upkeep]\ncompact_files = 1000\n"));
     let mut server = Server::open_with(data, 9, Vec::new(), 64 << 10);
-    let lab = settled(data, &server);
+    let lab = Lab::start(data);
     let mut files = Vec::new();
-    for part in 0..3 {
-        server.features("press", part * 100..part * 100 + 100);
-        published(data, &server);
-        let new = |path: &PathBuf| !files.contains(path);
-        let found: Vec<PathBuf> = parquet_files(&data.join("lake/features")).into_iter().filter(new).collect();
-        assert_eq!(found.len(), 1, "a commit makes a file");
-        files.extend(found);
-    }
+    (0..3).for_each(|_| one_more(data, &mut server, &mut files));
     forget(data, &mut server);
     (server, lab, files)
+}
+
+/// The next hundred rows of the press, in a file of their own.
+fn one_more(data: &Path, server: &mut Server, files: &mut Vec<PathBuf>) {
+    let first = files.len() as u64 * 100;
+    server.features("press", first..first + 100);
+    published(data, server);
+    let new = |path: &PathBuf| !files.contains(path);
+    let found: Vec<PathBuf> = parquet_files(&data.join("lake/features")).into_iter().filter(new).collect();
+    assert_eq!(found.len(), 1, "a commit makes a file");
+    files.extend(found);
 }
 
 /// Other entries come, until the journal has nothing left of those before.
@@ -116,6 +121,43 @@ fn f11_what_a_lost_file_held_comes_again_once_and_what_is_gone_at_the_edge_becom
 }
 
 #[test]
+fn f11_a_new_journal_with_data_files_gone_opens_the_lab_which_names_them_and_doubles_and_loses_nothing() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    config(data, &format!("{QUICK}[upkeep]\ncompact_files = 1000\n"));
+    let mut server = Server::open(data, 9, Vec::new());
+    let (lab, mut files) = (Lab::start(data), Vec::new());
+    (0..2).for_each(|_| one_more(data, &mut server, &mut files));
+    let told = committed(data).expect("published");
+    one_more(data, &mut server, &mut files);
+    lab.kill();
+    // The journal is lost, and what was published last with it; a file of before and one of after are gone from the lake.
+    drop(server);
+    std::fs::remove_dir_all(data.join("journal")).expect("lost");
+    let gone = &files[1..];
+    gone.iter().for_each(|path| std::fs::remove_file(path).expect("it was there"));
+    let marks: Vec<MarkState> = serde_json::from_value(told["marks"].clone()).expect("marks");
+    let mut server = Server::open(data, 10, marks);
+    // The node sends what it knows of no commit.
+    server.features("press", 200..300);
+    let lab = settled(data, &server);
+    let damaged = |data: &Path| ask(data, &json!({ "op": "status" })).expect("a status")["damaged"].to_string();
+    for path in gone {
+        assert!(damaged(data).contains(&path.display().to_string()), "{}", damaged(data));
+    }
+    let told = refetch(data, 0, 300);
+    assert_eq!((&told["wanted"], told["set_aside"].as_array().map(Vec::len)), (&wanted(100, 199), Some(2)), "{told}");
+    assert_eq!(told["set_aside"][0]["rows"], 100);
+    assert_eq!((rows(data), damaged(data)), ((0..100).chain(200..300).collect(), "[]".to_owned()));
+    server.features("press", 100..300);
+    published(data, &server);
+    assert_eq!(rows(data), (0..300).collect::<Vec<_>>());
+    let report = reconciled(data);
+    assert_eq!(report["clean"], true, "{report}");
+    lab.terminate();
+}
+
+#[test]
 fn f11_what_was_erased_stays_erased_and_what_was_corrected_says_the_correction() {
     let data = tempfile::tempdir().expect("a folder");
     let data = data.path();
@@ -135,22 +177,25 @@ fn f11_what_was_erased_stays_erased_and_what_was_corrected_says_the_correction()
     let sql = "SELECT COUNT(seq) AS n FROM features WHERE device = 'press'";
     let count = || ask(data, &json!({ "op": "query", "sql": sql })).map(|answer| answer["rows"][0][0].clone());
     assert_eq!(count(), Ok(json!(290)));
-    let damaged: Vec<PathBuf> = now.into_iter().filter(|path| !files.contains(path)).collect();
+    let beside = |path: &PathBuf| path.parent() == files[1].parent() && !files.contains(path);
+    let damaged: Vec<PathBuf> = now.into_iter().filter(beside).collect();
+    assert!(!damaged.is_empty());
     for path in &damaged {
         let bytes = std::fs::read(path).expect("read");
         std::fs::write(path, &bytes[..bytes.len() / 2]).expect("written");
     }
-    // A person looks at what is damaged first.
-    let asked = json!({ "point": POINT, "device": null, "from": 0, "to": 1 });
-    let refused = ask(data, &json!({ "op": "refetch", "asked": asked, "who": "anna", "why": "damaged" }));
-    assert!(refused.expect_err("it is there").contains("move it away"));
-    for path in &damaged {
-        std::fs::remove_file(path).expect("moved away");
-    }
     let told = refetch(data, 120, 130);
     assert_eq!(told["wanted"], wanted(110, 199), "{told}");
-    // Between asking and coming a person wants more of it erased.
+    // What is damaged is out of the way, and kept to be looked at.
+    let (kept, aside) = (data.join("lab/damaged/features"), told["set_aside"].as_array().expect("files"));
+    assert_eq!((parquet_files(&kept).len(), aside.len()), (damaged.len(), damaged.len()), "{told}");
+    assert!(damaged.iter().all(|path| !path.exists()), "it lies in two places");
+    assert!(
+        aside.iter().all(|file| file["what"].as_str().is_some_and(|what| what.contains("bytes where the log says")))
+    );
+    // Between asking and coming a person wants more of it erased. Nobody can tell what the damaged files held of that.
     ask(data, &erase(110, 119)).expect("erased");
+    assert!(!kept.exists(), "a damaged file outlives an erasure");
     server.features("press", 100..200);
     published(data, &server);
     assert_eq!(rows(data), (0..100).chain(120..300).collect::<Vec<_>>());

@@ -131,6 +131,22 @@ async fn every_column_comes_back_as_it_went_in() {
     }
 }
 
+#[test]
+fn s4_33_every_row_can_be_read_back_as_what_the_fold_gave() {
+    for (name, rows) in crate::sample::one_of_each() {
+        let mut again = kilter_lake::Rows::new(name);
+        for row in 0..rows.len() {
+            let output = rows.output(row).unwrap_or_else(|| panic!("row {row} of {name}"));
+            let text = serde_json::to_string(&output).expect("JSON");
+            again.push(&serde_json::from_str(&text).expect("the same"));
+        }
+        // Of a clip the samples stay where they are.
+        for column in name.columns().filter(|column| column.name != "samples") {
+            assert_eq!(again.column(column.name), rows.column(column.name), "{} of {name}", column.name);
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_journal_starts_without_an_offset_and_keeps_the_rows() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::sample::{feature_rows, keys, one_of_each};
 use kilter_lake::{
-    Audit, Compaction, DeltaTable, Offset, Ranges, Report, Rows, Stream, Streams, Subject, Table, TableName, collect,
-    open_gate,
+    Audit, Compaction, DeltaTable, Offset, Ranges, Report, Rows, Stream, Streams, Subject, Table, TableName, Wrong,
+    collect, open_gate,
 };
 use kilter_types::{JournalId, Micros};
 
@@ -168,24 +168,40 @@ async fn d2_commits_that_no_publication_told_of_are_found_through_any_number_of_
     }
     let seven = table.version();
     let mut table = open(folder.path(), JournalId(8)).await;
-    assert_eq!(seqs(table.unpublished(&held(20), 0).await.expect("an answer")), (20..30).collect());
-    assert_eq!(seqs(table.unpublished(&held(23), 0).await.expect("an answer")), (23..30).collect(), "within a commit");
-    assert_eq!(seqs(table.unpublished(&held(30), 0).await.expect("an answer")), [].into());
+    assert_eq!(seqs(table.unpublished(&held(20), 0).await.expect("an answer").records), (20..30).collect());
     assert_eq!(
-        seqs(table.unpublished(&held(0), 0).await.expect("an answer")),
+        seqs(table.unpublished(&held(23), 0).await.expect("an answer").records),
+        (23..30).collect(),
+        "within a commit"
+    );
+    assert_eq!(seqs(table.unpublished(&held(30), 0).await.expect("an answer").records), [].into());
+    assert_eq!(
+        seqs(table.unpublished(&held(0), 0).await.expect("an answer").records),
         (0..30).collect(),
         "nothing was published"
     );
     let eight = Offset { journal_id: JournalId(8), ..upto(5) };
     table.append(&feature_rows(30..35, |i| i - 30), eight).await.expect("an append");
     let mut table = open(folder.path(), JournalId(9)).await;
-    assert_eq!(seqs(table.unpublished(&held(20), 0).await.expect("an answer")), (20..35).collect());
-    assert_eq!(seqs(table.unpublished(&held(20), seven).await.expect("an answer")), (30..35).collect());
+    assert_eq!(seqs(table.unpublished(&held(20), 0).await.expect("an answer").records), (20..35).collect());
+    assert_eq!(seqs(table.unpublished(&held(20), seven).await.expect("an answer").records), (30..35).collect());
     // Commits of the journal that is open are its own business; compaction in between changes nothing.
     let nine = Offset { journal_id: JournalId(9), ..upto(4) };
     table.append(&feature_rows(40..44, |i| i - 40), nine).await.expect("an append");
     while table.compact(ALWAYS).await.expect("a compaction").is_some() {}
-    assert_eq!(seqs(table.unpublished(&held(20), 0).await.expect("an answer")), (20..35).collect());
+    assert_eq!(seqs(table.unpublished(&held(20), 0).await.expect("an answer").records), (20..35).collect());
+    // Upkeep has removed the files that compaction replaced: their rows are found in what was written in their place.
+    drop(table);
+    let mut table = open(folder.path(), JournalId(10)).await;
+    assert!(table.vacuum(Micros(0), &[], Micros(i64::MAX / 2)).await.expect("a vacuum") > 0);
+    let found = table.unpublished(&held(20), 0).await.expect("an answer");
+    assert_eq!((seqs(found.records), found.unread), ((20..35).chain(40..44).collect(), Vec::new()));
+    // What was written in their place is gone: it is named, and nothing is taken for known.
+    let files = table.snapshot().expect("a snapshot").files;
+    files.iter().for_each(|file| std::fs::remove_file(&file.path).expect("it was there"));
+    let found = table.unpublished(&held(20), 0).await.expect("an answer");
+    let unread: BTreeSet<_> = found.unread.into_iter().map(|(path, _)| path).collect();
+    assert_eq!((seqs(found.records), unread), ([].into(), files.into_iter().map(|file| file.path).collect()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -228,6 +244,18 @@ async fn planted_loss_duplication_and_corruption_are_found_and_a_clean_lake_has_
     std::fs::write(cut, &std::fs::read(cut).expect("a file")[..100]).expect("written");
     std::fs::remove_file(gone).expect("removed");
     let report = Report::new(&[table.check().await.expect("a check")], &Streams::new(), &Streams::new());
-    let damaged: Vec<_> = report.damage.iter().map(|damage| &damage.path).collect();
-    assert_eq!(damaged, [flipped, cut, gone], "{:?}", report.damage);
+    let damaged: Vec<_> = report.damage.iter().map(|damage| (&damage.path, damage.wrong)).collect();
+    let wrong = [(flipped, Wrong::Changed), (cut, Wrong::Changed), (gone, Wrong::Gone)];
+    assert_eq!(damaged, wrong, "{:?}", report.damage);
+    // They are taken out of the table; what is left of them is kept elsewhere, and the table can be read again.
+    let kept = tempfile::tempdir().expect("a folder");
+    let (flipped, gone) = (flipped.clone(), gone.clone());
+    let aside = table.set_aside(&report.damage, kept.path()).await.expect("set aside");
+    assert_eq!(std::fs::read(aside[0].kept.as_ref().expect("kept")).expect("a file"), bytes);
+    assert_eq!((aside.len(), aside[0].rows, aside[2].kept.as_ref()), (3, files[0].rows, None));
+    assert!(!flipped.exists() && aside[2].path == gone);
+    let after = table.check().await.expect("a check");
+    assert_eq!((after.damage, after.files), (Vec::new(), files.len() - 3));
+    assert_eq!(read(&table, table.version()).await.len() as u64, after.rows);
+    assert_eq!(table.set_aside(&report.damage, kept.path()).await.expect("nothing is left to do"), []);
 }
