@@ -113,11 +113,17 @@ impl House {
         (self.prefix, self.door) = (prefix, Some(door));
     }
 
-    /// Starts the aggregator (which starts its lab) and waits until it answers.
-    pub fn start_aggregator(&mut self) -> anyhow::Result<()> {
+    /// Starts the aggregator (which starts its lab) without a look at how it fares.
+    pub fn launch_aggregator(&mut self) -> anyhow::Result<()> {
         let mut command = Command::new(self.bins.path("kilter-aggregator")?);
         command.arg("serve").arg("--config").arg(self.dir.join("aggregator.toml"));
         self.aggregator = Some(self.start("aggregator", &mut command, &self.dir.join("aggregator.log"))?);
+        Ok(())
+    }
+
+    /// Starts the aggregator and waits until it answers.
+    pub fn start_aggregator(&mut self) -> anyhow::Result<()> {
+        self.launch_aggregator()?;
         self.wait_for("the aggregator's page", Duration::from_secs(30), |house| {
             get(house.ports.http, "/api/fleet").ok().map(drop)
         })

@@ -31,6 +31,8 @@ pub(crate) fn proof() -> anyhow::Result<()> {
     timed(&[
         ("build", build::all),
         ("journeys", check::journeys),
+        ("a hundred kills", long::kills),
+        ("five minutes without a lab", long::away),
         ("the same bits on every core", firmware::proof),
         ("what quiet costs", long::baseline),
         ("how long engines have left", long::heads),

@@ -18,6 +18,16 @@ pub(crate) fn forest() -> anyhow::Result<()> {
     ignored(&["--lib", "an_isolation_forest_on_all_data_at_hand"])
 }
 
+/// The aggregator killed a hundred times while agents deliver: every table is that of a run without kills.
+pub(crate) fn kills() -> anyhow::Result<()> {
+    ignored(&["--test", "kills", "a_hundred_kills"])
+}
+
+/// The lab stands still for five minutes while agents publish on.
+pub(crate) fn away() -> anyhow::Result<()> {
+    ignored(&["--test", "bad_input", "for_five_minutes"])
+}
+
 fn ignored(tests: &[&str]) -> anyhow::Result<()> {
     let mut command = cargo();
     command.args(["test", "--profile", "house"]);

@@ -226,7 +226,7 @@ fn hot_half_goes_on(house: &mut House) -> anyhow::Result<()> {
 }
 
 /// What another reader than ours finds in the lake is what the simulator's own log expects.
-fn the_lake_holds_each_window_once(house: &mut House) -> anyhow::Result<()> {
+pub(crate) fn the_lake_holds_each_window_once(house: &mut House) -> anyhow::Result<()> {
     let wanted: BTreeMap<_, _> =
         produced(house)?.into_iter().map(|(key, list)| (key, (list.len() as u64, list.len() as u64))).collect();
     let mut last = BTreeMap::new();
@@ -246,7 +246,7 @@ fn lab_of(house: &House) -> anyhow::Result<u32> {
     String::from_utf8_lossy(&output.stdout).trim().parse().context("find the lab's process")
 }
 
-fn signal(pid: u32, signal: &str) -> anyhow::Result<()> {
+pub(crate) fn signal(pid: u32, signal: &str) -> anyhow::Result<()> {
     let status = Command::new("kill").arg(format!("-{signal}")).arg(pid.to_string()).status()?;
     ensure!(status.success(), "send {signal} to {pid}");
     Ok(())

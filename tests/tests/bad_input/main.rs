@@ -2,11 +2,13 @@
 
 mod agent_start;
 mod aggregator_start;
+mod away;
 mod full_disk;
 mod kept;
 mod lake;
 mod models;
 mod mqtt;
 mod pressure;
+mod redrawn;
 mod samples;
 mod stage;
