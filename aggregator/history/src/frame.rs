@@ -58,6 +58,19 @@ pub struct Frame {
     pub rpm: Vec<f32>,
 }
 
+impl Frame {
+    pub(crate) fn push(&mut self, rows: &Windows, row: usize, (asset, series, bin): (u32, u32, Option<u8>)) {
+        self.values.extend(&rows.values[row]);
+        self.valid.push(rows.valid[row]);
+        self.asset.push(asset);
+        self.series.push(series);
+        self.index.push(rows.index[row]);
+        self.time_us.push(rows.time_us[row]);
+        self.regime.push(bin.unwrap_or_default());
+        self.rpm.push(rows.rpm[row]);
+    }
+}
+
 /// What a selection gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Frames {
@@ -110,7 +123,7 @@ pub fn frames(features: &View, events: &View, selection: &Selection) -> Result<F
 }
 
 /// The condition that a row belongs to one of the machines and was known in time.
-fn wanted(selection: &Selection) -> Expr {
+pub(crate) fn wanted(selection: &Selection) -> Expr {
     let of = |asset: &Asset| {
         col("tenant")
             .eq(lit(asset.tenant.clone()))
@@ -168,7 +181,7 @@ fn exclusions(events: &View, selection: &Selection) -> Result<Exclusions, Histor
     read().map_err(|error| events.unreadable(error))
 }
 
-fn windows(features: &View, selection: &Selection) -> Result<DataFrame, HistoryError> {
+pub(crate) fn windows(features: &View, selection: &Selection) -> Result<DataFrame, HistoryError> {
     const KEY: [&str; 8] = ["tenant", "site", "asset", "point", "device", "epoch", "group", "window_index"];
     const REST: [&str; 7] = ["event_time_us", "state", "rpm", "quality", "schema", "valid", "values"];
     let columns: Vec<Expr> = KEY.into_iter().chain(REST).map(col).collect();
@@ -183,7 +196,7 @@ fn windows(features: &View, selection: &Selection) -> Result<DataFrame, HistoryE
 
 fn sort_out(frame: &DataFrame, exclusions: &Exclusions, selection: &Selection) -> Result<Frames, PolarsError> {
     let rows = Windows::read(frame)?;
-    let mut frames = Frames { schema: rows.schema(), period_us: rows.period_us(), ..Frames::default() };
+    let mut frames = Frames { schema: rows.most_frequent_schema(), period_us: rows.period_us(), ..Frames::default() };
     let margin_us = frames.period_us.saturating_mul(i64::from(selection.margin_windows));
     let place: BTreeMap<_, _> = selection.assets.iter().zip(0_u32..).collect();
     let mut newest: BTreeMap<&Asset, i64> = BTreeMap::new();
@@ -200,9 +213,8 @@ fn sort_out(frame: &DataFrame, exclusions: &Exclusions, selection: &Selection) -
         if selection.recent_us.is_some_and(|recent_us| time_us < newest[asset].saturating_sub(recent_us)) {
             continue;
         }
-        let bin = rows.state[row].strip_prefix("steady:").and_then(|bin| bin.parse::<u8>().ok());
-        let good = bin.is_some() && rows.quality[row] == 0;
-        let into = match exclusions.judge(asset, time_us, margin_us, good) {
+        let bin = rows.good_bin(row);
+        let into = match exclusions.judge(asset, time_us, margin_us, bin.is_some()) {
             Verdict::Healthy => &mut frames.healthy,
             Verdict::Faulty => &mut frames.faulty,
             Verdict::Unwanted => {
@@ -211,34 +223,29 @@ fn sort_out(frame: &DataFrame, exclusions: &Exclusions, selection: &Selection) -
             }
         };
         frames.width = rows.values[row].len();
-        into.values.extend(&rows.values[row]);
-        into.valid.push(rows.valid[row]);
-        into.asset.push(place.get(asset).copied().unwrap_or(u32::MAX));
-        into.series.push(rows.series[row]);
-        into.index.push(rows.index[row]);
-        into.time_us.push(time_us);
-        into.regime.push(bin.unwrap_or_default());
-        into.rpm.push(rows.rpm[row]);
+        into.push(&rows, row, (place.get(asset).copied().unwrap_or(u32::MAX), rows.series[row], bin));
     }
     Ok(frames)
 }
 
 /// The columns of the sorted windows.
-struct Windows {
-    assets: Vec<Asset>,
+pub(crate) struct Windows {
+    pub(crate) assets: Vec<Asset>,
+    pub(crate) point: Vec<String>,
+    pub(crate) group: Vec<i64>,
     series: Vec<u32>,
-    index: Vec<u64>,
-    time_us: Vec<i64>,
+    pub(crate) index: Vec<u64>,
+    pub(crate) time_us: Vec<i64>,
     state: Vec<String>,
     rpm: Vec<f32>,
     quality: Vec<i64>,
-    schema: Vec<u64>,
+    pub(crate) schema: Vec<u64>,
     valid: Vec<u64>,
-    values: Vec<Vec<f32>>,
+    pub(crate) values: Vec<Vec<f32>>,
 }
 
 impl Windows {
-    fn read(frame: &DataFrame) -> Result<Self, PolarsError> {
+    pub(crate) fn read(frame: &DataFrame) -> Result<Self, PolarsError> {
         let assets = assets(frame)?;
         let (point, device) = (texts(frame, "point")?, texts(frame, "device")?);
         let (epoch, group) = (numbers(frame, "epoch")?, numbers(frame, "group")?);
@@ -267,11 +274,19 @@ impl Windows {
             valid: bits("valid")?,
             values: values.collect::<Result<_, PolarsError>>()?,
             assets,
+            point,
+            group,
         })
     }
 
+    /// The bin of the steady state of a window that nothing is wrong with.
+    pub(crate) fn good_bin(&self, row: usize) -> Option<u8> {
+        let bin = self.state[row].strip_prefix("steady:")?.parse().ok()?;
+        (self.quality[row] == 0).then_some(bin)
+    }
+
     /// The most frequent schema; the smaller hash of two equals.
-    fn schema(&self) -> u64 {
+    pub(crate) fn most_frequent_schema(&self) -> u64 {
         let mut counts: BTreeMap<u64, usize> = BTreeMap::new();
         self.schema.iter().for_each(|schema| *counts.entry(*schema).or_default() += 1);
         counts.into_iter().max_by_key(|(schema, count)| (*count, u64::MAX - schema)).map_or(0, |(schema, _)| schema)

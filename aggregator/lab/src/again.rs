@@ -3,23 +3,27 @@
 use anyhow::Context;
 use kilter_history::View;
 use kilter_lake::TableName;
-use kilter_train::{Augmentation, Card, Networks, Origin, Progress, TrainOptions, Trained, Warm, train};
+use kilter_train::{Augmentation, Card, Networks, Origin, Progress, TrainOptions, Warm, train};
 use serde_json::Value;
 
 use crate::files::Files;
 use crate::gather::{gather, machines, view};
-use crate::training::told;
+use crate::training::{life, told};
 
-/// Makes a card's models again from the pinned tables that it names; the digests tell whether they are the same.
+/// Makes a card's models again from the pinned tables that it names: their digests, which tell whether they are the same.
 pub(crate) fn make(
     views: &[View],
     card: &Card,
     files: &Files,
     progress: &mut dyn FnMut(Value),
-) -> anyhow::Result<Trained> {
+) -> anyhow::Result<Vec<String>> {
     let (features, events) = (view(views, TableName::Features)?, view(views, TableName::Events)?);
     let assets = machines(events)?.remove(&card.key.asset_class).unwrap_or_default();
     let number = |key: &str| card.reproduce.get(key).copied().with_context(|| format!("the card does not name {key}"));
+    if card.key.task == life::TASK {
+        let found = life::gather(&assets, features, events, number("least_lives")? as usize)?;
+        return Ok(vec![life::again(found, card, number("steps")? as usize, progress)?]);
+    }
     let gathered =
         gather(&assets, features, events, number("margin_windows")? as u32, number("least_windows")? as usize)?;
     let warm = match &card.champion {
@@ -45,7 +49,8 @@ pub(crate) fn make(
         ..shape_of(card)?
     };
     let mut tell = |step: Progress| progress(told(&card.key.asset_class, step));
-    Ok(train(&gathered.dataset, &options, &mut tell)?)
+    let trained = train(&gathered.dataset, &options, &mut tell)?;
+    Ok(trained.models.into_iter().map(|model| model.card.digest).collect())
 }
 
 /// The options that a card's network was made with, as far as they shape it and its training.

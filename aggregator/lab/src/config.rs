@@ -72,6 +72,7 @@ pub(crate) struct Training {
     pub(crate) margin_windows: u32,
     pub(crate) max_steps: usize,
     pub(crate) least_windows: usize,
+    pub(crate) least_lives: usize,
     pub(crate) int8_loss: f32,
     pub(crate) processor_share: f32,
     pub(crate) at: String,
@@ -133,6 +134,8 @@ impl Config {
         }
         let share = self.training.processor_share;
         ensure!(share > 0.0 && share <= 1.0, "training: processor_share is {share}; it must be above 0 and at most 1");
+        let lives = self.training.least_lives;
+        ensure!(lives >= 4, "training: least_lives is {lives}; fewer than 4 divide into nothing that judges");
         let growth = self.again.growth;
         ensure!(growth == 0.0 || growth > 1.0, "again: growth is {growth}; it must be above 1, or 0 for never");
         Timetable::of(&self.training)?;
@@ -177,6 +180,7 @@ impl Default for Training {
             margin_windows: 10,
             max_steps: 800,
             least_windows: 120,
+            least_lives: 8,
             int8_loss: 0.02,
             processor_share: 1.0,
             at: String::new(),
@@ -232,6 +236,7 @@ mod tests {
         assert!(said("[training]\nat = \"2 am\"").contains("2 am"));
         assert!(said("[training]\nprocessor_share = 0").contains("processor_share"));
         assert!(said("[again]\ngrowth = 0.9").contains("growth"));
+        assert!(said("[training]\nleast_lives = 3").contains("least_lives"));
     }
 
     #[test]

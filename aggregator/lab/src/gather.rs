@@ -86,20 +86,25 @@ fn healthiest(
 }
 
 fn dataset(kind: GroupKind, frames: Frames) -> anyhow::Result<Gathered> {
-    let schema =
-        (1..=MAX_CHANNELS).map(|channels| Schema::of(kind, channels)).find(|schema| schema.hash().0 == frames.schema);
-    let schema = schema.with_context(|| format!("feature schema {:016x} is not one of this build", frames.schema))?;
-    let features = schema.features().iter().map(|reference| {
+    let features = features_of(kind, frames.schema, frames.width)?;
+    let period_secs = (Micros(frames.period_us).as_secs_f64()).max(SHORTEST_PERIOD_SECS);
+    let dataset = Dataset { group: kind, features, healthy: rows(frames.healthy), faulty: rows(frames.faulty) };
+    Ok(Gathered { dataset, period_secs })
+}
+
+/// The columns of rows of so many values under this schema.
+pub(crate) fn features_of(kind: GroupKind, schema: u64, width: usize) -> anyhow::Result<Vec<Feature>> {
+    let known = (1..=MAX_CHANNELS).map(|channels| Schema::of(kind, channels)).find(|known| known.hash().0 == schema);
+    let known = known.with_context(|| format!("feature schema {schema:016x} is not one of this build"))?;
+    let features = known.features().iter().map(|reference| {
         let described = describe(reference.id).with_context(|| format!("feature {} has no name", reference.id.0))?;
         Ok(Feature { reference: *reference, name: described.name.as_str().to_owned() })
     });
     let features = features.collect::<anyhow::Result<Vec<_>>>()?;
-    if features.len() != frames.width {
-        bail!("rows of {} values under a schema of {}", frames.width, features.len());
+    if features.len() != width {
+        bail!("rows of {width} values under a schema of {}", features.len());
     }
-    let period_secs = (Micros(frames.period_us).as_secs_f64()).max(SHORTEST_PERIOD_SECS);
-    let dataset = Dataset { group: kind, features, healthy: rows(frames.healthy), faulty: rows(frames.faulty) };
-    Ok(Gathered { dataset, period_secs })
+    Ok(features)
 }
 
 fn rows(frame: Frame) -> Rows {

@@ -50,6 +50,10 @@ pub(crate) async fn train(data: &Path, wish: Wish) -> anyhow::Result<()> {
             text(&model["why"])
         );
     }
+    // One that was handed out stands among the models.
+    for life in all("life").iter().filter(|life| life["offered"] == false) {
+        println!("{}: {}", text(&life["asset_class"]), text(&life["why"]));
+    }
     for report in all("reports") {
         println!("report: {}", text(&report));
     }
@@ -84,15 +88,12 @@ pub(crate) async fn reproduce(data: &Path, path: &Path) -> anyhow::Result<()> {
     }
     let wanted = card.digest.clone();
     let mut show = |step: Value| bar::show(&step);
-    let trained = tokio::task::spawn_blocking(move || again::make(&views, &card, &files, &mut show)).await??;
+    let made = tokio::task::spawn_blocking(move || again::make(&views, &card, &files, &mut show)).await??;
     bar::end();
-    match trained.models.iter().find(|model| model.card.digest == wanted) {
-        Some(_) => println!("reproduced {wanted}"),
-        None => {
-            let made: Vec<_> = trained.models.iter().map(|model| model.card.digest.as_str()).collect();
-            bail!("the card says {wanted}, made were {}", made.join(" and "));
-        }
+    if !made.contains(&wanted) {
+        bail!("the card says {wanted}, made were {}", made.join(" and "));
     }
+    println!("reproduced {wanted}");
     Ok(())
 }
 
@@ -113,7 +114,7 @@ pub(crate) fn life(folder: &Path, out: &Path, seed: u64, steps: Option<u32>) -> 
         let (artifact, page) = (out.join(format!("{name}.kltm")), out.join(format!("{name}.html")));
         std::fs::write(&artifact, &model.artifact)
             .with_context(|| format!("failed to write {}", artifact.display()))?;
-        std::fs::write(&page, life_report(&name, &model, &losses, options.cap))
+        std::fs::write(&page, life_report(&name, &model, &losses, options.cap, None))
             .with_context(|| format!("failed to write {}", page.display()))?;
         println!("{}  {name}  the {} head leads", model.digest, model.head.word());
         println!("report: {}", page.display());

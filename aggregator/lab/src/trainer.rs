@@ -120,7 +120,8 @@ impl Trainer {
         let last = inner.last.as_ref().map(|last| match last {
             Ok(done) => {
                 let models = done["models"].as_array().into_iter().flatten();
-                serde_json::json!({ "models": models.map(|model| model["digest"].clone()).collect::<Vec<_>>() })
+                let models: Vec<_> = models.map(|model| model["digest"].clone()).collect();
+                serde_json::json!({ "models": models, "life": done["life"] })
             }
             Err(error) => serde_json::json!({ "error": error }),
         });
@@ -301,11 +302,14 @@ fn by_itself(reason: &str, class: Option<String>) -> Request {
     Request { reason: reason.to_owned(), class, seed: DEFAULT_SEED, search: None, rehearsal: None }
 }
 
-/// Remembers what a run that began then gave.
+/// Remembers what detectors a run that began then gave.
 fn note(trained: &mut BTreeMap<String, Last>, models: &Value, began: Micros) {
     let mut now: BTreeMap<&str, Last> = BTreeMap::new();
     for model in models.as_array().into_iter().flatten() {
         let Some(class) = model["key"]["asset_class"].as_str() else { continue };
+        if model["key"]["task"] == training::life::TASK {
+            continue;
+        }
         let last = now.entry(class).or_insert(Last { at_us: began.0, windows: 0, leads: false });
         last.windows = last.windows.max(model["rows"].as_u64().unwrap_or(0));
         last.leads |= model["role"] == "leader";

@@ -1,7 +1,9 @@
-//! A training run: pinned tables in, two models and their cards in the outbox out.
+//! A training run: pinned tables in, two models and their cards in the outbox out, and a head for the remaining life where enough machines failed.
 //!
 //! Everything that decides the result is on the card: the tables' versions, the seed, the options (also those that a search found) and
 //! the network that a run went on from. `again` reads them back and makes the artifact again (P2).
+
+pub(crate) mod life;
 
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -10,8 +12,8 @@ use anyhow::{Context, bail};
 use kilter_history::{Asset, View};
 use kilter_lake::TableName;
 use kilter_train::{
-    CardKey, Dataset, Device, Found, Networks, Origin, Progress, SearchOptions, SearchProgress, TrainError,
-    TrainOptions, Trained, Warm, parallel, report, search, train,
+    CardKey, Dataset, Device, Found, Networks, Origin, Progress, SearchOptions, SearchProgress, TaughtLife, TrainError,
+    TrainOptions, Trained, Warm, life_report, parallel, report, search, teach_life, train,
 };
 use kilter_types::{Micros, Role};
 use serde::{Deserialize, Serialize};
@@ -116,19 +118,23 @@ pub(crate) fn run(
     let work = |(class, assets): (&String, &Vec<Asset>), progress: &mut dyn FnMut(Value)| {
         let workers = threads / side_by_side;
         let run = Run { class, assets, features, events, request, config, files, now, searched_at, workers };
-        let made = run.train(progress)?;
+        let made = run.train(progress);
+        let life = run.life(progress);
         let _turn = handing_out.lock().unwrap_or_else(PoisonError::into_inner);
-        run.hand_out(made)
+        run.hand_out(made, life)
     };
     let classes: Vec<&String> = wanted.iter().map(|(class, _)| *class).collect();
     let done = parallel::each(wanted, side_by_side, &work, progress);
     let (mut models, mut skipped, mut notes, mut reports) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut lives = Vec::new();
     for (class, done) in classes.into_iter().zip(done) {
         match done {
             Ok(done) => {
                 models.extend(done.models);
                 notes.extend(done.notes);
-                reports.push(done.report);
+                reports.extend(done.reports);
+                lives.push(done.life);
+                skipped.extend(done.skipped.map(|why| json!({ "asset_class": class, "why": why })));
             }
             Err(error) => skipped.push(json!({ "asset_class": class, "why": format!("{error:#}") })),
         }
@@ -137,7 +143,9 @@ pub(crate) fn run(
         let why: Vec<_> = skipped.iter().map(|skip| format!("{}: {}", skip["asset_class"], skip["why"])).collect();
         bail!("failed to train: {}", why.join("; "));
     }
-    Ok(json!({ "models": models, "skipped": skipped, "reason": request.reason, "search": notes, "reports": reports }))
+    Ok(json!({
+        "models": models, "skipped": skipped, "reason": request.reason, "search": notes, "reports": reports, "life": lives,
+    }))
 }
 
 /// One kind of machine's part of a run.
@@ -156,10 +164,15 @@ struct Run<'r> {
 }
 
 /// What came of one kind of machine, for whoever asked.
+#[derive(Default)]
 struct Done {
     models: Vec<Value>,
     notes: Vec<Value>,
-    report: PathBuf,
+    reports: Vec<PathBuf>,
+    /// The head for the remaining life, or why there is none.
+    life: Value,
+    /// Why there is no detector.
+    skipped: Option<String>,
 }
 
 impl Run<'_> {
@@ -167,21 +180,12 @@ impl Run<'_> {
         let Self { class, features, events, request, config, .. } = *self;
         progress(json!({ "progress": { "asset_class": class, "stage": "reading" } }));
         let gathered = gather(self.assets, features, events, config.margin_windows, config.least_windows)?;
-        let versions = [features, events].map(|view| {
-            (format!("{}_version", view.table()), i64::try_from(view.snapshot.version).unwrap_or(i64::MAX))
-        });
         let options = TrainOptions {
             seed: request.seed,
             max_steps: config.max_steps,
             int8_loss: config.int8_loss,
             window_period_secs: gathered.period_secs,
-            origin: Origin {
-                name: format!("{class}-anomaly"),
-                key: CardKey { task: "anomaly".into(), asset_class: class.into(), asset: None },
-                reason: request.reason.clone(),
-                trained_at_us: self.now.0,
-                snapshot: versions.into(),
-            },
+            origin: self.origin("anomaly", "anomaly"),
             ..TrainOptions::default()
         };
         let (options, found, note) = match (&request.search, request.rehearsal) {
@@ -192,12 +196,6 @@ impl Run<'_> {
         let mut tell = |step: Progress| progress(told(class, step));
         let mut trained = train(&gathered.dataset, &options, &mut tell)?;
         let newest_us = gathered.dataset.healthy.time_us.iter().max().copied().unwrap_or_default();
-        if let [better, other] = &mut trained.models[..]
-            && better.card.role == Role::Shadow
-        {
-            better.card.why += "; it runs beside whatever leads";
-            other.card.why += "; the better one of the two runs, for a machine has room for one shadow";
-        }
         for model in &mut trained.models {
             model.card.reproduce.insert("margin_windows".into(), config.margin_windows.into());
             model.card.reproduce.insert("least_windows".into(), config.least_windows as f64);
@@ -209,10 +207,43 @@ impl Run<'_> {
         Ok(Made { trained, found, note })
     }
 
-    /// Hands the models to the server, and tells what came of it.
-    fn hand_out(&self, made: Made) -> anyhow::Result<Done> {
+    /// Hands the models to the server, and tells what came of it. A run without a model is an error.
+    ///
+    /// A machine has room for one shadow. It is the head for the remaining life where there is one: as the leader's pair, so that one rollout brings
+    /// both, or by itself beside whatever leads.
+    fn hand_out(&self, made: anyhow::Result<Made>, life: Result<TaughtLife, String>) -> anyhow::Result<Done> {
+        let mut done = Done::default();
+        let leader = made.as_ref().ok().and_then(|made| {
+            let mut models = made.trained.models.iter();
+            models.find(|model| model.card.role == Role::Leader).map(|model| model.card.digest.clone())
+        });
+        let head = self.hand_out_life(life, leader, &mut done)?;
+        match made {
+            Ok(made) => self.hand_out_detectors(made, head.as_deref(), &mut done)?,
+            Err(error) if head.is_some() => done.skipped = Some(format!("{error:#}")),
+            Err(error) => return Err(error),
+        }
+        Ok(done)
+    }
+
+    fn hand_out_detectors(&self, made: Made, head: Option<&str>, done: &mut Done) -> anyhow::Result<()> {
         let Self { class, files, .. } = *self;
-        let Made { trained, found, note } = made;
+        let Made { mut trained, found, note } = made;
+        let leads = trained.models.iter().any(|model| model.card.role == Role::Leader);
+        match (head, &mut trained.models[..]) {
+            (None, [better, other]) if better.card.role == Role::Shadow => {
+                better.card.why += "; it runs beside whatever leads";
+                other.card.why += "; the better one of the two runs, for a machine has room for one shadow";
+            }
+            (None, _) => {}
+            (Some(head), models) => models.iter_mut().map(|model| &mut model.card).for_each(|card| match card.role {
+                Role::Leader => card.pair = Some(head.to_owned()),
+                Role::Shadow => {
+                    card.why +=
+                        "; it does not run, for a machine has room for one shadow, the head for the remaining life"
+                }
+            }),
+        }
         // The leader's card last: it starts the rollout, and its pair must be there by then. Where none leads, both must be there.
         for model in trained.models.iter().rev() {
             let card = &model.card;
@@ -220,21 +251,85 @@ impl Run<'_> {
                 // A later run goes on from the weights in f32.
                 files.keep_network(class, model.exact.as_ref().unwrap_or(&model.artifact), card)?;
             }
-            files.hand_out(&card.digest, &model.artifact, &serde_json::to_vec_pretty(card)?)?;
+            // Without a leader a detector that the server took would begin to run, and the head would have to go.
+            if leads || head.is_none() {
+                files.hand_out(&card.digest, &model.artifact, &serde_json::to_vec_pretty(card)?)?;
+            }
         }
         let first = trained.models.first().map_or("", |model| model.card.digest.as_str());
-        let report = files.report(first, &report(&trained.models, found.as_ref()))?;
-        let mut notes = Vec::new();
-        notes.extend(
+        done.reports.push(files.report(first, &report(&trained.models, found.as_ref()))?);
+        done.notes.extend(
             found.map(|found| json!({ "asset_class": class, "why": found.why, "digest": found.digest.to_string() })),
         );
-        notes.extend(note.map(|why| json!({ "asset_class": class, "why": why })));
-        let mut models = Vec::new();
+        done.notes.extend(note.map(|why| json!({ "asset_class": class, "why": why })));
         for model in trained.models {
             info!(model = %model.card.digest, class, role = ?model.card.role, why = %model.card.why, "model trained");
-            models.push(serde_json::to_value(model.card)?);
+            done.models.push(serde_json::to_value(model.card)?);
         }
-        Ok(Done { models, notes, report })
+        Ok(())
+    }
+
+    /// Hands the head out if it is worth it; its digest then. The card of one that is not lies beside its report.
+    fn hand_out_life(
+        &self,
+        life: Result<TaughtLife, String>,
+        leader: Option<String>,
+        done: &mut Done,
+    ) -> anyhow::Result<Option<String>> {
+        let Self { class, files, .. } = *self;
+        let mut taught = match life {
+            Ok(taught) => taught,
+            Err(why) => {
+                info!(class, why, "no head for the remaining life");
+                done.life = json!({ "asset_class": class, "offered": false, "why": why });
+                return Ok(None);
+            }
+        };
+        taught.card.pair = leader.filter(|_| taught.is_worth());
+        let page = life_report(class, &taught.model, &taught.losses, taught.cap_h, Some(&taught.card.why));
+        let (card, digest, offered) = (serde_json::to_value(&taught.card)?, &taught.card.digest, taught.is_worth());
+        done.reports.push(files.report(digest, &page)?);
+        let text = serde_json::to_vec_pretty(&card)?;
+        if offered {
+            files.hand_out(digest, &taught.model.artifact, &text)?;
+        } else {
+            files.replace(&format!("reports/{digest}.card.json"), &text)?;
+        }
+        info!(model = %digest, class, offered, why = %taught.card.why, "head for the remaining life trained");
+        done.life = json!({ "asset_class": class, "offered": offered, "digest": digest, "why": taught.card.why });
+        done.models.extend(offered.then_some(card));
+        Ok(offered.then_some(taught.card.digest))
+    }
+
+    /// The head for the remaining life; what keeps one from being made keeps no detector.
+    fn life(&self, progress: &mut dyn FnMut(Value)) -> Result<TaughtLife, String> {
+        let Self { class, features, events, request, config, .. } = *self;
+        let said = |error: anyhow::Error| format!("no head for the remaining life: failed to {error:#}");
+        let found = life::gather(self.assets, features, events, config.least_lives).map_err(said)?;
+        let lives = match found {
+            life::Found::Lives(lives) => lives,
+            life::Found::Few(why) => return Err(why),
+        };
+        let mut tell = |step, steps, loss| progress(life::told(class, (step, steps, loss)));
+        let budget = (request.seed, config.max_steps, self.workers);
+        let taught = teach_life(&lives, budget, &self.origin("life", life::TASK), &mut tell);
+        let mut taught = taught.map_err(|error| said(error.into()))?;
+        taught.card.reproduce.insert("least_lives".into(), config.least_lives as f64);
+        Ok(taught)
+    }
+
+    /// Where a model comes from, for its card.
+    fn origin(&self, name: &str, task: &str) -> Origin {
+        let versions = [self.features, self.events].map(|view| {
+            (format!("{}_version", view.table()), i64::try_from(view.snapshot.version).unwrap_or(i64::MAX))
+        });
+        Origin {
+            name: format!("{}-{name}", self.class),
+            key: CardKey { task: task.into(), asset_class: self.class.into(), asset: None },
+            reason: self.request.reason.clone(),
+            trained_at_us: self.now.0,
+            snapshot: versions.into(),
+        }
     }
 
     /// The options that a search finds; the simple detector alone where no network fits the device.

@@ -3,6 +3,7 @@
 mod backtest;
 mod by_itself;
 mod house;
+mod lives;
 
 use std::collections::BTreeSet;
 use std::io::Write;

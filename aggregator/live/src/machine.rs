@@ -197,9 +197,12 @@ impl Machine {
             .max_by(|a, b| ratio(&a.score).total_cmp(&ratio(&b.score)))
     }
 
-    /// The remaining useful life, where a model gives one.
+    /// The remaining useful life, where a model gives one: the leading one, else the shadow's, the least over all points.
     pub fn rul(&self) -> Option<Rul> {
-        self.leading_score().and_then(|point| point.score.rul)
+        let newest =
+            |point: &PointState| point.scores.iter().rev().find(|point| point.score.role == Role::Shadow)?.score.rul;
+        let beside = || self.points.values().filter_map(newest).min_by(|a, b| a.hours.0.total_cmp(&b.hours.0));
+        self.leading_score().and_then(|point| point.score.rul).or_else(beside)
     }
 
     /// The kernel of the leading score.

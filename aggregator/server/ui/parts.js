@@ -100,7 +100,7 @@ export async function maintain(row, points) {
     label: "What was done",
     value: "",
     pattern: "[a-z0-9._\\-]{1,32}",
-    list: ["bearing-replaced", "balanced", "aligned", "greased", "tightened", "sensor-replaced"],
+    list: ["bearing-replaced", "balanced", "aligned", "greased", "tightened", "sensor-replaced", "failed"],
     action: "Record",
   });
   if (!what) return;

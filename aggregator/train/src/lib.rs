@@ -46,7 +46,8 @@ pub use dataset::{Dataset, Feature, Rows};
 pub use error::TrainError;
 pub use evidence::{Confusion, Evidence, ScoredWindow};
 pub use life::{
-    Bank, Head, Life, LifeDataset, LifeModel, LifeOptions, LifeWord, RecurrentOptions, recurrent_error, train_life,
+    Bank, Head, Life, LifeDataset, LifeModel, LifeOptions, LifeProof, LifeWord, RecurrentOptions, TaughtLife,
+    recurrent_error, teach_life, train_life,
 };
 pub use options::{Networks, Origin, Progress, TrainOptions};
 pub use report::{life_report, report};

@@ -120,6 +120,7 @@ fn with_shuffled_labels_the_head_falls_back_to_the_mean() {
             rows: (0..120).flat_map(|row| [row as f32 + noise.next() as f32, noise.next() as f32]).collect(),
             left: (0..120).rev().map(|left| left as f32).collect(),
             extra: 0,
+            asset: None,
         })
         .collect();
     let dataset = |machines: &[Life]| LifeDataset {

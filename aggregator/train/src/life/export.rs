@@ -5,7 +5,7 @@ use kilter_types::Digest;
 
 use super::{
     Life, LifeDataset, LifeModel, LifeOptions,
-    members::{CLIP, Prepared, Trained},
+    members::{CLIP, Prepared, Trained, taken},
 };
 use crate::{TrainError, dense::Layers, export::Room};
 
@@ -106,15 +106,17 @@ fn parity(
     let (mut state, mut scratch) = (Box::new(Room::new()), Scratch::new());
     let mut worst = 0.0f64;
     for (life, bank) in dataset.machines.iter().zip(&prepared.banks).take(PARITY_MACHINES) {
-        let mut burn = vec![0.0f64; life.left.len()];
+        let mut burn = vec![0.0f64; taken(life.left.len(), options.every).count()];
         for network in &trained.networks {
             let said = network.say(bank, prepared.width)?;
             burn.iter_mut().zip(said).for_each(|(sum, said)| *sum += f64::from(said) + 0.5);
         }
         state.reset();
-        for (row, burn) in life.rows.chunks_exact(width).zip(burn) {
+        let mut burn = taken(life.left.len(), options.every).zip(burn).peekable();
+        for (place, row) in life.rows.chunks_exact(width).enumerate() {
             let picked: Vec<f32> = prepared.columns.iter().map(|column| row[*column]).collect();
             let scored = artifact.push(&picked, &mut *state, &mut scratch).map_err(kilter_infer::CertifyError::Row)?;
+            let Some((_, burn)) = burn.next_if(|(taken, _)| *taken == place) else { continue };
             let Some(estimate) = scored.and_then(|scored| scored.rul) else { continue };
             let expected = (burn / trained.networks.len() as f64).clamp(0.0, 1.0);
             let found = f64::from(estimate.value) / f64::from(options.cap * options.hours_per_unit);

@@ -1,6 +1,8 @@
 //! The candidates: an ensemble of networks, a linear head and the mean, each with its words on machines it did not see.
 
-use super::{Head, LifeDataset, LifeOptions, LifeWord, interval::bands, moments, points::Points, ridge::ridge};
+use std::collections::BTreeMap;
+
+use super::{Head, Life, LifeDataset, LifeOptions, LifeWord, interval::bands, moments, points::Points, ridge::ridge};
 use crate::{
     TrainError,
     dense::{DenseNetwork, Examples, Layers, Schedule, fit, say as say_all},
@@ -54,12 +56,16 @@ impl Prepared {
     ) -> Result<Self, TrainError> {
         let width = dataset.features.len();
         let learned: Vec<usize> = (0..dataset.machines.len()).filter(|machine| learns(*machine)).collect();
+        let thinned = |values: &[f32], width: usize| -> Vec<f32> {
+            let rows = taken(values.len() / width.max(1), options.every);
+            rows.flat_map(|row| values[row * width..][..width].iter().copied()).collect()
+        };
         let rows: Vec<f32> =
-            learned.iter().flat_map(|machine| dataset.machines[*machine].rows.iter().copied()).collect();
+            learned.iter().flat_map(|machine| thinned(&dataset.machines[*machine].rows, width)).collect();
         let left: Vec<Vec<f32>> = dataset
             .machines
             .iter()
-            .map(|life| life.left.iter().map(|left| left.clamp(0.0, options.cap)).collect())
+            .map(|life| thinned(&life.left, 1).into_iter().map(|left| left.clamp(0.0, options.cap)).collect())
             .collect();
         let points = Points::fit(&rows, width, &dataset.settings);
         let left_of_learned: Vec<f32> = learned.iter().flat_map(|machine| left[*machine].iter().copied()).collect();
@@ -71,7 +77,7 @@ impl Prepared {
         let bank_of = |rows: &Vec<f32>| {
             let picked = rows.chunks_exact(width).map(|row| columns.iter().map(|c| row[*c]).collect::<Vec<f32>>());
             let normalised: Vec<Vec<f32>> = picked.map(|row| points.normalise(&row, CLIP)).collect();
-            options.bank.run(&normalised)
+            thinned(&options.bank.run(&normalised), options.bank.width(columns.len()))
         };
         let banks = dataset.machines.iter().map(|life| bank_of(&life.rows)).collect();
         let extra = dataset.machines.iter().map(|life| life.extra).collect();
@@ -98,7 +104,7 @@ pub(crate) fn train(
     progress: &mut dyn FnMut(usize, usize, f32),
 ) -> Result<Trained, TrainError> {
     let (cap, count) = (options.cap, options.members);
-    let share_of = shares(prepared.banks.len(), options);
+    let share_of = shares(&dataset.machines, options);
     let schedule = Schedule {
         steps: options.steps,
         batch: options.batch,
@@ -145,7 +151,7 @@ pub(crate) fn train(
     // Members see nothing of each other, so they are trained side by side.
     let all = || (0..count).collect::<Vec<usize>>();
     let trained =
-        parallel::each(all(), parallel::workers(), &judged, &mut |(member, step, loss)| hear(member, step, loss));
+        parallel::each(all(), options.workers(), &judged, &mut |(member, step, loss)| hear(member, step, loss));
     let (mut by_network, mut by_line, mut by_mean, mut truth) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for said in trained {
         let said = said?;
@@ -166,7 +172,7 @@ pub(crate) fn train(
         Head::Network => {
             let work = |member: usize, say: &mut dyn FnMut(Told)| fitted(member, prepared, say);
             let mut told = |(member, step, loss): Told| hear(count + member, step, loss);
-            for network in parallel::each(all(), parallel::workers(), &work, &mut told) {
+            for network in parallel::each(all(), options.workers(), &work, &mut told) {
                 networks.push(network?);
             }
             (networks.iter().map(DenseNetwork::layers).collect::<Result<Vec<Layers>, _>>()?, by_network)
@@ -184,21 +190,46 @@ pub(crate) fn train(
             (vec![vec![vec![0.0; prepared.width], vec![mean]]], by_mean)
         }
     };
-    let words = words(&said, &truth, &share_of, prepared, options);
+    let words = words(&said, &truth, &share_of, (dataset, prepared), options);
     Ok(Trained { head, networks, members, bands: bands(&said, &truth, cap, options.coverage), held_out, words })
 }
 
-/// Which member each machine is kept from, drawn once.
-pub(crate) fn shares(machines: usize, options: &LifeOptions) -> Vec<usize> {
+/// Which member each life is kept from, drawn once; all lives of a machine from the same.
+pub(crate) fn shares(lives: &[Life], options: &LifeOptions) -> Vec<usize> {
+    let group_of = groups(lives);
+    let machines = group_of.iter().max().map_or(0, |last| last + 1);
     let mut order: Vec<usize> = (0..machines).collect();
     Random::new(options.seed, "machines of members").shuffle(&mut order);
     let mut share_of = vec![0; order.len()];
     order.iter().enumerate().for_each(|(place, machine)| share_of[*machine] = place % options.members);
-    share_of
+    group_of.into_iter().map(|machine| share_of[machine]).collect()
+}
+
+/// Which machine each life is of, numbered as they come.
+pub(crate) fn groups(lives: &[Life]) -> Vec<usize> {
+    let (mut known, mut machines) = (BTreeMap::new(), 0);
+    let group_of = |life: &Life| {
+        let next = machines;
+        let group = life.asset.map_or(next, |asset| *known.entry(asset).or_insert(next));
+        machines += usize::from(group == next);
+        group
+    };
+    lives.iter().map(group_of).collect()
+}
+
+/// Which of so many rows take part: every so many, the last for certain.
+pub(crate) fn taken(rows: usize, every: usize) -> impl Iterator<Item = usize> {
+    (0..rows).filter(move |row| (rows - 1 - row).is_multiple_of(every))
 }
 
 /// Every word on a machine that was kept away, with an interval that its own errors had no part in.
-fn words(said: &[f32], truth: &[f32], share_of: &[usize], prepared: &Prepared, options: &LifeOptions) -> Vec<LifeWord> {
+fn words(
+    said: &[f32],
+    truth: &[f32],
+    share_of: &[usize],
+    (dataset, prepared): (&LifeDataset, &Prepared),
+    options: &LifeOptions,
+) -> Vec<LifeWord> {
     let rows_of = |share: usize| {
         let machines = (0..share_of.len()).filter(move |machine| share_of[*machine] == share);
         machines.flat_map(|machine| (0..prepared.left[machine].len()).map(move |row| (machine, row)))
@@ -216,9 +247,10 @@ fn words(said: &[f32], truth: &[f32], share_of: &[usize], prepared: &Prepared, o
         {
             let band = ((said[place] / options.cap * bands.len() as f32) as usize).min(bands.len() - 1);
             let (below, above) = bands[band];
+            let (rows, taken) = (dataset.machines[*machine].left.len(), prepared.left[*machine].len());
             words.push(LifeWord {
                 machine: *machine,
-                row: *row,
+                row: rows - 1 - (taken - 1 - row) * options.every,
                 said: said[place],
                 low: (said[place] - below).max(0.0),
                 high: (said[place] + above).min(options.cap),
@@ -324,7 +356,7 @@ mod tests {
             must_win: false,
             ..LifeOptions::default()
         };
-        let share_of = shares(8, &options);
+        let share_of = shares(&sample::lives().machines, &options);
         let said = |dataset: &LifeDataset| {
             let prepared = Prepared::new(dataset, &options, |_| true).expect("columns");
             train(dataset, &prepared, &options, &mut |_, _, _| {}).expect("a head").words

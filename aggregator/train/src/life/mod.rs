@@ -7,17 +7,21 @@
 //! Nothing is fitted on any other machine: no test row comes near this module.
 
 mod bank;
+mod card;
 mod export;
 mod interval;
 mod members;
 mod points;
+mod proof;
 mod recurrent;
 mod ridge;
 
 use kilter_types::{Digest, GroupKind, KernelId};
 
 pub use bank::Bank;
+pub use card::{TaughtLife, teach_life};
 pub(crate) use points::moments;
+pub use proof::LifeProof;
 pub use recurrent::{RecurrentOptions, recurrent_error};
 
 use crate::{Feature, TrainError};
@@ -44,6 +48,9 @@ pub struct Life {
     pub left: Vec<f32>,
     /// How often the machine counts in training beyond once: a population with few machines is rehearsed more.
     pub extra: usize,
+    /// Which machine it is a life of, where one machine has several; none: a machine of its own. What is learned from one life of a machine
+    /// is never judged by another of the same.
+    pub asset: Option<u32>,
 }
 
 /// Everything but the data that decides the result.
@@ -75,6 +82,10 @@ pub struct LifeOptions {
     pub least_rows: usize,
     /// Must a head beat the simpler one? Off, the network is exported whatever it is worth.
     pub must_win: bool,
+    /// Every so many rows of a life take part in training, counted from its last; what a head sees of a row comes from all rows before it.
+    pub every: usize,
+    /// Members that are trained side by side at most; 0: as many as the machine runs at once. It changes no bit.
+    pub workers: usize,
 }
 
 impl Default for LifeOptions {
@@ -93,9 +104,50 @@ impl Default for LifeOptions {
             coverage: 0.9,
             least_rows: 1,
             must_win: true,
+            every: 1,
+            workers: 0,
         }
     }
 }
+
+impl LifeOptions {
+    /// For lives of any length: what is told apart, how far back a head looks and which rows take part follow from the lives themselves.
+    ///
+    /// The age plays no part: a device counts it from the day on which the head came, not from the machine's first.
+    pub fn of_lives(dataset: &LifeDataset, seed: u64, steps: usize) -> Self {
+        let median = |of: fn(&Life) -> f32| {
+            let mut all: Vec<f32> = dataset.machines.iter().map(of).collect();
+            all.sort_by(f32::total_cmp);
+            all.get(all.len() / 2).copied().unwrap_or_default()
+        };
+        let rows = median(|life| life.left.len() as f32);
+        let memory = |share: f32| (1.0 / (share * rows)).clamp(LEAST_WEIGHT, 1.0);
+        let all: usize = dataset.machines.iter().map(|life| life.left.len()).sum();
+        let machines = members::groups(&dataset.machines).into_iter().max().map_or(0, |last| last + 1);
+        Self {
+            seed,
+            cap: CAP_SHARE * median(|life| life.left.first().copied().unwrap_or_default()),
+            bank: Bank { smoothing: vec![memory(0.025), memory(0.1)], age_scale: 0.0 },
+            hidden: vec![16],
+            members: machines.clamp(2, 5),
+            steps,
+            least_rows: 4,
+            every: all.div_ceil(MOST_ROWS).max(1),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        if self.workers == 0 { crate::parallel::workers() } else { self.workers }
+    }
+}
+
+/// Of the median life so much is told apart, as of the engines of C-MAPSS.
+const CAP_SHARE: f32 = 0.6;
+/// Rows that take part in training, of all lives together.
+const MOST_ROWS: usize = 60_000;
+/// The longest memory that still moves in f32.
+const LEAST_WEIGHT: f32 = 1e-5;
 
 /// Which head won.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +229,9 @@ fn check(dataset: &LifeDataset, options: &LifeOptions) -> Result<(), TrainError>
     option((1..=8).contains(&options.bank.smoothing.len()), "smoothing")?;
     option(options.cap > 0.0 && options.steps > 0 && options.batch > 0, "cap, steps or batch")?;
     option((1..=64).contains(&options.least_rows), "least_rows")?;
-    if !(1..=64).contains(&width) || dataset.machines.len() < options.members {
+    option(options.every > 0, "every")?;
+    let machines = members::groups(&dataset.machines).into_iter().max().map_or(0, |last| last + 1);
+    if !(1..=64).contains(&width) || machines < options.members {
         return Err(TrainError::Dataset("there must be 1 to 64 columns and a machine per member"));
     }
     for life in &dataset.machines {

@@ -52,7 +52,7 @@ pub fn recurrent_error(
     check(dataset, options)?;
     let bank = Bank { smoothing: vec![1.0], age_scale: options.bank.age_scale };
     let options = LifeOptions { bank, ..options.clone() };
-    let share_of = shares(dataset.machines.len(), &options);
+    let share_of = shares(&dataset.machines, &options);
     let work = |member: usize, _: &mut dyn FnMut(())| -> Result<(Vec<f32>, Vec<f32>), TrainError> {
         let fold = Prepared::new(dataset, &options, |machine| share_of[machine] != member)?;
         let network = fit(&fold, &share_of, member, &options, recurrent)?;

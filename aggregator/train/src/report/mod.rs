@@ -87,13 +87,14 @@ fn kept_speeds(card: &Card) -> String {
     }
 }
 
-/// The report of a life model and of the losses while it was trained.
-pub fn life_report(name: &str, model: &LifeModel, losses: &[(usize, f32)], cap: f32) -> String {
+/// The report of a life model and of the losses while it was trained; `why` as its card says it, if it has one.
+pub fn life_report(name: &str, model: &LifeModel, losses: &[(usize, f32)], cap: f32, why: Option<&str>) -> String {
     let errors = model.held_out.iter().map(|(head, error)| format!("{} {error:.1}", head.word()));
     let mut body = format!(
-        "<section><h2>How long is left: the {} head leads</h2><p>Root mean squared error on machines that were kept away, all rows: {}.</p>\
+        "<section><h2>How long is left: the {} head leads</h2>{}<p>Root mean squared error on machines that were kept away, all rows: {}.</p>\
          <p class=\"quiet\">{} parameters, kernel and trainer within {:.1e}, <code>{}</code></p><div class=\"charts\">",
         model.head.word(),
+        why.map(|why| format!("<p>{}</p>", escaped(why))).unwrap_or_default(),
         escaped(&errors.collect::<Vec<_>>().join(", ")),
         model.parameters,
         model.parity,

@@ -35,6 +35,7 @@ pub(crate) fn evaluate(
                 rows: rows[from..(from + block).min(cut)].concat(),
                 left: labels[from..(from + block).min(cut)].iter().map(|failed| f32::from(u8::from(*failed))).collect(),
                 extra: 0,
+                asset: None,
             };
             let references = Schema::of(GroupKind::Cycle, COLUMNS.len());
             let dataset = LifeDataset {

@@ -161,7 +161,7 @@ pub(crate) fn dataset(engines: &[Recording]) -> Result<LifeDataset, SuiteError> 
     let life = |engine: &Recording| {
         let rows = rows_of(engine);
         let left = (0..rows.len()).rev().map(|left| left as f32).collect();
-        Life { rows: rows.concat(), left, extra: 0 }
+        Life { rows: rows.concat(), left, extra: 0, asset: None }
     };
     Ok(LifeDataset {
         group: GroupKind::Cycle,

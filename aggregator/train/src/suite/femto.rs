@@ -120,7 +120,8 @@ fn left(
         tables.iter().enumerate().filter(|(other, _)| *other != number).map(|(_, table)| table).collect();
     let life = |table: &&Table| {
         let rows = table.rows().len();
-        Life { rows: table.values.clone(), left: (0..rows).rev().map(|left| left as f32).collect(), extra: 0 }
+        let left = (0..rows).rev().map(|left| left as f32).collect();
+        Life { rows: table.values.clone(), left, extra: 0, asset: None }
     };
     let longest = others.iter().map(|table| table.rows().len()).max().unwrap_or(1) as f32;
     let dataset = LifeDataset {
