@@ -1,12 +1,13 @@
-//! Models and plans that an agent must refuse, while it goes on with the one before.
+//! Models on their way to real agents: those that must be refused, while the one before goes on, and those that are taken.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use kilter_infer::{Body, Draft, Range, Regime, ResetRule, Scratch, State};
+use kilter_infer::{Artifact, Body, Dense, Draft, Forecaster, Lstm, Mode, Range, Regime, ResetRule, Scratch, State};
 use kilter_signal::table::Schema;
 use kilter_tests::{House, get, story};
-use kilter_types::{Digest, FeatureRef, GroupKind, Role};
+use kilter_types::{Contribution, Digest, FeatureRef, GroupKind, KernelId, Payload, Role, RowRef};
 use serde_json::{Value, json};
 
 use crate::kept::Kept;
@@ -128,6 +129,24 @@ fn what_loses_to_the_simple_rule_watches_beside_the_baseline_and_later_beside_th
     });
 }
 
+#[test]
+fn an_int8_model_arrives_and_each_of_its_scores_has_the_bits_of_the_kernel_over_the_rows_that_arrived() {
+    stage::journey(4.0, |house| {
+        stage::open(house)?;
+        let model = Finished::int8(1e6);
+        model.offer(house, model.digest)?;
+        running(house, model.digest)?;
+        house.wait_for("scores of the int8 model", PATIENCE, |house| {
+            (Kept::read(house).ok()?.scores_of(model.digest) >= 40).then_some(())
+        })?;
+        nothing_is_lost(house)?;
+        let count = has_the_kernels_bits(&Kept::read(house)?, &model)?;
+        ensure!(count >= 40, "{count} scores");
+        println!("{count} scores in int8 by two agents, each with the same bits here");
+        Ok(())
+    });
+}
+
 /// A model as the lab would leave it.
 struct Finished {
     bytes: Vec<u8>,
@@ -142,25 +161,34 @@ impl Finished {
         if strange {
             features[3].hash ^= 1;
         }
-        let n = features.len();
-        let draft = Draft {
-            group: GroupKind::Vibration,
-            features: &features,
-            mean: &vec![0.0; n],
-            inverse_scale: &vec![1.0; n],
-            range: &vec![Range::ANY; n],
-            weight: &vec![1.0 / n as f32; n],
-            regimes: &[Regime { rpm: Range::ANY, load: Range::ANY }],
-            threshold,
-            input_clip: 8.0,
-            residual_clip: 1_000.0,
-            sequence_len: 3,
-            reset: ResetRule::ALWAYS,
-            body: Body::Statistic { ewma: 0.25 },
-            golden: &vec![0.5; 3 * n],
+        let bytes = written(&features, threshold, Body::Statistic { ewma: 0.25 });
+        Self { digest: Digest::of(&bytes), bytes, features }
+    }
+
+    /// A forecaster with made-up weights over the same features, in int8.
+    fn int8(threshold: f32) -> Self {
+        let features = Schema::of(GroupKind::Vibration, 1).features()[..8].to_vec();
+        let (n, hidden) = (features.len(), 8);
+        let made_up = |count: usize, scale: f32| -> Vec<f32> {
+            (0..count).map(|i| scale * ((i * 7_919 % 101) as f32 / 50.0 - 1.0)).collect()
         };
-        let mut bytes = vec![0; draft.size_bytes()];
-        draft.write(&mut bytes, &mut State::<4096>::new(), &mut Scratch::new()).expect("the draft is well formed");
+        let [input, recurrent, bias] = [(n, 0.4), (hidden, 0.3), (1, 0.2)].map(|(k, s)| made_up(4 * hidden * k, s));
+        let [weight, last] = [(hidden, 0.5), (1, 0.1)].map(|(k, s)| made_up(n * k, s));
+        let exact = written(
+            &features,
+            threshold,
+            Body::LstmForecaster(Forecaster {
+                hidden,
+                mode: Mode::Sequence,
+                ewma: 0.5,
+                lstm: Lstm { input: &input, recurrent: &recurrent, bias: &bias },
+                output: Dense { weight: &weight, bias: &last },
+            }),
+        );
+        let exact = Artifact::parse(&exact).expect("the draft is well formed");
+        let mut bytes = vec![0; exact.int8_bytes()];
+        let (mut state, mut scratch) = (State::<4096>::new(), Scratch::new());
+        exact.to_int8(&made_up(50 * n, 4.0), &mut bytes, &mut state, &mut scratch).expect("a network has an int8 form");
         Self { digest: Digest::of(&bytes), bytes, features }
     }
 
@@ -195,6 +223,66 @@ impl Finished {
     fn outbox(&self, house: &House, end: &str) -> std::path::PathBuf {
         house.data_dir().join("lab").join("outbox").join(format!("{}.{end}", self.digest))
     }
+}
+
+/// An artifact over these features that scores three windows at a time.
+fn written(features: &[FeatureRef], threshold: f32, body: Body<'_>) -> Vec<u8> {
+    let n = features.len();
+    let draft = Draft {
+        group: GroupKind::Vibration,
+        features,
+        mean: &vec![0.0; n],
+        inverse_scale: &vec![1.0; n],
+        range: &vec![Range::ANY; n],
+        weight: &vec![1.0 / n as f32; n],
+        regimes: &[Regime { rpm: Range::ANY, load: Range::ANY }],
+        threshold,
+        input_clip: 8.0,
+        residual_clip: 1_000.0,
+        sequence_len: 3,
+        reset: ResetRule::ALWAYS,
+        body,
+        golden: &vec![0.5; 3 * n],
+    };
+    let mut bytes = vec![0; draft.size_bytes()];
+    draft.write(&mut bytes, &mut State::<4096>::new(), &mut Scratch::new()).expect("the draft is well formed");
+    bytes
+}
+
+/// Every score of this model against the kernel over the rows that arrived; how many there are. What came before the last sequence has
+/// no part in a score: this family and mode begins each sequence anew, and a break in between would have left no score.
+fn has_the_kernels_bits(kept: &Kept, model: &Finished) -> anyhow::Result<usize> {
+    let artifact = Artifact::parse(&model.bytes)?;
+    let (n, length) = (artifact.inputs(), artifact.sequence_len() as u64);
+    let rows: BTreeMap<_, _> = kept.features().map(|(asset, _, row)| ((asset, row.group, row.index), row)).collect();
+    let mut count = 0;
+    for row in &kept.rows {
+        let Payload::Score(score) = &row.record.payload else { continue };
+        if score.model != model.digest {
+            continue;
+        }
+        let RowRef { group, index, .. } = score.input;
+        let (mut state, mut scratch, mut again) = (State::<1024>::new(), Scratch::new(), None);
+        for index in (index + 1).saturating_sub(length)..=index {
+            let row = rows.get(&(row.record.point.asset.as_str(), group, index));
+            let row = row.with_context(|| format!("window {index} is scored and not there"))?;
+            let scored = artifact.push(&row.vector.values[..n], &mut state, &mut scratch)?;
+            again = scored.map(|scored| (scored.anomaly, artifact.rank(&scored)));
+        }
+        let (anomaly, ranking) = again.with_context(|| format!("window {index} ends no sequence"))?;
+        let bits = |anomaly: f32, rest: f32, parts: &[Contribution]| {
+            let parts: Vec<_> = parts.iter().map(|part| (part.feature, part.amount.to_bits())).collect();
+            (anomaly.to_bits(), rest.to_bits(), parts)
+        };
+        let (ours, theirs) = (
+            bits(score.anomaly, score.rest, &score.contributions),
+            bits(anomaly, ranking.rest, &ranking.contributions),
+        );
+        ensure!(ours == theirs, "window {index}: the agent says {ours:x?}, the kernel {theirs:x?}");
+        ensure!(score.kernel == KernelId::PORTABLE_I8, "window {index} was scored by {:?}", score.kernel);
+        count += 1;
+    }
+    Ok(count)
 }
 
 /// Waits until every machine reports that this model leads.
