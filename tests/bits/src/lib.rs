@@ -1,8 +1,8 @@
-//! The same window gives the same bits everywhere (F1): set S and a model's score over a file of windows, as one digest.
+//! The same window gives the same bits everywhere (F1): set S and the scores of four networks over a file of windows, as one digest.
 //!
 //! The file is made once on the host (`kilter-bits-windows`: every real record at hand, and simulated faults) and read by the
 //! same code on each target: a host program, the same under qemu-user, a microcontroller over semihosting. Every output bit goes
-//! into the digest: values, validity, both spectra, anomaly and contributions.
+//! into the digest: values, validity, both spectra, and of each network anomaly, contributions and what a forecaster announces.
 //!
 //! ```text
 //! each window: rate_hz, rpm, bpfo, bpfi, bsf, ftf (f32 LE; 0: unknown), then 1024 samples in g (f32 LE)
@@ -29,8 +29,13 @@ pub const SCRATCH: usize = extract::scratch_len(WINDOW);
 /// Values of roots that a [`Bench`] borrows.
 pub const ROOTS: usize = fft::table_len(WINDOW);
 
-/// A small model with its golden windows.
-pub static MODEL: &[u8] = include_bytes!("../../../shared/infer/tests/golden/lstm_autoencoder_v1.kltm");
+/// Small networks with their golden windows: an autoencoder and a forecaster, each in f32 and in int8.
+pub static NETWORKS: [&[u8]; 4] = [
+    include_bytes!("../../../shared/infer/tests/golden/lstm_autoencoder_v1.kltm"),
+    include_bytes!("../../../shared/infer/tests/golden/lstm_autoencoder_int8_v1.kltm"),
+    include_bytes!("../../../shared/infer/tests/golden/lstm_forecaster_v1.kltm"),
+    include_bytes!("../../../shared/infer/tests/golden/lstm_forecaster_int8_v1.kltm"),
+];
 
 /// The smallest model: a statistic over three features.
 pub static STATISTIC: &[u8] = include_bytes!("../../../shared/infer/tests/golden/statistic_v1.kltm");
@@ -39,12 +44,17 @@ pub static STATISTIC: &[u8] = include_bytes!("../../../shared/infer/tests/golden
 pub struct Bench<'a> {
     plan: Plan<&'a mut [f32]>,
     scratch: &'a mut [f32],
-    model: Artifact<'static>,
-    state: State<MODEL_FLOATS>,
+    networks: [Network; NETWORKS.len()],
     kernel: Scratch,
     out: Vibration,
     digest: u64,
     windows: u32,
+}
+
+/// A network and its sequence.
+struct Network {
+    artifact: Artifact<'static>,
+    state: State<NETWORK_FLOATS>,
 }
 
 /// What a run gave.
@@ -61,13 +71,18 @@ pub struct Outcome {
 pub struct Unfit;
 
 impl<'a> Bench<'a> {
-    /// A bench over the caller's memory: [`ROOTS`] and [`SCRATCH`] values. The model's golden windows must come out here (P3).
+    /// A bench over the caller's memory: [`ROOTS`] and [`SCRATCH`] values. The networks' golden windows must come out here (P3).
     pub fn new(roots: &'a mut [f32], scratch: &'a mut [f32]) -> Result<Self, Unfit> {
         let plan = Plan::new(WINDOW, roots).map_err(|_| Unfit)?;
-        let model = Artifact::parse(MODEL).map_err(|_| Unfit)?;
-        let (mut state, mut kernel) = (State::new(), Scratch::new());
-        model.certify(&mut state, &mut kernel).map_err(|_| Unfit)?;
-        Ok(Self { plan, scratch, model, state, kernel, out: Vibration::default(), digest: SEED, windows: 0 })
+        let mut kernel = Scratch::new();
+        let [a, b, c, d] = NETWORKS;
+        let networks = [
+            Network::new(a, &mut kernel)?,
+            Network::new(b, &mut kernel)?,
+            Network::new(c, &mut kernel)?,
+            Network::new(d, &mut kernel)?,
+        ];
+        Ok(Self { plan, scratch, networks, kernel, out: Vibration::default(), digest: SEED, windows: 0 })
     }
 
     /// Set S of one window alone, for measuring.
@@ -77,17 +92,15 @@ impl<'a> Bench<'a> {
 
     /// Takes one window of the file.
     pub fn window(&mut self, setup: &VibrationSetup, samples: &[f32]) -> Result<(), Unfit> {
-        let Self { plan, scratch, model, state, kernel, out, digest, windows } = self;
+        let Self { plan, scratch, networks, kernel, out, digest, windows } = self;
         let spectra = extract::vibration(samples, setup, plan, scratch, out).map_err(|_| Unfit)?;
         let mut take = |bits: u32| *digest = (*digest ^ u64::from(bits)).wrapping_mul(PRIME);
         out.values[..VIBRATION_LEN].iter().for_each(|value| take(value.to_bits()));
         take(out.valid as u32);
         take((out.valid >> 32) as u32);
         spectra.acceleration.lines.iter().chain(spectra.envelope.lines).for_each(|line| take(line.to_bits()));
-        let row = out.values.get(..model.inputs()).ok_or(Unfit)?;
-        if let Some(scored) = model.push(row, state, kernel).map_err(|_| Unfit)? {
-            take(scored.anomaly.to_bits());
-            scored.contributions.iter().for_each(|part| take(part.to_bits()));
+        for network in networks {
+            network.push(&out.values, kernel, &mut take)?;
         }
         *windows += 1;
         Ok(())
@@ -101,6 +114,31 @@ impl<'a> Bench<'a> {
     /// What came out so far.
     pub fn outcome(&self) -> Outcome {
         Outcome { digest: self.digest, windows: self.windows }
+    }
+}
+
+impl Network {
+    fn new(bytes: &'static [u8], kernel: &mut Scratch) -> Result<Self, Unfit> {
+        let artifact = Artifact::parse(bytes).map_err(|_| Unfit)?;
+        let mut state = State::new();
+        artifact.certify(&mut state, kernel).map_err(|_| Unfit)?;
+        Ok(Self { artifact, state })
+    }
+
+    /// Scores the first values of a window.
+    fn push(&mut self, values: &[f32], kernel: &mut Scratch, take: &mut impl FnMut(u32)) -> Result<(), Unfit> {
+        let Self { artifact, state } = self;
+        let row = values.get(..artifact.inputs()).ok_or(Unfit)?;
+        if let Some(scored) = artifact.push(row, state, kernel).map_err(|_| Unfit)? {
+            take(scored.anomaly.to_bits());
+            scored.contributions.iter().for_each(|part| take(part.to_bits()));
+        }
+        let mut announced = [0.0; MOST_INPUTS];
+        let announced = announced.get_mut(..artifact.inputs()).ok_or(Unfit)?;
+        if artifact.forecast(state, kernel, announced).is_some() {
+            announced.iter().for_each(|value| take(value.to_bits()));
+        }
+        Ok(())
     }
 }
 
@@ -130,7 +168,9 @@ pub fn example(samples: &mut [f32]) -> [f32; HEAD] {
 
 /// Numbers before a window's samples.
 pub const HEAD: usize = 6;
-/// Room for the model's sequence.
-const MODEL_FLOATS: usize = 64;
+/// Room for a network's sequence.
+const NETWORK_FLOATS: usize = 64;
+/// Values per row of a network.
+const MOST_INPUTS: usize = 8;
 const SEED: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;

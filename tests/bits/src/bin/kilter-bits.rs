@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     };
     let (mut roots, mut scratch) = (vec![0.0; ROOTS], vec![0.0; SCRATCH]);
     let Ok(mut bench) = Bench::new(&mut roots, &mut scratch) else {
-        eprintln!("kilter-bits: the model's golden windows come out otherwise here");
+        eprintln!("kilter-bits: a network's golden windows come out otherwise here");
         return ExitCode::FAILURE;
     };
     let mut bytes = vec![0; WINDOW_BYTES];
