@@ -1,10 +1,13 @@
 //! The data on the bench: cut once, then each model is made, calibrated and measured on it by the kernel that will score it.
 
+pub(crate) mod faults;
 #[cfg(test)]
 mod forest;
 #[cfg(test)]
 mod injected;
 mod networks;
+#[cfg(test)]
+mod physics;
 #[cfg(test)]
 mod simulated;
 

@@ -1,13 +1,13 @@
 //! How good a model is: quiet on healthy rows that it never saw, loud when something grows.
 //!
 //! Labelled faults are rare, so faults are also simulated: healthy rows are shifted the way a fault of physics shifts them
-//! (the table [`FAULTS`]), by 1 to 8 healthy scales, and by seeded directions for what no table foresees. A detector's
+//! (the table in `bench/faults.rs`), by 1 to 8 healthy scales, and by seeded directions for what no table foresees. A detector's
 //! detection is the share of shifted windows above its threshold, averaged over directions and sizes. Every score here is
 //! the kernel's, on the artifact's bytes.
 
 use kilter_infer::{Artifact, CertifyError, Scratch};
 
-use crate::{TrainError, export::Room, random::Random};
+use crate::{TrainError, bench::faults, export::Room, random::Random};
 
 /// Rows of one run as measured, one after the other.
 pub(crate) type RawRun = Vec<f32>;
@@ -159,15 +159,7 @@ pub(crate) fn simple_rule(
 
 /// The directions of the table that these features can show, and four seeded ones.
 pub(crate) fn directions(names: &[&str], seed: u64) -> Vec<Direction> {
-    let of_fault = |(name, table): &(&str, &[(&str, f32)])| {
-        let weight = |feature: &&str| {
-            let plain = feature.rsplit('.').next().unwrap_or(feature);
-            table.iter().filter(|(pattern, _)| fits(plain, pattern)).map(|(_, w)| *w).fold(0.0, f32::max)
-        };
-        Direction { name: (*name).to_owned(), shift: names.iter().map(weight).collect() }
-    };
-    let shows = |direction: &Direction| direction.shift.iter().any(|shift| *shift > 0.0);
-    let mut all: Vec<Direction> = FAULTS.iter().map(of_fault).filter(shows).collect();
+    let mut all = faults::shown(names);
     let mut random = Random::new(seed, "fault directions");
     for number in 1..=SEEDED {
         let mut shift = vec![0.0; names.len()];
@@ -209,10 +201,6 @@ fn share<T>(items: &[T], counts: impl Fn(&T) -> bool) -> f64 {
     items.iter().filter(|item| counts(item)).count() as f64 / items.len().max(1) as f64
 }
 
-fn fits(name: &str, pattern: &str) -> bool {
-    pattern.strip_suffix('*').map_or(name == pattern, |prefix| name.starts_with(prefix))
-}
-
 const ALLOWED_FALSE: f64 = 0.01;
 const FALSE_COSTS: f64 = 10.0;
 /// Healthy scales by which a simulated fault shifts its strongest feature.
@@ -221,29 +209,3 @@ const SIZES: [f32; 4] = [1.0, 2.0, 4.0, 8.0];
 const SEEDED: usize = 4;
 const SAMPLE_RUNS: usize = 8;
 const SAMPLE_ROWS: usize = 48;
-
-/// What grows with a fault, relative to the feature that shows it most. A trailing `*` stands for any ending.
-const FAULTS: [(&str, &[(&str, f32)]); 5] = [
-    (
-        "unbalance",
-        &[("shaft_1x", 1.0), ("velocity_rms", 0.9), ("rms", 0.5), ("peak_1_amplitude", 0.8), ("band_rms_00", 0.8)],
-    ),
-    (
-        "looseness",
-        &[("shaft_2x", 1.0), ("shaft_3x", 1.0), ("shaft_half", 0.8), ("velocity_rms", 0.5), ("band_rms_01", 0.6)],
-    ),
-    (
-        "bearing",
-        &[
-            ("bpfo_*", 1.0),
-            ("bpfi_*", 0.7),
-            ("envelope_*", 0.8),
-            ("kurtosis", 0.6),
-            ("crest_factor", 0.5),
-            ("impulse_factor", 0.5),
-            ("band_rms_1*", 0.4),
-        ],
-    ),
-    ("lubrication", &[("band_rms_0*", 0.3), ("band_rms_1*", 1.0), ("rms", 0.6), ("envelope_rms", 0.7)]),
-    ("heat", &[("temperature_*", 1.0), ("last", 1.0), ("max", 1.0), ("mean", 1.0), ("slope", 0.5)]),
-];

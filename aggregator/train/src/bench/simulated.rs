@@ -5,7 +5,7 @@ use kilter_signal::{
     bearing::Orders,
     extract::{Vibration, VibrationSetup, scratch_len, vibration},
     fft::{Plan, table_len},
-    table::{Schema, describe},
+    table::{Schema, VIBRATION_LEN, describe},
 };
 use kilter_types::{GroupKind, Hertz, Rpm};
 
@@ -41,7 +41,7 @@ pub(crate) fn dataset((machines, windows): (u32, u64), speeds: u64, seed: u64) -
 }
 
 /// A machine that differs from others as machines of a kind do.
-fn spec(random: &mut Random) -> MachineSpec {
+pub(crate) fn spec(random: &mut Random) -> MachineSpec {
     let mut spec = MachineSpec::named("pump");
     let mut vary = |value: &mut f64, spread: f64| *value *= 1.0 + spread * f64::from(random.symmetric());
     vary(&mut spec.unbalance_g, 0.3);
@@ -51,16 +51,31 @@ fn spec(random: &mut Random) -> MachineSpec {
     spec
 }
 
-struct Sensor {
+/// The vertical sensor of a machine.
+pub(crate) struct Sensor {
     plan: Plan<Vec<f32>>,
     scratch: Vec<f32>,
     samples: Vec<f32>,
 }
 
 impl Sensor {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let plan = Plan::new(SAMPLES, vec![0.0; table_len(SAMPLES)]).expect("a length of factors 2");
         Self { plan, scratch: vec![0.0; scratch_len(SAMPLES)], samples: vec![0.0; SAMPLES] }
+    }
+
+    /// The features of one window.
+    pub(crate) fn measure(&mut self, spec: &MachineSpec, noise: u64) -> Vibration {
+        let (rate, rpm) =
+            (Hertz(spec.rate_hz as f32), spec.load_changes.first().map_or(spec.nominal_rpm, |load| load.rpm));
+        let mut machine = Machine::new(spec.clone(), noise).expect("a good machine");
+        machine.vibration(Axis::Vertical, &mut self.samples);
+        let bearing = Orders::catalogue("6205").expect("a known bearing");
+        let setup = VibrationSetup::new(rate).expect("a good rate");
+        let setup = setup.with_shaft(Rpm(rpm as f32)).with_bearing(bearing);
+        let mut out = Vibration::default();
+        vibration(&self.samples, &setup, &self.plan, &mut self.scratch, &mut out).expect("a whole window");
+        out
     }
 
     fn window(
@@ -74,15 +89,8 @@ impl Sensor {
         let load = 0.7 + 0.1 * f64::from(random.symmetric());
         let mut spec = spec.clone();
         spec.load_changes = vec![LoadChange { at_s: 0.0, rpm, load, ramp_s: 0.0 }];
-        let rate = Hertz(spec.rate_hz as f32);
-        let mut machine = Machine::new(spec, random.next()).expect("a good machine");
-        machine.vibration(Axis::Vertical, &mut self.samples);
-        let bearing = Orders::catalogue("6205").expect("a known bearing");
-        let setup = VibrationSetup::new(rate).expect("a good rate");
-        let setup = setup.with_shaft(Rpm(rpm as f32)).with_bearing(bearing);
-        let mut out = Vibration::default();
-        vibration(&self.samples, &setup, &self.plan, &mut self.scratch, &mut out).expect("a whole window");
-        rows.values.extend(out.values);
+        let out = self.measure(&spec, random.next());
+        rows.values.extend(&out.values[..VIBRATION_LEN]);
         rows.valid.push(out.valid);
         rows.asset.push(asset);
         rows.series.push(asset);
