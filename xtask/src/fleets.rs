@@ -23,23 +23,31 @@ pub(crate) struct Options {
     /// Seconds between two bursts of records of one agent, on average.
     #[arg(long, default_value_t = 300)]
     interval: u64,
+    /// How many times more seldom things end and networks fail.
+    #[arg(long, default_value_t = 1)]
+    calm: u64,
 }
 
 /// What CI runs.
 pub(crate) fn brief() -> anyhow::Result<()> {
-    fleets(&Options { seeds: 200, first: 0, agents: 20, hours: 24, interval: 300 })
+    fleets(&Options { seeds: 200, first: 0, agents: 20, hours: 24, interval: 300, calm: 1 })
 }
 
 pub(crate) fn fleets(options: &Options) -> anyhow::Result<()> {
-    let Options { seeds, first, agents, hours, interval } = options;
+    let Options { seeds, first, agents, hours, interval, calm } = options;
     let mut command = cargo();
     whole(command.args(["build", "--profile", "house"])).args(["--example", "fleets"]);
     run(&mut command)?;
     let program = crate::step::target().join("house").join("examples").join("fleets");
     let mut command = std::process::Command::new(program);
-    for (name, value) in
-        [("--seeds", seeds), ("--first", first), ("--agents", agents), ("--hours", hours), ("--interval", interval)]
-    {
+    for (name, value) in [
+        ("--seeds", seeds),
+        ("--first", first),
+        ("--agents", agents),
+        ("--hours", hours),
+        ("--interval", interval),
+        ("--calm", calm),
+    ] {
         command.args([name, &value.to_string()]);
     }
     run(&mut command)

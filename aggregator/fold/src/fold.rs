@@ -182,6 +182,11 @@ impl Fold {
         self.marks.all()
     }
 
+    /// The marks of one device, in the order in which its epochs were last seen.
+    pub fn marks_of(&self, device: &DeviceId) -> Vec<MarkState> {
+        self.marks.of(device)
+    }
+
     /// The accepted marks of one epoch, as an ack carries them; committed marks are left at 0.
     pub fn acks(&self, device: &DeviceId, epoch: Epoch) -> Vec<ClassAck> {
         self.marks.acks(device, epoch)

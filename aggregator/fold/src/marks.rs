@@ -85,21 +85,12 @@ impl Marks {
 
     /// Every mark, in a fixed order.
     pub fn all(&self) -> Vec<MarkState> {
-        let mut all = Vec::new();
-        for (device, marks) in &self.devices {
-            for (epoch, classes) in &marks.epochs {
-                for (class, mark) in classes {
-                    all.push(MarkState {
-                        device: device.clone(),
-                        epoch: *epoch,
-                        class: *class,
-                        to: mark.to,
-                        beyond: mark.beyond.iter().map(|(first, last)| (*first, *last)).collect(),
-                    });
-                }
-            }
-        }
-        all
+        self.devices.iter().flat_map(|(device, marks)| marks.states(device)).collect()
+    }
+
+    /// The marks of one device, in the order in which its epochs were last seen.
+    pub fn of(&self, device: &DeviceId) -> Vec<MarkState> {
+        self.devices.get(device).into_iter().flat_map(|marks| marks.states(device)).collect()
     }
 
     /// The accepted marks of one epoch, as an ack carries them; committed marks are left at 0.
@@ -143,6 +134,19 @@ impl Marks {
         }
         let (_, classes) = marks.epochs.last_mut().expect("it was put there");
         classes.entry(class).or_default()
+    }
+}
+
+impl Device {
+    fn states(&self, device: &DeviceId) -> impl Iterator<Item = MarkState> {
+        let marks = self.epochs.iter().flat_map(|(epoch, classes)| classes.iter().map(move |mark| (epoch, mark)));
+        marks.map(move |(epoch, (class, mark))| MarkState {
+            device: device.clone(),
+            epoch: *epoch,
+            class: *class,
+            to: mark.to,
+            beyond: mark.beyond.iter().map(|(first, last)| (*first, *last)).collect(),
+        })
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A `source` timeline is believed as given. On a `device` timeline a node's clock is placed by its time exchanges: the
 //! aggregator received the request between `monotonic` and `monotonic + round trip` of the node's clock, so the offset is known
-//! to half a round trip, and the bound grows with the age of the exchange at [`DRIFT_PPM`]. Without an exchange the node's own
+//! to half a round trip, however unlike the ways there and back are, and the bound grows with the round trip and with the age of the exchange at
+//! [`DRIFT_PPM`]. It holds as long as the node's clock keeps that pace and the aggregator's own clock is right. Without an exchange the node's own
 //! wall guess stands, and without that the time of receipt. What was recorded is never overwritten (T1).
 
 use kilter_types::{Micros, Monotonic, Record, Timeline};
@@ -22,7 +23,8 @@ pub struct Solved {
 pub(crate) struct Anchor {
     monotonic: Monotonic,
     offset_us: i64,
-    half_round_trip_us: i64,
+    /// Half the round trip, and how far the node's clock may have strayed while it measured it.
+    least_bound_us: i64,
 }
 
 impl Anchor {
@@ -30,12 +32,12 @@ impl Anchor {
         if round_trip_us == 0 {
             return None;
         }
-        let half = i64::from(round_trip_us) / 2;
+        let half = i64::from(round_trip_us.div_ceil(2));
         let node_us = i64::try_from(monotonic.0).ok()?;
         Some(Self {
             monotonic,
             offset_us: received.0.checked_sub(node_us)?.checked_sub(half)?,
-            half_round_trip_us: half,
+            least_bound_us: half + i64::from(round_trip_us) / (1_000_000 / DRIFT_PPM),
         })
     }
 
@@ -46,7 +48,7 @@ impl Anchor {
 
     fn bound_us(self, monotonic: Monotonic) -> i64 {
         let age = i64::try_from(monotonic.0.abs_diff(self.monotonic.0)).unwrap_or(i64::MAX);
-        self.half_round_trip_us.saturating_add(age / (1_000_000 / DRIFT_PPM))
+        self.least_bound_us.saturating_add(age / (1_000_000 / DRIFT_PPM))
     }
 
     fn date(self, monotonic: Monotonic) -> Solved {

@@ -257,6 +257,13 @@ impl Device {
     /// The exchange that this request ends: the one with the id before it, if its answer arrived.
     fn time_request(&mut self, request: &TimeRequest, received: Micros) -> Option<Exchange> {
         let epoch = self.epoch?;
+        // A copy that the link brought again, or one that was overtaken, says nothing of when its question came first.
+        let is_late = |(id, asked): &(u32, Exchange)| {
+            asked.epoch == epoch && (request.id == *id || request.sent < asked.monotonic)
+        };
+        if self.asked.as_ref().is_some_and(is_late) {
+            return None;
+        }
         let before =
             self.asked.replace((request.id, Exchange { epoch, received, monotonic: request.sent, round_trip_us: 0 }));
         let (id, exchange) = before?;

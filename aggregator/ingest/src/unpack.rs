@@ -25,8 +25,10 @@ impl Unpacker {
         }
         let mut records = vec![0; plain_bytes];
         let Self { words, columns, zstd } = self;
-        words.resize(columns::MAX_WORDS, 0);
-        columns.resize(MAX_FRAME_BYTES, 0);
+        if words.is_empty() {
+            // Fresh memory comes zeroed, and most of it is never touched.
+            (*words, *columns) = (vec![0; columns::MAX_WORDS], vec![0; MAX_FRAME_BYTES]);
+        }
         let mut expand = |room: &mut [u8]| {
             let zstd = zstd.as_mut().ok_or("packed_zstd")?;
             zstd.decompress_to_buffer(packed.bytes, room).map_err(|_| "packed_zstd")

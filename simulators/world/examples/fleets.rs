@@ -13,7 +13,7 @@ use kilter_world::{Fleet, FleetConfig, Outcome};
 fn main() -> ExitCode {
     let Some(asked) = Asked::parse(std::env::args().skip(1)) else {
         eprintln!(
-            "fleets [--seeds N] [--first SEED] [--agents N] [--hours H] [--interval SECONDS] [--threads N] [--steady]"
+            "fleets [--seeds N] [--first SEED] [--agents N] [--hours H] [--interval SECONDS] [--threads N] [--calm N] [--steady]"
         );
         return ExitCode::from(2);
     };
@@ -65,6 +65,7 @@ impl Asked {
             weather_us: 24 * HOUR_US,
             record_interval_us: 300_000_000,
             steady_links: false,
+            calm: 1,
             plant: None,
         };
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -81,6 +82,7 @@ impl Asked {
                 "--threads" => asked.threads = usize::try_from(number).ok()?,
                 "--agents" => asked.config.agents = usize::try_from(number).ok()?,
                 "--hours" => asked.config.weather_us = number.checked_mul(HOUR_US)?,
+                "--calm" => asked.config.calm = u32::try_from(number).ok()?,
                 "--interval" => asked.config.record_interval_us = number.checked_mul(1_000_000)?,
                 _ => return None,
             }

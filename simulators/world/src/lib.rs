@@ -12,7 +12,7 @@ mod random;
 mod schedule;
 
 pub use clock::VirtualClock;
-pub use fleet::{Fleet, FleetConfig, Outcome, Plant, Violation, shrink};
+pub use fleet::{Bounds, Fleet, FleetConfig, Outcome, Plant, Violation, shrink};
 pub use kilter_journal::model::{Disk, MemoryFilesystem};
 pub use link::{Link, LinkConfig, LinkCounters};
 pub use random::Random;

@@ -1,4 +1,4 @@
-//! One way of a link between two nodes: late, lossy, repeating, out of order, cut. Bounded like a socket's buffers.
+//! One way of a link between two nodes: late, narrow, lossy, repeating, out of order, cut. Bounded like a socket's buffers.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -18,7 +18,9 @@ pub struct LinkConfig {
     pub duplicate_ppm: u32,
     /// Frames that may be overtaken, in a million; they take up to ten seconds more.
     pub reorder_ppm: u32,
-    /// Most bytes on the way; what would be more is lost.
+    /// What it carries; a frame begins its way when those before it have left. 0: as much as comes.
+    pub bytes_per_sec: u64,
+    /// Most bytes on the way or waiting for it; what would be more is lost.
     pub max_bytes: usize,
 }
 
@@ -31,6 +33,8 @@ pub struct LinkCounters {
     pub received: u64,
     /// Frames lost, whatever the cause.
     pub lost: u64,
+    /// Of them those for which there was no room.
+    pub crowded: u64,
     /// Frames that were sent once and are handed out twice.
     pub doubled: u64,
     /// Most bytes that were on the way together.
@@ -46,14 +50,16 @@ pub struct Link {
     bytes: usize,
     partitioned: bool,
     last_us: u64,
+    /// When the last frame has left.
+    free_us: u64,
     counters: LinkCounters,
 }
 
 impl Link {
     /// An open link.
     pub fn new(config: LinkConfig, random: Random) -> Self {
-        let on_the_way = BinaryHeap::new();
-        Self { config, random, on_the_way, bytes: 0, partitioned: false, last_us: 0, counters: LinkCounters::default() }
+        let (on_the_way, counters) = (BinaryHeap::new(), LinkCounters::default());
+        Self { config, random, on_the_way, bytes: 0, partitioned: false, last_us: 0, free_us: 0, counters }
     }
 
     /// Sends a frame; returns when copies of it will arrive.
@@ -67,10 +73,11 @@ impl Link {
             for (copy, arrival) in arrivals.iter_mut().take(copies).enumerate() {
                 if self.bytes + frame.len() > self.config.max_bytes {
                     self.counters.lost += u64::from(copy == 0);
+                    self.counters.crowded += u64::from(copy == 0);
                     break;
                 }
                 self.counters.doubled += u64::from(copy == 1);
-                let at_us = self.arrival_us(now_us);
+                let at_us = self.arrival_us(now_us, frame.len());
                 self.bytes += frame.len();
                 self.counters.most_bytes = self.counters.most_bytes.max(self.bytes);
                 self.on_the_way.push(Reverse((at_us, self.counters.sent * 2 + copy as u64, frame.to_vec())));
@@ -93,7 +100,7 @@ impl Link {
     pub fn cut(&mut self) {
         self.counters.lost += self.on_the_way.len() as u64;
         self.on_the_way.clear();
-        self.bytes = 0;
+        (self.bytes, self.last_us, self.free_us) = (0, 0, 0);
     }
 
     /// Swallows every frame from now on, or no longer; nobody is told.
@@ -111,8 +118,10 @@ impl Link {
         self.counters
     }
 
-    fn arrival_us(&mut self, now_us: u64) -> u64 {
-        let at_us = now_us + self.config.latency_us + self.random.below(self.config.jitter_us + 1);
+    fn arrival_us(&mut self, now_us: u64, bytes: usize) -> u64 {
+        let takes_us = (bytes as u64 * 1_000_000).checked_div(self.config.bytes_per_sec).unwrap_or(0);
+        self.free_us = self.free_us.max(now_us) + takes_us;
+        let at_us = self.free_us + self.config.latency_us + self.random.below(self.config.jitter_us + 1);
         if self.random.chance_ppm(self.config.reorder_ppm) {
             return at_us + self.random.below(MOST_OVERTAKEN_US);
         }
@@ -130,6 +139,7 @@ impl LinkConfig {
             loss_ppm: 0,
             duplicate_ppm: 0,
             reorder_ppm: 0,
+            bytes_per_sec: 0,
             max_bytes: 256 * 1024,
         }
     }
@@ -166,6 +176,32 @@ mod tests {
         assert_eq!(received.len() as u64, counters.sent - counters.lost + counters.doubled);
         assert!(received.iter().zip(received.iter().skip(1)).any(|(one, next)| one > next), "nothing was overtaken");
         assert_eq!(run(bad), (received, counters));
+    }
+
+    #[test]
+    fn a_narrow_link_carries_what_it_can_in_order_and_what_would_wait_beyond_its_queue_is_lost() {
+        let narrow = LinkConfig { bytes_per_sec: 1_000, max_bytes: 4_000, jitter_us: 0, ..LinkConfig::good() };
+        let mut link = Link::new(narrow, Random::new(7, 1));
+        // Twice what it carries, for a minute.
+        let mut received = Vec::new();
+        for i in 0..600u64 {
+            let now_us = i * 100_000;
+            received.extend(std::iter::from_fn(|| link.receive(now_us)));
+            let mut frame = [0; 200];
+            frame[..8].copy_from_slice(&i.to_be_bytes());
+            drop(link.send(now_us, &frame));
+        }
+        let bytes = received.len() * 200;
+        assert!((59_000..=60_000).contains(&bytes), "{bytes} bytes in a minute at 1 kB/s");
+        assert!(received.is_sorted(), "and in order");
+        let counters = link.counters();
+        assert_eq!((counters.lost, counters.most_bytes), (counters.crowded, 4_000));
+        assert_eq!(counters.sent - counters.lost, (bytes / 200 + 4_000 / 200) as u64, "the rest waits");
+        // What waits longest is as old as the queue is long.
+        let oldest = received.last().expect("some came").first_chunk().map(|number| u64::from_be_bytes(*number));
+        assert!(oldest.is_some_and(|number| 599 - number <= 45), "{oldest:?}");
+        link.cut();
+        assert_eq!(link.send(60_000_000, &[1; 1_000]).max(), Some(61_005_000), "a line that was cut is free");
     }
 
     #[test]

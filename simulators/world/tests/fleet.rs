@@ -5,7 +5,8 @@ use kilter_world::{Fleet, FleetConfig, Outcome, Plant, shrink};
 const HOUR_US: u64 = 3_600_000_000;
 
 fn config(plant: Option<Plant>) -> FleetConfig {
-    FleetConfig { agents: 5, weather_us: 2 * HOUR_US, record_interval_us: 30_000_000, steady_links: false, plant }
+    let weather_us = 2 * HOUR_US;
+    FleetConfig { agents: 5, weather_us, record_interval_us: 30_000_000, steady_links: false, calm: 1, plant }
 }
 
 /// How many seeds; `KILTER_SEEDS` asks for another number, `KILTER_FIRST_SEED` for other ones.
@@ -16,7 +17,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 #[test]
-fn j1_j3_d1_d2_d3_d4_l1_hold_for_every_seed() {
+fn j1_j3_d1_d2_d3_d4_l1_t1_hold_for_every_seed() {
     let mut sum = Outcome::default();
     let mut broken = Vec::new();
     for seed in seeds() {
@@ -31,7 +32,7 @@ fn j1_j3_d1_d2_d3_d4_l1_hold_for_every_seed() {
     assert!(sum.gaps > 0 && sum.duplicates > 0 && sum.journals_lost > 0 && sum.agent_ends > 0 && sum.partitions > 0);
     assert!(sum.rebinds > 0 && sum.disks_full > 0 && sum.reopened > 0 && sum.copies > 0 && sum.full > 0);
     assert!(sum.older_images > 0);
-    assert!(sum.node_starts > 0);
+    assert!(sum.node_starts > 0 && sum.portals > 0 && sum.garbage > 0 && sum.crowded > 0);
     // What the lake lost came again, or was told to be gone.
     assert!(sum.restored_rows > 0 && sum.lost_rows > sum.restored_rows);
 }
@@ -45,12 +46,24 @@ fn the_same_seed_ends_the_same_way_and_another_one_does_not() {
 }
 
 #[test]
-fn solved_time_is_within_its_bound_over_links_of_steady_latency() {
-    // Over links of changing latency the bound does not hold yet: a request is judged by the round trip of another one.
-    for seed in 0..4 {
-        let outcome = Fleet::new(seed, FleetConfig { steady_links: true, ..config(None) }).run().expect("all is kept");
-        assert_eq!((outcome.misdated, outcome.rows > 0), (0, true), "seed {seed}");
-    }
+fn t1_solved_time_is_within_its_bound_over_links_of_any_latency() {
+    // A row outside its bound is a violation. Half a round trip bounds it however unlike the ways there and back are.
+    let bounds = |steady_links| {
+        let mut sum = Outcome::default();
+        for seed in seeds().take(12) {
+            let run = Fleet::new(seed, FleetConfig { steady_links, ..config(None) }).run();
+            sum.add(&run.unwrap_or_else(|violation| panic!("{violation}")));
+        }
+        println!("steady {steady_links}: {:?} of {} rows", sum.bounds, sum.rows);
+        assert!(sum.bounds.rows() > sum.rows / 4, "most are dated by an exchange: {sum:?}");
+        sum.bounds.at_permille(500)
+    };
+    assert!(bounds(true) <= bounds(false));
+}
+
+#[test]
+fn a_round_trip_that_is_told_too_short_is_found() {
+    found(Plant::HalfARoundTrip, &["T1"]);
 }
 
 /// The first of 50 seeds that notices the mistake, and the smallest fleet in which it still does.

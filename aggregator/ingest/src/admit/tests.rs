@@ -65,6 +65,9 @@ fn a_round_trip_dates_the_request_before_it_and_no_other() {
     assert_eq!(ask(3, 300, 0, 1_200), None, "the second was not answered");
     assert_eq!(ask(5, 500, 30, 1_400), None, "the fourth never came: its receipt is not known");
     assert_eq!(ask(6, 600, 20, 1_500), Some((1_400, 500, 20)));
+    assert_eq!(ask(6, 600, 20, 9_000), None, "it came twice");
+    assert_eq!(ask(5, 500, 30, 9_100), None, "it was overtaken");
+    assert_eq!(ask(7, 700, 25, 9_200), Some((1_500, 600, 25)), "and neither has moved what came first");
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! What the machines of a simulated fleet say: small records of the classes that matter to delivery.
 
 use kilter_types::{
-    Alarm, AlarmSource, AlarmState, Cause, Digest, Event, FeatureRow, FeatureVector, GroupKind, KernelId, Micros, Name,
-    OperatingState, Payload, Point, Quality, Role, RowRef, Rpm, SchemaHash, Score, Severity,
+    Alarm, AlarmSource, AlarmState, Cause, DeviceId, Digest, Event, FeatureRow, FeatureVector, GroupKind, KernelId,
+    Micros, Name, OperatingState, Payload, Point, Quality, Role, RowRef, Rpm, SchemaHash, Score, Severity,
 };
 
 use crate::Random;
@@ -48,6 +48,11 @@ pub(crate) fn point(agent: usize) -> Point {
         asset: name(&format!("pump-{agent}")),
         point: name("drive-end"),
     }
+}
+
+/// Who an agent says it is.
+pub(crate) fn device(agent: usize) -> DeviceId {
+    DeviceId(name(&format!("edge-{agent}")))
 }
 
 /// A name of the world's own making.

@@ -10,14 +10,16 @@ use kilter_fold::{Entry, Fold, MarkState};
 use kilter_ingest::{Admission, Admit, Exchange, Intake, Principal};
 use kilter_journal::model::MemoryFilesystem;
 use kilter_journal::{Config, Drop, FsyncPolicy, Journal, Key as Outer, Offset};
-use kilter_types::{Class, DeviceId, Epoch, JournalId};
+use kilter_types::{Class, Epoch, JournalId};
 use kilter_wire::frame::{self, Kind};
 use kilter_wire::{Ack, Batch, ClassAck, Down, Refetch, TimeReply, Welcome};
 
 use super::agent::BATCH_BYTES;
-use super::record::name;
+use super::event::Context;
+use super::marks::Marks;
+use super::record::{device, name};
 use super::truth::{Broken, broken};
-use super::{CREDIT_BYTES, Context, Plant};
+use super::{CREDIT_BYTES, Plant};
 use crate::VirtualClock;
 
 /// The server while it runs.
@@ -31,10 +33,8 @@ pub(crate) struct Server {
     epochs: BTreeMap<usize, BTreeSet<Epoch>>,
     /// Who the agents are, by their number.
     principals: Vec<Principal>,
-    /// By device, and within one in the order of last sight.
-    committed: Vec<MarkState>,
-    /// Rounds of committed marks; now and then all devices hear of all of them, for a frame may be lost.
-    rounds: u64,
+    /// What the lab has told.
+    committed: Marks,
     /// Where a message down is written.
     room: Box<[u8; MESSAGE_BYTES]>,
     /// Messages down: to whom, and what.
@@ -47,7 +47,7 @@ pub(crate) struct Kept {
     /// The fold's snapshot with its offset and its journal.
     pub(crate) snapshot: Option<(JournalId, u64, Vec<u8>)>,
     /// `committed.json`: what the lab has told.
-    pub(crate) committed: Option<(JournalId, u64, Vec<MarkState>)>,
+    pub(crate) committed: Option<(JournalId, u64, Marks)>,
     /// What the last run had accepted; only a planted mistake looks at it.
     pub(crate) outlived: Vec<MarkState>,
 }
@@ -68,25 +68,35 @@ impl Server {
         disk: &MemoryFilesystem,
         config: &Config,
         kept: &Kept,
+        agents: usize,
         fresh_id: u64,
         world: &Context,
     ) -> Result<Option<Self>, Broken> {
         let failed =
             |error: kilter_journal::JournalError| Broken { invariant: "J2", detail: format!("server: {error}") };
         let at = VirtualClock::true_wall(world.now_us());
-        let marks = first_marks(kept, world);
+        let open = |config: &Config| Journal::open(disk.clone(), Path::new(DIR), config.clone(), fresh_id);
+        let mut opened = open(config);
         // As in the aggregator: a new journal begins with the lake's marks in one entry.
-        let first = Entry::Opened { journal_id: JournalId(u64::MAX), at, marks: marks.clone() };
-        let segment_bytes = config.segment_bytes.max(first.encode().len() as u64 + SEGMENT_SLACK_BYTES);
-        let config = Config { segment_bytes, ..config.clone() };
-        let (mut journal, recovery) = match Journal::open(disk.clone(), Path::new(DIR), config, fresh_id) {
+        let first = match &opened {
+            Ok((journal, recovery)) if recovery.created => {
+                let journal_id = JournalId(journal.id());
+                Some(Entry::Opened { journal_id, at, marks: first_marks(kept, world) })
+            }
+            Ok(_) | Err(_) => None,
+        };
+        let first_bytes = first.as_ref().map_or(0, |entry| entry.encode().len() as u64 + SEGMENT_SLACK_BYTES);
+        if first_bytes > config.segment_bytes {
+            drop(opened);
+            opened = open(&Config { segment_bytes: first_bytes, ..config.clone() });
+        }
+        let (mut journal, _) = match opened {
             Ok(opened) => opened,
             Err(error) if error.is_full() => return Ok(None),
             Err(error) => return Err(failed(error)),
         };
         let journal_id = JournalId(journal.id());
-        if recovery.created {
-            let entry = Entry::Opened { journal_id, at, marks };
+        if let Some(entry) = first {
             match append(&mut journal, &entry, 0).and_then(|_| journal.sync()) {
                 Ok(_) => {}
                 // Still empty at the next start, so its beginning is written then.
@@ -103,7 +113,7 @@ impl Server {
             fold.apply(stored.offset.0, entry, &mut drop);
         }
         let folded_to = journal.next_offset().0;
-        let mut server = Self {
+        Ok(Some(Self {
             journal,
             admission: Admission::new(CREDIT_BYTES),
             fold,
@@ -111,24 +121,21 @@ impl Server {
             seq: 1,
             waiting: Vec::new(),
             epochs: BTreeMap::new(),
-            principals: Vec::new(),
-            committed: Vec::new(),
-            rounds: 0,
+            principals: (0..agents).map(principal).collect(),
+            committed: kept.committed.as_ref().map(|(_, _, marks)| marks.clone()).unwrap_or_default(),
             room: Box::new([0; MESSAGE_BYTES]),
             outbox: Vec::new(),
-        };
-        server.take_committed(kept);
-        Ok(Some(server))
+        }))
     }
 
     /// Takes a payload of an agent; `true` when something waits for a sync.
     pub(crate) fn handle(&mut self, agent: usize, payload: &[u8], world: &Context) -> Result<bool, Broken> {
-        let principal = self.principal(agent);
         let near_cap = self.journal.room_bytes(false) < self.journal.config().max_bytes / 10;
         self.admission.set_intake(if near_cap { Intake::AlarmsOnly } else { Intake::Open });
         let received = VirtualClock::true_wall(world.now_us());
+        let (admission, principal) = (&mut self.admission, &self.principals[agent]);
         let device = principal.device.clone();
-        match self.admission.admit(&principal, payload, received) {
+        match admission.admit(principal, payload, received) {
             Admit::Hello(hello) => {
                 let epochs: BTreeSet<Epoch> = hello.held.iter().copied().chain([hello.epoch]).collect();
                 self.epochs.entry(agent).or_default().extend(&epochs);
@@ -163,7 +170,10 @@ impl Server {
             Admit::TimeRequest { request, exchange } => {
                 let (id, sent) = (request.id, request.sent);
                 self.send(agent, &Down::TimeReply(TimeReply { id, sent, received, replied: received }));
-                if let Some(Exchange { epoch, received, monotonic, round_trip_us }) = exchange {
+                if let Some(Exchange { epoch, received, monotonic, mut round_trip_us }) = exchange {
+                    if world.plant == Some(Plant::HalfARoundTrip) {
+                        round_trip_us /= 2;
+                    }
                     self.note(Entry::Exchange { device, epoch, received, monotonic, round_trip_us })?;
                 }
             }
@@ -213,18 +223,12 @@ impl Server {
 
     /// The lab has told what is committed: devices whose marks moved hear of it.
     pub(crate) fn committed(&mut self, kept: &Kept) {
-        let before = std::mem::take(&mut self.committed);
-        self.take_committed(kept);
-        self.rounds += 1;
-        let everyone = self.rounds.is_multiple_of(16);
+        let Some((_, _, marks)) = &kept.committed else { return };
+        let before = std::mem::replace(&mut self.committed, marks.clone());
         let mut moved = Vec::new();
-        for (agent, epochs) in &self.epochs {
-            let device = &self.principals[*agent].device;
-            for epoch in epochs {
-                if everyone || of(&before, device, *epoch).ne(of(&self.committed, device, *epoch)) {
-                    moved.push((*agent, *epoch));
-                }
-            }
+        for (agent, epochs) in self.epochs.iter().filter(|(agent, _)| !before.rest(marks, **agent)) {
+            let changed = |epoch: &&Epoch| before.of(*agent, **epoch).ne(marks.of(*agent, **epoch));
+            moved.extend(epochs.iter().filter(changed).map(|epoch| (*agent, *epoch)));
         }
         moved.into_iter().for_each(|(agent, epoch)| self.send_ack(agent, epoch));
     }
@@ -262,8 +266,7 @@ impl Server {
     }
 
     fn settle(&mut self, agent: usize, records: &[u8]) {
-        let principal = self.principal(agent);
-        self.admission.settle(&principal, records.len());
+        self.admission.settle(&self.principals[agent], records.len());
     }
 
     /// D3: what an agent can make the server hold is its credit, or one batch; alarms stand beside it.
@@ -276,30 +279,21 @@ impl Server {
         Ok(())
     }
 
-    fn take_committed(&mut self, kept: &Kept) {
-        let Some((_, _, marks)) = &kept.committed else { return };
-        self.committed.clone_from(marks);
-    }
-
     fn send_ack(&mut self, agent: usize, epoch: Epoch) {
-        let principal = self.principal(agent);
-        let device = &principal.device;
-        let mut classes: BTreeMap<Class, ClassAck> =
-            self.fold.acks(device, epoch).into_iter().map(|ack| (ack.class, ack)).collect();
-        for &MarkState { class, to, .. } in of(&self.committed, device, epoch) {
-            let fresh = || ClassAck { class, accepted_to: to, beyond: heapless::Vec::new(), committed_to: to };
-            classes.entry(class).or_insert_with(fresh).committed_to = to;
+        let principal = &self.principals[agent];
+        let mut classes: heapless::Vec<ClassAck, 9> = self.fold.acks(&principal.device, epoch).into_iter().collect();
+        for &MarkState { class, to, .. } in self.committed.of(agent, epoch) {
+            match classes.iter_mut().find(|ack| ack.class == class) {
+                Some(ack) => ack.committed_to = to,
+                None => {
+                    let beyond = heapless::Vec::new();
+                    let ack = ClassAck { class, accepted_to: to, beyond, committed_to: to };
+                    classes.push(ack).expect("there is room for every class");
+                }
+            }
         }
-        let credit_bytes = self.admission.credit_bytes(&principal);
-        let classes = classes.into_values().collect();
+        let credit_bytes = self.admission.credit_bytes(principal);
         self.send(agent, &Down::Ack(Ack { journal_id: self.id(), epoch, classes, credit_bytes }));
-    }
-
-    fn principal(&mut self, agent: usize) -> Principal {
-        for number in self.principals.len()..=agent {
-            self.principals.push(principal(number));
-        }
-        self.principals[agent].clone()
     }
 
     /// Asks an agent for what the lake lost.
@@ -313,18 +307,12 @@ impl Server {
     }
 }
 
-/// The marks of one epoch of a device.
-fn of<'a>(marks: &'a [MarkState], device: &'a DeviceId, epoch: Epoch) -> impl Iterator<Item = &'a MarkState> {
-    let from = marks.partition_point(|mark| mark.device < *device);
-    marks[from..].iter().take_while(move |mark| mark.device == *device).filter(move |mark| mark.epoch == epoch)
-}
-
 /// What a new journal begins with: what the lake has, and nothing that only the lost journal had.
 fn first_marks(kept: &Kept, world: &Context) -> Vec<MarkState> {
     let mut marks = match world.plant {
-        Some(Plant::StaleMarks) => kept.committed.as_ref().map(|(_, _, marks)| marks.clone()).unwrap_or_default(),
+        Some(Plant::StaleMarks) => kept.committed.as_ref().map(|(_, _, marks)| marks.all()).unwrap_or_default(),
         Some(Plant::MarksOutliveJournal) => kept.outlived.clone(),
-        _ => world.lake.marks(),
+        _ => world.lake.commit.as_ref().map(|commit| commit.marks.all()).unwrap_or_default(),
     };
     if world.plant == Some(Plant::DedupOffByOne) {
         marks.iter_mut().for_each(|mark| mark.to += 1);
@@ -353,16 +341,17 @@ fn has_alarm(batch: &Batch<'_>) -> bool {
 }
 
 fn principal(agent: usize) -> Principal {
-    Principal { tenant: name("world"), device: DeviceId(name(&format!("edge-{agent}"))) }
+    Principal { tenant: name("world"), device: device(agent) }
 }
 
-/// The journal of the aggregator: it never drops, and at the cap only alarms come in.
-pub(crate) fn config(max_bytes: u64) -> Config {
+/// The journal of the aggregator: it never drops, and at the cap only alarms come in. It is as large for each agent in a large
+/// fleet as in a small one.
+pub(crate) fn config(max_bytes: u64, scale: u64) -> Config {
     Config {
-        segment_bytes: 32 * 1024,
-        max_bytes,
+        segment_bytes: 32 * 1024 * scale.min(8),
+        max_bytes: max_bytes * scale,
         fsync: FsyncPolicy::Group { interval_us: 2_000 },
-        reserve_bytes: 32 * 1024,
+        reserve_bytes: 32 * 1024 * scale,
         drop_policy: Drop::Never,
         keep_bytes: 0,
     }

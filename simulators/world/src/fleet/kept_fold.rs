@@ -1,0 +1,52 @@
+//! The fold as a commit keeps it: a snapshot, and while that is young the entries that were folded since.
+//!
+//! A snapshot takes time with the number of marks, and a large fleet commits every few seconds. So a large one is written only when enough
+//! has come since; a small fleet's is written with every commit, as the lab does it.
+
+use std::sync::Arc;
+
+use kilter_fold::{Entry, Fold};
+
+use super::truth::{Broken, broken};
+
+/// A fold at a commit.
+#[derive(Clone, Debug)]
+pub(crate) struct KeptFold {
+    snapshot: Arc<[u8]>,
+    since: Vec<(u64, Arc<[u8]>)>,
+}
+
+impl KeptFold {
+    /// Keeps the fold as it is now, `marks` of them.
+    pub(crate) fn keep(before: Option<Self>, folded: &mut Vec<(u64, Arc<[u8]>)>, fold: &Fold, marks: usize) -> Self {
+        let young = |since: usize| marks > FEW_MARKS && since + folded.len() < marks / MARKS_PER_ENTRY;
+        match before.filter(|before| young(before.since.len())) {
+            Some(mut kept) => {
+                kept.since.append(folded);
+                kept
+            }
+            None => {
+                folded.clear();
+                Self { snapshot: fold.snapshot().into(), since: Vec::new() }
+            }
+        }
+    }
+
+    /// The snapshot of this very moment.
+    pub(crate) fn of(fold: &Fold) -> Self {
+        Self { snapshot: fold.snapshot().into(), since: Vec::new() }
+    }
+
+    pub(crate) fn restore(&self) -> Result<Fold, Broken> {
+        let mut fold = Fold::restore(&self.snapshot).or_else(|error| broken("L1", error.to_string()))?;
+        for (offset, bytes) in &self.since {
+            let entry = Entry::decode(bytes).or_else(|error| broken("J2", error.to_string()))?;
+            fold.apply(*offset, entry, &mut drop);
+        }
+        Ok(fold)
+    }
+}
+
+/// A fleet of CI's size has no more: each of its commits writes a snapshot.
+const FEW_MARKS: usize = 8_192;
+const MARKS_PER_ENTRY: usize = 32;
