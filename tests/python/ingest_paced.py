@@ -1,12 +1,16 @@
 """Rows at a steady rate into a whole aggregator, over MQTT or QUIC: the time until accepted, processor and memory of the server.
 
     cargo build --release -p kilter-tests --example load && cargo build --release -p kilter-aggregator
-    python ingest_paced.py $CARGO_TARGET_DIR/release mqtt|quic clients 0 rows_per_second seconds [clients_that_come_at_half_time]
+    python ingest_paced.py $CARGO_TARGET_DIR/release mqtt|quic[+lab] clients 0 rows_per_second seconds [clients_that_come_at_half_time]
 
-What comes after the number of clients goes to `tests/examples/load.rs` as it is, which tells what it means.
+What comes after the number of clients goes to `tests/examples/load.rs` as it is, which tells what it means. With `+lab` a lab (kilter-lab in the
+same folder) commits the rows; when all has ended the Python deltalake package counts them in the lake, all and different ones. The time
+from the last row until a query finds all of them is told too.
 """
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -22,23 +26,53 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="paced-") as folder:
         config, bundles = os.path.join(folder, "aggregator.toml"), os.path.join(folder, "bundles")
         os.mkdir(bundles)
-        quic = str(kind == "quic").lower()
+        quic, lab = str(kind.startswith("quic")).lower(), str(kind.endswith("+lab")).lower()
         write(
             config,
             f'data = "{folder}/data"\n[mqtt]\nlisten = "127.0.0.1:{MQTT}"\nquic = {quic}\n[http]\nlisten = "127.0.0.1:{HTTP}"\n'
-            "[lab]\nenabled = false\n",
+            f"[lab]\nenabled = {lab}\n",
         )
         for client in range(int(clients)):
             enrol = [server, "enroll", f"load-{client}", "--config", config, "--server", f"127.0.0.1:{MQTT}", "--out"]
             subprocess.run([*enrol, f"{bundles}/{client}.toml"], check=True, stdout=subprocess.DEVNULL)
-            if kind == "mqtt":
+            if quic == "false":
                 plain(f"{bundles}/{client}.toml")
         with Running([server, "serve", "--config", config], folder, MQTT) as running:
             memory = Memory(running.process.pid)
             begun, before = time.monotonic(), running.processor_secs()
-            print(output([os.path.join(programs, "examples", "load"), bundles, *load]))
+            said = output([os.path.join(programs, "examples", "load"), bundles, *load])
+            print(said)
             took, used = time.monotonic() - begun, running.processor_secs() - before
             print(f"server {used:.1f} s of a core in {took:.1f} s, resident at most {memory.most_mb():.0f} MB, load {os.getloadavg()}")
+            sent = int(re.search(r"(\d+) rows accepted", said)[1])
+            if lab == "true":
+                queried(server, config, sent)
+        if lab == "true":
+            in_the_lake(f"{folder}/data/lake/features", sent)
+
+
+def queried(server: str, config: str, sent: int) -> None:
+    """Waits until a query over lake and journal tail finds as many rows."""
+    begun = time.monotonic()
+    question = [server, "query", "SELECT COUNT(seq) AS n FROM features", "--config", config]
+    while True:
+        answer = subprocess.run(question, check=True, capture_output=True, text=True).stdout
+        found = json.loads(answer)["rows"][0][0]
+        if found >= sent:
+            print(f"a query finds {found} of {sent} rows {time.monotonic() - begun:.1f} s after the last was accepted")
+            return
+
+
+def in_the_lake(table: str, sent: int) -> None:
+    """Counts the committed rows, and how many of them differ."""
+    from deltalake import DeltaTable
+
+    rows = DeltaTable(table).to_pyarrow_table(columns=["device", "epoch", "seq"])
+    different = rows.group_by(["device", "epoch", "seq"]).aggregate([]).num_rows
+    print(f"{sent} rows sent, {rows.num_rows} in the lake, {different} different ones")
+    if (rows.num_rows, different) != (sent, sent):
+        raise SystemExit("the lake does not hold each row once")
+
 
 
 class Memory:
@@ -63,3 +97,6 @@ class Memory:
 
 if __name__ == "__main__":
     main()
+    # Arrow's threads may abort an interpreter that takes itself apart (apache/arrow issue 34314).
+    sys.stdout.flush()
+    os._exit(0)
