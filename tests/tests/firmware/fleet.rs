@@ -198,6 +198,16 @@ fn tell(mut plant: Plant) -> anyhow::Result<()> {
     ensure!(plant.refusals()?.is_empty(), "something was refused: {:?}", plant.refusals()?);
     println!("{second} replaced it at generation {newer}");
 
+    // A shadow has no place there: the gateway says so in the node's stead, and the leader goes on.
+    let shadow = publish(&plant.house.data_dir(), &artifact(4.0), "shadow")?;
+    wait(&mut plant, "the refusal of a shadow", |plant| {
+        let refusals = plant.refusals().ok()?;
+        refusals.iter().any(|reason| reason == "leaders_only").then_some(())
+    })?;
+    let scores = plant.scores_of(second);
+    wait(&mut plant, "more scores of the leader", |plant| (plant.scores_of(second) > scores).then_some(()))?;
+    ensure!(plant.scores_of(shadow) == 0, "the shadow has scored");
+
     // An alarm on the node stands at the aggregator, and ends there.
     let fault = plant.node_dir().join("fault");
     std::fs::write(&fault, b"").context("the machine shakes")?;
