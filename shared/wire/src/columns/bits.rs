@@ -123,6 +123,26 @@ impl<'a> Reader<'a> {
         Ok(value)
     }
 
+    /// How many ones come next, and past the zero that ends them; `most` ones, at most 32, end by themselves.
+    pub(super) fn ones(&mut self, most: u32) -> Result<u32, UnpackError> {
+        let mut ones = 0;
+        while ones < most {
+            if self.count == 0 {
+                (self.open, self.count) = (u64::from(self.byte()?), 8);
+            }
+            let run = self.open.trailing_ones().min(self.count).min(most - ones);
+            ones += run;
+            self.open >>= run;
+            self.count -= run;
+            if self.count > 0 && ones < most {
+                self.open >>= 1;
+                self.count -= 1;
+                break;
+            }
+        }
+        Ok(ones)
+    }
+
     /// Drops what is left of the last byte of a run of bits.
     pub(super) fn align(&mut self) {
         (self.open, self.count) = (0, 0);
