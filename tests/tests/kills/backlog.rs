@@ -129,7 +129,7 @@ fn payload(at: u64, epoch: Epoch, chance: &mut Chance) -> Payload {
         14 => Payload::Event(Event::Maintenance { what: name("oil") }),
         15 => Payload::Alarm(Alarm {
             id: (at / 40) as u32,
-            state: if at / 20 % 2 == 0 { AlarmState::Raised } else { AlarmState::Cleared },
+            state: if (at / 20).is_multiple_of(2) { AlarmState::Raised } else { AlarmState::Cleared },
             severity: Severity::Alarm,
             source: AlarmSource::Physics,
             cause: Cause::OuterRace,
