@@ -1,9 +1,10 @@
-"""The kernel against onnxruntime and tract: same weights, same rows, answers checked against each other, timed in turns.
+"""The kernel against onnxruntime, tract and, if its program is named, Burn: same weights, same rows, answers checked against each other, timed in turns.
 
     cargo build --release -p kilter-infer --example peer
-    python shared/infer/benches/peers.py target/release/examples/peer
+    cargo build --release --manifest-path shared/infer/benches/burn/Cargo.toml
+    python shared/infer/benches/peers.py target/release/examples/peer [target/release/burn-peer]
 
-Needs numpy, onnx, onnxruntime and tract (pip install onnx onnxruntime==1.31.* tract==0.23.*). One thread on all sides. onnxruntime is
+Needs numpy, onnx, onnxruntime and tract (pip install onnx onnxruntime==1.31.* tract==0.23.*). One thread on all sides (RAYON_NUM_THREADS=1 for Burn). onnxruntime is
 called with bound input and output, tract with its own tensor, so that Python adds little; what a model that does nothing costs in
 each is printed too, and taken off in the columns "less call".
 """
@@ -89,7 +90,7 @@ def timed(call, repeats=32, seconds=0.15):
 
 
 def main():
-    binary = sys.argv[1]
+    binary, burn = sys.argv[1], sys.argv[2:3]
     folder = pathlib.Path(tempfile.mkdtemp())
     subprocess.run([binary, "write", folder], check=True)
     identity = model_of([helper.make_node("Identity", ["x"], ["y"])],
@@ -109,11 +110,16 @@ def main():
                 assert worst < 1e-5, f"{path.name}: answers of {name} differ by {worst}"
                 print(f"{path.name} {kind}: largest difference to {name} f32 {worst:.1e}, int8 {np.abs(theirs - int8[:batch]).max():.1e}")
                 calls[name][path.name, kind] = run
-    theirs, ours = {name: {} for name in calls}, {}
+    theirs, ours = {name: {} for name in [*calls, *(["Burn"] if burn else [])]}, {}
     for _ in range(ROUNDS):
         for name, of in calls.items():
             for key, call in of.items():
                 theirs[name].setdefault(key, []).append(timed(call, 4 if key[1] == "batch64" else 32))
+        for program in burn:
+            said = subprocess.run([program, folder], check=True, capture_output=True, text=True, env={**os.environ, "RAYON_NUM_THREADS": "1"}).stdout
+            for row in map(json.loads, said.splitlines()):
+                assert row["worst"] < 1e-5, f"{row['model']}: answers of Burn differ by {row['worst']}"
+                theirs["Burn"].setdefault((row["model"], row["kind"]), []).append((row["median_ns"], row["best_ns"]))
         for line in subprocess.run([binary, "time"], check=True, capture_output=True, text=True).stdout.splitlines():
             row = json.loads(line)
             if "width" in row:
@@ -123,7 +129,7 @@ def main():
     middle = lambda pairs: (float(np.median([m for m, _ in pairs])), min(b for _, b in pairs))
     print(f"onnxruntime {ort.__version__}, tract {tract.version()}, width {width}, load {os.getloadavg()[0]:.1f}")
     for name, of in theirs.items():
-        call = middle(of["nothing", "call"])
+        call = middle(of["nothing", "call"]) if ("nothing", "call") in of else (0.0, 0.0)
         print(f"{name}, an empty call {call[0] / 1e3:.1f} us")
         print(f"{'workload':<22}{'ours us':>10}{'best':>8}{'theirs':>10}{'best':>8}{'ratio':>8}{'of best':>9}{'less call':>11}")
         for (model, kind), pairs in ours.items():

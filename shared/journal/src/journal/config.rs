@@ -25,7 +25,7 @@ pub struct Config {
 pub enum FsyncPolicy {
     /// Before `append` returns.
     Always,
-    /// At most this long after, by [`Journal::poll_sync`].
+    /// At most this long after, by [`poll_sync`](crate::Journal::poll_sync).
     Group {
         /// Longest time between two syncs while entries wait.
         interval_us: i64,
