@@ -2,7 +2,7 @@
 //!
 //! A column is predicted by a constant, by a line, by its last value, by its last movement or by its mean; on its own or less an
 //! earlier column of the same row, because a window's end follows its start, and the peak of a vibration its mean. Which column that
-//! is the first rows tell: trying all pairs on all rows took three quarters of an agent's time. Floats are put in the order of
+//! is the first rows tell: trying all pairs on all rows took three fifths of a sender's time. Floats are put in the order of
 //! their values first, less the low bits that all of them leave empty.
 //!
 //! ```text
