@@ -13,7 +13,7 @@ mod outlet;
 use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, TrySendError};
 
-use kilter_monitor::{ConfigError, MachineConfig, Monitor, Output, What};
+use kilter_monitor::{ConfigError, Heap, MachineConfig, Monitor, Output, What};
 use kilter_source::{Item, Source, SourceError, Stop};
 use kilter_types::{
     Alarm, AlarmState, ChannelId, Clip, ClipCause, Clock as _, Input, Micros, Monotonic, Name, Payload, RowRef,
@@ -28,7 +28,7 @@ use crate::clock::SystemClock;
 use crate::recorder::Message;
 use crate::said::Said;
 use crate::standing::Standing;
-pub(crate) use install::{Heap, Install};
+pub(crate) use install::Install;
 use install::{build, cost_us};
 pub(crate) use order::Order;
 pub(crate) use outlet::Outlet;

@@ -39,7 +39,7 @@ fn memory() {
         println!(
             "window {window}: lent {} bytes, struct {} bytes (8 groups, 1024 values per sequence) or {} (1 group, 256), snapshot {}",
             needed.bytes(),
-            size_of::<kilter_monitor::Monitor<support::Heap>>(),
+            size_of::<kilter_monitor::Monitor<kilter_monitor::Heap>>(),
             size_of::<kilter_monitor::Monitor<kilter_monitor::Carve<'static>, 1, 256>>(),
             monitor.snapshot_len(),
         );

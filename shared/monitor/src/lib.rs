@@ -5,6 +5,8 @@
 //! also across [`Monitor::snapshot`] and [`Monitor::restore`].
 #![no_std]
 
+#[cfg(feature = "heap")]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
@@ -13,6 +15,8 @@ mod budget;
 pub mod config;
 mod decision;
 mod group;
+#[cfg(feature = "heap")]
+mod heap;
 mod hysteresis;
 mod judge;
 pub mod memory;
@@ -36,6 +40,8 @@ pub use config::{
     Bounds, ChannelConfig, ChannelKind, ConfigError, FeatureLimit, GroupConfig, Limits, MachineConfig, Patience,
     Protection,
 };
+#[cfg(feature = "heap")]
+pub use heap::Heap;
 pub use memory::{Carve, Memory, Needed, needed};
 pub use model::InstallError;
 pub use monitor::{Monitor, PushError, channel};

@@ -3,7 +3,7 @@
 use kilter_infer::{Artifact, Body, Draft, Range, ResetRule, Scratch, State};
 use kilter_machine::{Axis, Machine, MachineSpec};
 use kilter_monitor::{
-    ChannelConfig, ChannelKind, ConfigError, EXACT_BITS, GroupConfig, MachineConfig, Memory, Monitor, Output, What,
+    ChannelConfig, ChannelKind, ConfigError, EXACT_BITS, GroupConfig, Heap, MachineConfig, Monitor, Output, What,
 };
 use kilter_signal::{
     extract::{self, Vibration, VibrationSetup},
@@ -150,21 +150,4 @@ fn artifact(ewma: f32) -> Vec<u8> {
     let mut bytes = vec![0; draft.size_bytes()];
     draft.write(&mut bytes, &mut State::<4096>::new(), &mut Scratch::new()).expect("a good draft");
     bytes
-}
-
-#[derive(Debug)]
-struct Heap;
-
-impl Memory for Heap {
-    type Floats = Vec<f32>;
-    type Times = Vec<Micros>;
-    type Model = Vec<u8>;
-
-    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
-        Some(vec![0.0; len])
-    }
-
-    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
-        Some(vec![Micros(0); len])
-    }
 }

@@ -1,29 +1,11 @@
 //! The models of a machine: put into its monitor one per role, and what one of them costs here.
 
 use kilter_infer::{Artifact, Scratch};
-use kilter_monitor::{ConfigError, InstallError, MachineConfig, Memory, Monitor, Output};
+use kilter_monitor::{ConfigError, Heap, InstallError, MachineConfig, Monitor, Output};
 use kilter_types::{Clock as _, Digest, Generation, Micros, Role};
 use tracing::warn;
 
 use crate::clock::SystemClock;
-
-/// Buffers from the heap.
-#[derive(Debug)]
-pub(crate) struct Heap;
-
-impl Memory for Heap {
-    type Floats = Vec<f32>;
-    type Times = Vec<Micros>;
-    type Model = Vec<u8>;
-
-    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
-        Some(vec![0.0; len])
-    }
-
-    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
-        Some(vec![Micros(0); len])
-    }
-}
 
 /// A model to run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use kilter_machine::{Axis, FaultChange, FaultKind, Growth, LoadChange, Machine, MachineSpec};
-use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Memory, Monitor, Output, What};
+use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig, Heap, MachineConfig, Monitor, Output, What};
 use kilter_signal::bearing::Orders;
 use kilter_types::{
     ChannelId, Digest, Event, FeatureRow, Generation, GroupKind, Hertz, Input, MachineEvent, Micros, Name, Payload,
@@ -199,23 +199,6 @@ fn watched(spec: &MachineSpec) -> MachineConfig {
     config.nominal_rpm = Some(Rpm(spec.nominal_rpm as f32));
     config.bearing = Orders::catalogue("6205").ok();
     config
-}
-
-/// Lends `Vec`s.
-struct Heap;
-
-impl Memory for Heap {
-    type Floats = Vec<f32>;
-    type Times = Vec<Micros>;
-    type Model = Vec<u8>;
-
-    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
-        Some(vec![0.0; len])
-    }
-
-    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
-        Some(vec![Micros(0); len])
-    }
 }
 
 const PUMPS: [&str; 10] =

@@ -1,6 +1,6 @@
 //! The production path in this process: a signed artifact into the monitor, a recording through it, every word kept.
 
-use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Memory, Monitor, Output, What};
+use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig, Heap, MachineConfig, Monitor, Output, What};
 use kilter_recording::{Item, Recording};
 use kilter_types::{
     ChannelId, Digest, Event, Generation, GroupKind, KernelId, MAX_NAME, Manifest, Micros, ModelKey, Name, Role, Score,
@@ -155,21 +155,4 @@ pub(crate) fn machine(
 
 pub(crate) fn failed(error: impl std::fmt::Display) -> SuiteError {
     SuiteError::Path(error.to_string())
-}
-
-/// Lends `Vec`s.
-struct Heap;
-
-impl Memory for Heap {
-    type Floats = Vec<f32>;
-    type Times = Vec<Micros>;
-    type Model = Vec<u8>;
-
-    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
-        Some(vec![0.0; len])
-    }
-
-    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
-        Some(vec![Micros(0); len])
-    }
 }

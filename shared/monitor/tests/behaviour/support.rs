@@ -1,29 +1,12 @@
 //! A monitor on the heap, a simulated machine that feeds it, and everything that it says, kept.
 
 use kilter_machine::{Axis, Machine, MachineSpec};
-use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Memory, Monitor, Output, Trip, What};
+use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig, Heap, MachineConfig, Monitor, Output, Trip, What};
 use kilter_signal::bearing::Orders;
 use kilter_types::{
     Alarm, AlarmState, Celsius, ChannelId, Event, FeatureRow, GroupKind, Hertz, Input, MachineEvent, Micros, Name, Rpm,
     Score, Spectrum, State, Unit,
 };
-
-/// Lends `Vec`s.
-pub(crate) struct Heap;
-
-impl Memory for Heap {
-    type Floats = Vec<f32>;
-    type Times = Vec<Micros>;
-    type Model = Vec<u8>;
-
-    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
-        Some(vec![0.0; len])
-    }
-
-    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
-        Some(vec![Micros(0); len])
-    }
-}
 
 pub(crate) type Heaped = Box<Monitor<Heap>>;
 

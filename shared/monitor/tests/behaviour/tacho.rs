@@ -1,7 +1,7 @@
 //! A machine whose speed comes from pulses: followed over a ramp, doubted where no shaft could give them.
 
 use kilter_machine::{Axis, FaultChange, FaultKind, GearSpec, Growth, LoadChange, Machine, MachineSpec};
-use kilter_monitor::{ChannelConfig, ChannelKind, ConfigError, MachineConfig, Monitor, Output};
+use kilter_monitor::{ChannelConfig, ChannelKind, ConfigError, Heap, MachineConfig, Monitor, Output};
 use kilter_types::{
     AlarmSource, Cause, ChannelId, FeatureRow, GroupKind, Hertz, Input, MachineEvent, Micros, OperatingState, Quality,
     Rpm, Spectrum, Unit,

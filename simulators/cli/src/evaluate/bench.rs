@@ -3,7 +3,7 @@
 //! A machine is made anew for each window with the state of that moment, so a month costs its windows and not its seconds.
 
 use kilter_machine::{Axis, Machine, MachineSpec};
-use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig, MachineConfig, Memory, Monitor, Output};
+use kilter_monitor::{ChannelConfig, ChannelKind, GroupConfig, Heap, MachineConfig, Monitor, Output};
 use kilter_signal::bearing::Orders;
 use kilter_types::{Celsius, ChannelId, GroupKind, Hertz, Input, MachineEvent, Micros, Name, Rpm, Unit};
 
@@ -101,21 +101,4 @@ fn config(class: &str, spec: &MachineSpec, watch: Watch) -> anyhow::Result<Machi
     config.limits.temperature_alarm = Some(Celsius(80.0));
     config.limits.temperature_danger = Some(Celsius(95.0));
     Ok(config)
-}
-
-/// Lends `Vec`s.
-pub(super) struct Heap;
-
-impl Memory for Heap {
-    type Floats = Vec<f32>;
-    type Times = Vec<Micros>;
-    type Model = Vec<u8>;
-
-    fn floats(&mut self, len: usize) -> Option<Vec<f32>> {
-        Some(vec![0.0; len])
-    }
-
-    fn times(&mut self, len: usize) -> Option<Vec<Micros>> {
-        Some(vec![Micros(0); len])
-    }
 }
