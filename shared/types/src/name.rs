@@ -3,15 +3,21 @@
 use core::fmt;
 use core::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// The longest name in bytes.
 pub const MAX_NAME: usize = 32;
 
 /// A short name: 1 to [`MAX_NAME`] of `a-z 0-9 - _ .`, so that it is safe in a topic, a path, a URL and SQL.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Name(heapless::String<MAX_NAME>);
+///
+/// Names stand in every row and every key: in place, zeros behind their end, they are copied and compared as 33 bytes. A zero is below every
+/// character that a name may hold, so that is the order of their texts.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Name {
+    text: [u8; MAX_NAME],
+    len: u8,
+}
 
 impl Name {
     /// Parses a name; says what is wrong with it otherwise.
@@ -22,12 +28,14 @@ impl Name {
         if !text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.')) {
             return Err(NameError::Character);
         }
-        heapless::String::try_from(text).map(Self).map_err(|_| NameError::TooLong)
+        let mut name = Self { text: [0; MAX_NAME], len: text.len() as u8 };
+        name.text.get_mut(..text.len()).ok_or(NameError::TooLong)?.copy_from_slice(text.as_bytes());
+        Ok(name)
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        self.0.as_str()
+        core::str::from_utf8(&self.text[..usize::from(self.len)]).expect("a name is ASCII")
     }
 }
 
@@ -51,10 +59,27 @@ impl FromStr for Name {
     }
 }
 
+impl Serialize for Name {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = heapless::String::<MAX_NAME>::deserialize(deserializer)?;
-        Self::new(&text).map_err(serde::de::Error::custom)
+        struct Text;
+        impl Visitor<'_> for Text {
+            type Value = Name;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a name")
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<Name, E> {
+                Name::new(text).map_err(E::custom)
+            }
+        }
+        deserializer.deserialize_str(Text)
     }
 }
 
@@ -153,6 +178,16 @@ mod tests {
     fn an_address_survives_the_way_to_text_and_back() {
         let point = Point::parse("default/north/pump-1/drive-end").expect("a good address");
         assert_eq!(Point::parse(&point.to_string()), Ok(point));
+    }
+
+    #[test]
+    fn names_stand_in_the_order_of_their_texts() {
+        let all = ["-", "-a", "0", "a", "a-", "a.", "a0", "aa", "ab", "b", "z"];
+        for pair in all.windows(2) {
+            let names = [Name::new(pair[0]).expect("a name"), Name::new(pair[1]).expect("a name")];
+            assert_eq!(names[0].cmp(&names[1]), pair[0].cmp(pair[1]), "{pair:?}");
+            assert!(names[0] < names[1], "{pair:?}");
+        }
     }
 
     #[test]

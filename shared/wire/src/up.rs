@@ -105,7 +105,7 @@ pub struct BatchRecord<'a> {
 
 impl<'a> Batch<'a> {
     /// Bytes that a batch adds to each record.
-    pub const RECORD_OVERHEAD_BYTES: usize = 11;
+    pub const RECORD_OVERHEAD_BYTES: usize = HEAD_BYTES;
 
     /// The records one by one; the first damaged length ends it with an error.
     pub fn iter(&self) -> impl Iterator<Item = Result<BatchRecord<'a>, RecordError>> + use<'a> {
@@ -125,19 +125,26 @@ impl<'a> Batch<'a> {
 
     /// Appends one record to the bytes of a batch under construction; `false` when it does not fit.
     pub fn push(room: &mut [u8], used: &mut usize, record: BatchRecord<'_>) -> bool {
-        let Ok(len) = u16::try_from(record.bytes.len()) else {
-            return false;
-        };
         let end = *used + Self::RECORD_OVERHEAD_BYTES + record.bytes.len();
-        let Some(room) = room.get_mut(*used..end) else {
+        let Some((head, body)) =
+            room.get_mut(*used..end).and_then(|room| room.split_at_mut_checked(Self::RECORD_OVERHEAD_BYTES))
+        else {
             return false;
         };
+        body.copy_from_slice(record.bytes);
+        let fits = Self::head(head, record.class, record.seq, record.bytes.len()).is_some();
+        *used = if fits { end } else { *used };
+        fits
+    }
+
+    /// Writes what stands in front of a record of so many bytes; `None` when it is too long for a batch.
+    pub(crate) fn head(room: &mut [u8], class: u8, seq: u64, len: usize) -> Option<()> {
+        let len = u16::try_from(len).ok()?;
+        let room = room.first_chunk_mut::<HEAD_BYTES>()?;
         room[..2].copy_from_slice(&len.to_le_bytes());
-        room[2] = record.class;
-        room[3..11].copy_from_slice(&record.seq.to_le_bytes());
-        room[11..].copy_from_slice(record.bytes);
-        *used = end;
-        true
+        room[2] = class;
+        room[3..].copy_from_slice(&seq.to_le_bytes());
+        Some(())
     }
 }
 
@@ -265,3 +272,6 @@ impl core::error::Error for RecordError {}
 pub const MAX_RECORD_BYTES: usize = 4096;
 
 const RECORD_VERSION: u8 = 3;
+
+/// Length, class and seq in front of each record of a batch.
+const HEAD_BYTES: usize = 2 + 1 + 8;

@@ -124,12 +124,16 @@ pub fn unpack<'o>(packed: &[u8], words: &mut [u64], out: &'o mut [u8]) -> Result
         }
         shape.next += 1;
         let number = |column: usize| words[shape.first + column * shape.rows + row];
-        let mut record = [0; MAX_RECORD_BYTES];
-        let len = token::fill(shape.template, |column| number(column + 1), &mut record).ok_or(UnpackError::Damaged)?;
-        let record = BatchRecord { class: shape.class, seq: number(0), bytes: &record[..len] };
-        if !Batch::push(out, &mut end, record) {
-            return Err(UnpackError::Room);
-        }
+        // Straight to where it belongs: its head is written once its length is known.
+        let (head, body) = out
+            .get_mut(end..)
+            .and_then(|room| room.split_at_mut_checked(Batch::RECORD_OVERHEAD_BYTES))
+            .ok_or(UnpackError::Room)?;
+        let room = body.len().min(MAX_RECORD_BYTES);
+        let full = if room < MAX_RECORD_BYTES { UnpackError::Room } else { UnpackError::Damaged };
+        let len = token::fill(shape.template, |column| number(column + 1), &mut body[..room]).ok_or(full)?;
+        Batch::head(head, shape.class, number(0), len).ok_or(UnpackError::Room)?;
+        end += Batch::RECORD_OVERHEAD_BYTES + len;
     }
     if others.next().is_some() || shapes.iter().any(|shape| shape.next < shape.rows) {
         return Err(UnpackError::Damaged);
