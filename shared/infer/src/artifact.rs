@@ -152,8 +152,7 @@ impl<'a> Artifact<'a> {
     /// Value `i` of a row as the model sees it: distance from the healthy mean in healthy scales, clipped.
     pub(crate) fn normalise(&self, i: usize, value: f32) -> f32 {
         let offset = self.layout.normaliser_offset() + 8 * i;
-        let clip = self.layout.residual_clip;
-        within((value - f32_at(self.bytes, offset)) * f32_at(self.bytes, offset + 4), -clip, clip)
+        normalised(value, f32_at(self.bytes, offset), f32_at(self.bytes, offset + 4), self.layout.residual_clip)
     }
 
     pub(crate) fn weight(&self, i: usize) -> f32 {
@@ -189,4 +188,10 @@ impl<'a> Artifact<'a> {
     fn range_at(&self, offset: usize) -> Range {
         Range { low: f32_at(self.bytes, offset), high: f32_at(self.bytes, offset + 4) }
     }
+}
+
+/// A value as distance from the healthy mean in healthy scales, held within +-`clip`.
+#[inline(always)]
+pub(crate) fn normalised(value: f32, mean: f32, inverse_scale: f32, clip: f32) -> f32 {
+    within((value - mean) * inverse_scale, -clip, clip)
 }

@@ -6,8 +6,7 @@ use crate::{
     format::MAX_WIDE,
     kernel::{dot, quantise},
     layout::f32_at,
-    rescore::SIDE,
-    simd,
+    simd::{self, ABREAST},
 };
 
 /// How many outputs, and how many inputs of the two vectors that enter one after the other.
@@ -64,10 +63,7 @@ pub(crate) type Integers = [i16; MAX_WIDE];
 impl<'a> Matrix<'a> {
     /// `out = biases + weights * first`; no value of `first` lies outside +-`bound`.
     pub(crate) fn begin(&self, first: &[f32], bound: f32, out: &mut [f32], room: &mut Integers) {
-        let (biases, _) = self.bytes[self.shape.biases(self.kernel)].as_chunks::<4>();
-        for (out, bias) in out.iter_mut().zip(biases) {
-            *out = f32::from_le_bytes(*bias);
-        }
+        self.biases(out);
         self.add(Part::First, first, bound, out, room);
     }
 
@@ -76,51 +72,29 @@ impl<'a> Matrix<'a> {
         self.add(Part::Second, second, bound, out, room);
     }
 
-    /// [`Matrix::begin`] for the first `count` of several vectors.
-    pub(crate) fn begin_beside(
+    /// [`Matrix::begin`] for several vectors.
+    pub(crate) fn begin_abreast(
         &self,
-        first: [&[f32]; SIDE],
+        first: [&[f32]; ABREAST],
         bound: f32,
-        mut out: [&mut [f32]; SIDE],
-        count: usize,
+        mut out: [&mut [f32]; ABREAST],
         room: &mut Integers,
     ) {
-        let (biases, _) = self.bytes[self.shape.biases(self.kernel)].as_chunks::<4>();
-        for out in &mut out[..count] {
-            for (out, bias) in out.iter_mut().zip(biases) {
-                *out = f32::from_le_bytes(*bias);
+        if self.kernel == KernelId::PORTABLE_F32 {
+            out.iter_mut().for_each(|out| self.biases(out));
+            simd::add_rows_beside(self.weights(Part::First), first, out);
+        } else {
+            for (first, out) in first.into_iter().zip(out) {
+                self.begin(first, bound, out, room);
             }
         }
-        self.add_beside(Part::First, first, bound, out, count, room);
     }
 
-    /// [`Matrix::more`] for the first `count` of several vectors.
-    pub(crate) fn more_beside(
-        &self,
-        second: [&[f32]; SIDE],
-        bound: f32,
-        out: [&mut [f32]; SIDE],
-        count: usize,
-        room: &mut Integers,
-    ) {
-        self.add_beside(Part::Second, second, bound, out, count, room);
-    }
-
-    fn add_beside(
-        &self,
-        part: Part,
-        inputs: [&[f32]; SIDE],
-        bound: f32,
-        out: [&mut [f32]; SIDE],
-        count: usize,
-        room: &mut Integers,
-    ) {
-        if self.kernel == KernelId::PORTABLE_F32 && count == SIDE {
-            simd::add_rows_beside(self.weights(part), inputs, out);
-        } else {
-            for (inputs, out) in inputs.into_iter().zip(out).take(count) {
-                self.add(part, inputs, bound, out, room);
-            }
+    /// The biases alone.
+    pub(crate) fn biases(&self, out: &mut [f32]) {
+        let (biases, _) = self.bytes[self.shape.biases(self.kernel)].as_chunks::<4>();
+        for (out, bias) in out.iter_mut().zip(biases) {
+            *out = f32::from_le_bytes(*bias);
         }
     }
 
@@ -163,7 +137,12 @@ impl<'a> Matrix<'a> {
         f32_at(&self.bytes[self.shape.biases(self.kernel)], 4 * output)
     }
 
-    fn weights(&self, part: Part) -> &'a [u8] {
+    /// One row of weights per input of `first`, then of `second`; of the f32 form.
+    pub(crate) fn rows(&self) -> &'a [u8] {
+        &self.bytes[..self.shape.biases(self.kernel).start]
+    }
+
+    pub(crate) fn weights(&self, part: Part) -> &'a [u8] {
         let Shape { outputs, first, second } = self.shape;
         let (start, first, second) = match self.kernel {
             KernelId::PORTABLE_I8 => {

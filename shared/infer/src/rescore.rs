@@ -1,30 +1,38 @@
 //! Many sequences of one forecaster or autoencoder at once: for back-tests, which score the past again.
 //!
-//! Some sequences run side by side so that each weight is loaded once for all of them. Each keeps the order of its own
-//! sums, so a score has the bits that [`Artifact::push`] gives: a back-test reproduces what the edge recorded.
+//! The sequences run side by side, so that weights are loaded once for several of them and stay in the first cache while all of them pass
+//! ([`panels`]). Each keeps the order of its own sums, so a score has the bits that [`Artifact::push`] gives: a back-test
+//! reproduces what the edge recorded.
+
+pub mod panels;
+mod sequences;
 
 use crate::{
     Artifact, Family, Mode, RowError, ScoreOf,
+    artifact::normalised,
     format::{MAX_HIDDEN, MAX_INPUTS},
     kernel::{sum, tanh, within},
     matrix::{Integers, Matrix},
-    simd,
+    simd::ABREAST,
 };
+use sequences::Sequences;
 
 /// How many sequences run side by side.
-pub const SIDE: usize = 4;
+pub const SIDE: usize = 32;
 
-/// Room for [`SIDE`] sequences.
+/// The most gates of an LSTM: four per hidden unit.
+pub const GATES: usize = 4 * MAX_HIDDEN;
+
+/// Room for [`SIDE`] sequences: 250 kB.
 #[derive(Clone, Debug)]
 pub struct Rescorer {
-    gates: Beside<{ 4 * MAX_HIDDEN }>,
-    start: Beside<{ 4 * MAX_HIDDEN }>,
-    hidden: Beside<MAX_HIDDEN>,
-    cell: Beside<MAX_HIDDEN>,
+    sequences: Sequences,
     code: Beside<MAX_HIDDEN>,
     row: Beside<MAX_INPUTS>,
     announced: Beside<MAX_INPUTS>,
     mean: Beside<MAX_INPUTS>,
+    /// Healthy mean and inverse scale of each input.
+    normaliser: [[f32; MAX_INPUTS]; 2],
     integers: Integers,
 }
 
@@ -41,14 +49,12 @@ impl Rescorer {
     /// Empty room.
     pub const fn new() -> Self {
         Self {
-            gates: [[0.0; 4 * MAX_HIDDEN]; SIDE],
-            start: [[0.0; 4 * MAX_HIDDEN]; SIDE],
-            hidden: [[0.0; MAX_HIDDEN]; SIDE],
-            cell: [[0.0; MAX_HIDDEN]; SIDE],
+            sequences: Sequences::new(),
             code: [[0.0; MAX_HIDDEN]; SIDE],
             row: [[0.0; MAX_INPUTS]; SIDE],
             announced: [[0.0; MAX_INPUTS]; SIDE],
             mean: [[0.0; MAX_INPUTS]; SIDE],
+            normaliser: [[0.0; MAX_INPUTS]; 2],
             integers: [0; crate::format::MAX_WIDE],
         }
     }
@@ -66,14 +72,17 @@ impl Rescorer {
         if anomalies.len() > SIDE || rows.len() != window * anomalies.len() {
             return Err(RescoreError::Row(RowError::Length { expected: window * anomalies.len(), found: rows.len() }));
         }
-        if let Some(place) = rows.iter().position(|value| !value.is_finite()) {
+        // All of them first, which runs in wide registers.
+        if !rows.iter().fold(true, |finite, value| finite & value.is_finite()) {
+            let place = rows.iter().position(|value| !value.is_finite()).unwrap_or(0);
             return Err(RescoreError::Row(RowError::NonFinite(place)));
-        }
-        for side in [&mut self.hidden, &mut self.cell] {
-            side.iter_mut().for_each(|values| values.fill(0.0));
         }
         for side in [&mut self.announced, &mut self.mean] {
             side.iter_mut().for_each(|values| values.fill(0.0));
+        }
+        let [means, inverse_scales] = &mut self.normaliser;
+        for (i, (mean, inverse_scale)) in means.iter_mut().zip(inverse_scales).enumerate().take(n) {
+            (*mean, *inverse_scale) = artifact.normaliser(i).unwrap_or((0.0, 0.0));
         }
         match artifact.family() {
             Family::LstmForecaster => self.forecast(artifact, rows, anomalies),
@@ -86,23 +95,29 @@ impl Rescorer {
         let (n, length, layout) = (artifact.inputs(), artifact.sequence_len(), artifact.layout());
         let mut matrices = artifact.matrices();
         let (lstm, output) = (Artifact::take(&mut matrices), Artifact::take(&mut matrices));
-        let count = anomalies.len();
+        let (count, clip) = (anomalies.len(), layout.residual_clip);
+        self.sequences.reset(&lstm, n, layout.hidden);
+        // With weight 1 only the newest residual counts, so only what is announced for it does.
+        let every = layout.ewma < 1.0;
         for age in 0..length {
+            let newest = age + 1 == length;
             self.take_rows(artifact, rows, age, count);
-            for s in 0..count {
-                for i in 0..n {
-                    let residual = self.row[s][i] - self.announced[s][i];
-                    let mean = &mut self.mean[s][i];
-                    *mean = if layout.ewma < 1.0 { *mean + layout.ewma * (residual - *mean) } else { residual };
+            if every || newest {
+                for (mean, (row, announced)) in
+                    self.mean.iter_mut().zip(self.row.iter().zip(&self.announced)).take(count)
+                {
+                    for (mean, (row, announced)) in mean.iter_mut().zip(row.iter().zip(announced)).take(n) {
+                        let residual = row - announced;
+                        *mean = if every { *mean + layout.ewma * (residual - *mean) } else { residual };
+                    }
                 }
             }
-            if age + 1 == length {
+            if newest {
                 break;
             }
-            self.step(&lstm, layout.input_clip, n, layout.hidden, count);
-            if layout.ewma < 1.0 || age + 2 >= length {
-                begin(&output, &self.hidden, layout.hidden, 1.0, &mut self.announced, n, count, &mut self.integers);
-                let clip = layout.residual_clip;
+            self.step(&lstm, layout.input_clip, n, count);
+            if every || age + 2 == length {
+                self.announce(&output, n, count);
                 for announced in &mut self.announced[..count] {
                     announced[..n].iter_mut().for_each(|value| *value = within(*value, -clip, clip));
                 }
@@ -123,25 +138,24 @@ impl Rescorer {
         let mut matrices = artifact.matrices();
         let mut next = || Artifact::take(&mut matrices);
         let (encoder, bottleneck, decoder, output) = (next(), next(), next(), next());
+        self.sequences.reset(&encoder, n, hidden);
         for age in 0..length {
             self.take_rows(artifact, rows, age, count);
-            self.step(&encoder, layout.input_clip, n, hidden, count);
+            self.step(&encoder, layout.input_clip, n, count);
         }
-        begin(&bottleneck, &self.hidden, hidden, 1.0, &mut self.code, layout.code, count, &mut self.integers);
+        let (sequences, room) = (&self.sequences, &mut self.integers);
+        begin(&bottleneck, |s| sequences.hidden(s), &mut self.code[..count], layout.code, room);
         for code in &mut self.code[..count] {
             code[..layout.code].iter_mut().for_each(|value| *value = tanh(*value));
         }
-        for side in [&mut self.hidden, &mut self.cell] {
-            side.iter_mut().for_each(|values| values.fill(0.0));
-        }
-        begin(&decoder, &self.code, layout.code, 1.0, &mut self.start, 4 * hidden, count, &mut self.integers);
+        // The code is fed at every step, so its part of the gates is the same.
+        self.sequences.reset(&decoder, 0, hidden);
+        let (code, start) = (&self.code, &mut self.sequences.start[..count]);
+        begin(&decoder, |s| &code[s][..layout.code], start, 4 * hidden, &mut self.integers);
         let steps = if layout.score_of == ScoreOf::LastRow { 1 } else { length };
         for back in 0..steps {
-            for (gates, start) in self.gates.iter_mut().zip(&self.start) {
-                gates[..4 * hidden].copy_from_slice(&start[..4 * hidden]);
-            }
-            self.finish(&decoder, hidden, count);
-            begin(&output, &self.hidden, hidden, 1.0, &mut self.announced, n, count, &mut self.integers);
+            self.sequences.step(&decoder, layout.input_clip, count, &mut self.integers);
+            self.announce(&output, n, count);
             self.take_rows(artifact, rows, length - 1 - back, count);
             for s in 0..count {
                 for i in 0..n {
@@ -168,47 +182,51 @@ impl Rescorer {
 
     /// Row `age` of each sequence, normalised.
     fn take_rows(&mut self, artifact: &Artifact<'_>, rows: &[f32], age: usize, count: usize) {
-        let (n, length) = (artifact.inputs(), artifact.sequence_len());
+        let (n, length, clip) = (artifact.inputs(), artifact.sequence_len(), artifact.layout().residual_clip);
+        let [mean, inverse_scale] = self.normaliser.each_ref().map(|values| &values[..n]);
         for (s, row) in self.row[..count].iter_mut().enumerate() {
             let measured = &rows[(s * length + age) * n..][..n];
-            for (i, (row, value)) in row.iter_mut().zip(measured).enumerate() {
-                *row = artifact.normalise(i, *value);
+            for ((row, value), (mean, inverse_scale)) in
+                row.iter_mut().zip(measured).zip(mean.iter().zip(inverse_scale))
+            {
+                *row = normalised(*value, *mean, *inverse_scale, clip);
             }
         }
     }
 
-    fn step(&mut self, lstm: &Matrix<'_>, clip: f32, inputs: usize, hidden: usize, count: usize) {
-        for row in &mut self.row[..count] {
-            row[..inputs].iter_mut().for_each(|value| *value = within(*value, -clip, clip));
+    /// One step with the rows that were taken, held within +-`clip`.
+    fn step(&mut self, lstm: &Matrix<'_>, clip: f32, inputs: usize, count: usize) {
+        for (s, row) in self.row[..count].iter().enumerate() {
+            for (entering, value) in self.sequences.row(s).iter_mut().zip(&row[..inputs]) {
+                *entering = within(*value, -clip, clip);
+            }
         }
-        begin(lstm, &self.row, inputs, clip, &mut self.gates, 4 * hidden, count, &mut self.integers);
-        self.finish(lstm, hidden, count);
+        self.sequences.step(lstm, clip, count, &mut self.integers);
     }
 
-    fn finish(&mut self, lstm: &Matrix<'_>, hidden: usize, count: usize) {
-        let inputs = self.hidden.each_ref().map(|values| &values[..hidden]);
-        let out = self.gates.each_mut().map(|gates| &mut gates[..4 * hidden]);
-        lstm.more_beside(inputs, 1.0, out, count, &mut self.integers);
-        for s in 0..count {
-            simd::cell(&self.gates[s][..4 * hidden], &mut self.cell[s][..hidden], &mut self.hidden[s][..hidden]);
-        }
+    fn announce(&mut self, output: &Matrix<'_>, inputs: usize, count: usize) {
+        let sequences = &self.sequences;
+        begin(output, |s| sequences.hidden(s), &mut self.announced[..count], inputs, &mut self.integers);
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "vectors with their used lengths")]
-fn begin<const I: usize, const O: usize>(
+/// `out = biases + weights * of`, `outputs` values of it, for as many sequences as `out` has places; no value lies outside +-1.
+fn begin<'o, const O: usize>(
     matrix: &Matrix<'_>,
-    inputs: &Beside<I>,
-    used: usize,
-    bound: f32,
-    out: &mut Beside<O>,
+    of: impl Fn(usize) -> &'o [f32],
+    out: &mut [[f32; O]],
     outputs: usize,
-    count: usize,
     room: &mut Integers,
 ) {
-    let inputs = inputs.each_ref().map(|values| &values[..used]);
-    let out = out.each_mut().map(|values| &mut values[..outputs]);
-    matrix.begin_beside(inputs, bound, out, count, room);
+    let (fours, rest) = out.as_chunks_mut::<ABREAST>();
+    let done = fours.len() * ABREAST;
+    for (four, out) in fours.iter_mut().enumerate() {
+        let first = core::array::from_fn(|i| of(four * ABREAST + i));
+        matrix.begin_abreast(first, 1.0, out.each_mut().map(|out| &mut out[..outputs]), room);
+    }
+    for (i, out) in rest.iter_mut().enumerate() {
+        matrix.begin(of(done + i), 1.0, &mut out[..outputs], room);
+    }
 }
 
 /// Sequences that can't be scored together.

@@ -213,7 +213,7 @@ fn sequences_scored_side_by_side_have_the_bits_of_one_after_the_other() {
         let artifact = Artifact::parse(&bytes).expect("it parses");
         let (mut state, mut scratch, mut rescorer) = (Room::new(), Scratch::new(), Rescorer::new());
         let mut numbers = Numbers(67);
-        for count in [SIDE, 1, SIDE, 3] {
+        for count in [SIDE, 1, 6, SIDE, 3] {
             let rows = numbers.take(count * 5 * 7, 4.0);
             let mut anomalies = vec![0.0; count];
             rescorer.score(&artifact, &rows, &mut anomalies).expect("the rows are good");

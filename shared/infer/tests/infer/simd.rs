@@ -2,8 +2,8 @@
 
 use kilter_infer::{
     kernel,
-    rescore::SIDE,
-    simd::{Width, add_pairs_with, add_rows_beside_with, add_rows_with, cell_with},
+    rescore::{GATES, panels},
+    simd::{ABREAST, Step, Width, add_pairs_with, add_rows_beside_with, add_rows_with, cell_with, step_with},
 };
 use proptest::prelude::*;
 
@@ -53,11 +53,11 @@ proptest! {
     #[test]
     fn products_side_by_side_have_the_portable_bits_in_every_width(
         (inputs, rows, out) in (0usize..12, 1usize..90).prop_flat_map(|(inputs, outputs)| {
-            (values(SIDE * inputs), values(inputs * outputs), values(SIDE * outputs))
+            (values(ABREAST * inputs), values(inputs * outputs), values(ABREAST * outputs))
         }),
     ) {
-        let (rows, width) = (bytes(&rows), (inputs.len() / SIDE, out.len() / SIDE));
-        let inputs: [&[f32]; SIDE] = std::array::from_fn(|s| &inputs[s * width.0..][..width.0]);
+        let (rows, width) = (bytes(&rows), (inputs.len() / ABREAST, out.len() / ABREAST));
+        let inputs: [&[f32]; ABREAST] = std::array::from_fn(|s| &inputs[s * width.0..][..width.0]);
         let mut expected = out.clone();
         for (inputs, out) in inputs.iter().zip(expected.chunks_mut(width.1)) {
             kernel::add_rows(&rows, inputs, out);
@@ -65,7 +65,7 @@ proptest! {
         for registers in [Width::Portable, Width::Half, Width::Full] {
             let mut found = out.clone();
             let mut places = found.chunks_mut(width.1);
-            let places: [&mut [f32]; SIDE] = std::array::from_fn(|_| places.next().expect("one per vector"));
+            let places: [&mut [f32]; ABREAST] = std::array::from_fn(|_| places.next().expect("one per vector"));
             add_rows_beside_with(registers, &rows, inputs, places);
             prop_assert_eq!(bits(&found), bits(&expected), "{:?}", registers);
         }
@@ -103,6 +103,52 @@ proptest! {
             prop_assert_eq!(bits(&hidden), bits(&expected_hidden), "{:?}", width);
         }
     }
+
+    #[test]
+    fn a_step_of_many_sequences_has_the_bits_of_a_step_of_each_in_every_width(
+        (values, starts, units, inputs, count) in (1usize..=3, 0usize..6, 1usize..=9, any::<bool>()).prop_flat_map(
+            |(eights, inputs, count, each)| {
+                let (units, entering) = (8 * eights, inputs + 8 * eights);
+                let starts = if each { count } else { 1 };
+                let values = values(4 * units * entering + count * (entering + units) + starts * 4 * units);
+                (values, Just(starts), Just(units), Just(inputs), Just(count))
+            },
+        ),
+    ) {
+        let entering = inputs + units;
+        let (weights, rest) = values.split_at(4 * units * entering);
+        let (entered, rest) = rest.split_at(count * entering);
+        let (cells, begun) = rest.split_at(count * units);
+        let rows = bytes(weights);
+        let (mut expected_cells, mut expected) = (cells.to_vec(), entered.to_vec());
+        for s in 0..count {
+            let mut gates = begun[s % starts * 4 * units..][..4 * units].to_vec();
+            kernel::add_rows(&rows, &entered[s * entering..][..entering], &mut gates);
+            let hidden = &mut expected[s * entering + inputs..][..units];
+            kernel::cell(&gates, &mut expected_cells[s * units..][..units], hidden);
+        }
+        let mut laid = vec![0.0; weights.len()];
+        prop_assert_eq!(panels::lay(&rows, units, &mut laid), Some(weights.len()));
+        let mut start = vec![[0.0; GATES]; starts];
+        for (start, begun) in start.iter_mut().zip(begun.chunks(4 * units)) {
+            start[..4 * units].copy_from_slice(begun);
+        }
+        let step = Step { panels: &laid, start: &start, entering: entered, count, inputs, units };
+        for width in [Width::Portable, Width::Half, Width::Full] {
+            let (mut found_cells, mut found) = (cells.to_vec(), entered.to_vec());
+            step_with(width, &step, &mut found_cells, &mut found);
+            prop_assert_eq!(bits(&found), bits(&expected), "{:?}", width);
+            prop_assert_eq!(bits(&found_cells), bits(&expected_cells), "{:?}", width);
+        }
+    }
+}
+
+#[test]
+fn panels_for_which_there_is_no_room_are_not_laid() {
+    let rows = vec![0; 4 * 32 * 3];
+    assert_eq!(panels::lay(&rows, 8, &mut [0.0; 95]), None);
+    assert_eq!(panels::lay(&rows, 12, &mut [0.0; 96]), None);
+    assert_eq!(panels::lay(&rows, 0, &mut [0.0; 96]), None);
 }
 
 #[test]
