@@ -187,6 +187,11 @@ impl Fold {
         self.marks.of(device)
     }
 
+    /// The same epoch by epoch, the one that was seen last first: who asks for what moved need not read on.
+    pub fn latest_marks_of(&self, device: &DeviceId) -> impl Iterator<Item = (Epoch, Vec<MarkState>)> {
+        self.marks.latest(device)
+    }
+
     /// The accepted marks of one epoch, as an ack carries them; committed marks are left at 0.
     pub fn acks(&self, device: &DeviceId, epoch: Epoch) -> Vec<ClassAck> {
         self.marks.acks(device, epoch)

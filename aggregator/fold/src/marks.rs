@@ -93,6 +93,14 @@ impl Marks {
         self.devices.get(device).into_iter().flat_map(|marks| marks.states(device)).collect()
     }
 
+    /// The marks of one device epoch by epoch, the one that was seen last first.
+    pub fn latest(&self, device: &DeviceId) -> impl Iterator<Item = (Epoch, Vec<MarkState>)> {
+        let found = self.devices.get_key_value(device);
+        let latest =
+            found.into_iter().flat_map(|(device, marks)| marks.epochs.iter().rev().map(move |of| (device, of)));
+        latest.map(|(device, (epoch, classes))| (*epoch, states(device, *epoch, classes).collect()))
+    }
+
     /// The accepted marks of one epoch, as an ack carries them; committed marks are left at 0.
     pub fn acks(&self, device: &DeviceId, epoch: Epoch) -> Vec<ClassAck> {
         let Some(marks) = self.devices.get(device) else {
@@ -118,10 +126,7 @@ impl Marks {
     }
 
     fn mark(&mut self, device: &DeviceId, epoch: Epoch, class: Class) -> &mut Mark {
-        if !self.devices.contains_key(device) {
-            self.devices.insert(device.clone(), Device::default());
-        }
-        let marks = self.devices.get_mut(device).expect("just inserted");
+        let marks = self.devices.entry(device.clone()).or_default();
         match marks.epochs.iter().rposition(|(known, _)| *known == epoch) {
             // Mostly it stands there already.
             Some(at) => marks.epochs[at..].rotate_left(1),
@@ -139,15 +144,18 @@ impl Marks {
 
 impl Device {
     fn states(&self, device: &DeviceId) -> impl Iterator<Item = MarkState> {
-        let marks = self.epochs.iter().flat_map(|(epoch, classes)| classes.iter().map(move |mark| (epoch, mark)));
-        marks.map(move |(epoch, (class, mark))| MarkState {
-            device: device.clone(),
-            epoch: *epoch,
-            class: *class,
-            to: mark.to,
-            beyond: mark.beyond.iter().map(|(first, last)| (*first, *last)).collect(),
-        })
+        self.epochs.iter().flat_map(move |(epoch, classes)| states(device, *epoch, classes))
     }
+}
+
+fn states(device: &DeviceId, epoch: Epoch, classes: &BTreeMap<Class, Mark>) -> impl Iterator<Item = MarkState> {
+    classes.iter().map(move |(class, mark)| MarkState {
+        device: device.clone(),
+        epoch,
+        class: *class,
+        to: mark.to,
+        beyond: mark.beyond.iter().map(|(first, last)| (*first, *last)).collect(),
+    })
 }
 
 impl Mark {

@@ -2,6 +2,7 @@
 
 use crate::format::{
     RESERVE_FILE, SEGMENT_HEADER_BYTES, Skip, encode_entry, encode_segment_header, encode_skip, segment_name,
+    segment_path,
 };
 use crate::journal::{ClassBytes, Drop};
 use crate::ledger::{count_dropped, replace};
@@ -109,7 +110,7 @@ impl<F: Filesystem> Journal<F> {
     /// that they become durable in the same rename as the eviction.
     pub(crate) fn evict(&mut self, index: usize, class: u8) -> Result<(), JournalError> {
         let (base, end) = (self.segments[index].base, self.segments[index].end);
-        let path = self.dir.join(segment_name(base));
+        let path = segment_path(&self.dir, base);
         let file = self.fs.open(&path).map_err(JournalError::io("open", &path))?;
         let mut cursor = Cursor::new(self.fs.clone(), file, self.ledger.journal_id, base);
         let mut copy = Rewrite::new(self.ledger.journal_id, base);

@@ -1,5 +1,7 @@
 //! The byte layouts of the crate documentation, written and parsed in one place; parsing never panics and never trusts a length.
 
+use std::path::{Path, PathBuf};
+
 use crc32fast::Hasher;
 
 use crate::ledger::{Dropped, Loss, Reason};
@@ -65,7 +67,27 @@ pub(crate) struct LedgerContent {
 }
 
 pub(crate) fn segment_name(base: u64) -> String {
-    format!("{base:020}.seg")
+    let name = digits(base);
+    std::str::from_utf8(&name).expect("digits are text").to_owned()
+}
+
+/// Where the segment lies. Readers ask often: no formatting, and memory once.
+pub(crate) fn segment_path(dir: &Path, base: u64) -> PathBuf {
+    let name = digits(base);
+    let mut path = PathBuf::with_capacity(dir.as_os_str().len() + 1 + name.len());
+    path.push(dir);
+    path.push(std::str::from_utf8(&name).expect("digits are text"));
+    path
+}
+
+/// A segment's name: its base in twenty digits, so that names stand in the order of their bases.
+fn digits(base: u64) -> [u8; 24] {
+    let (mut name, mut rest) = (*b"00000000000000000000.seg", base);
+    for digit in name[..20].iter_mut().rev() {
+        *digit += (rest % 10) as u8;
+        rest /= 10;
+    }
+    name
 }
 
 /// The base a segment's name tells, `None` for any other file.
@@ -324,6 +346,16 @@ mod tests {
             assert_eq!(parse_ledger(&bytes), Framed::Bad, "bit {bit}");
             bytes[bit / 8] ^= 1 << (bit % 8);
         }
+    }
+
+    #[test]
+    fn a_segments_name_is_its_base_in_twenty_digits_and_reads_back() {
+        for base in [0, 9, 10, 4_096, MAX_OFFSET] {
+            assert_eq!(segment_name(base), format!("{base:020}.seg"));
+            assert_eq!(segment_base(&segment_name(base)), Some(base));
+            assert_eq!(segment_path(Path::new("/a/b"), base), Path::new("/a/b").join(segment_name(base)));
+        }
+        assert_eq!(segment_name(u64::MAX), format!("{}.seg", u64::MAX));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! write by itself and in any order, which is more than most file systems allow themselves. Renames are atomic. A full disk, a failing sync,
 //! a disk that only pretends to sync and flipped bits can be asked for. Folders exist by themselves.
 
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -84,7 +85,7 @@ impl MemoryFilesystem {
     /// Flips one bit of a file; `false` if the file is not that long.
     pub fn flip_bit(&self, path: &Path, bit: u64) -> bool {
         let mut disk = self.lock_disk();
-        let Some(inode) = disk.names.get(path).copied() else { return false };
+        let Some(inode) = disk.names.get(path.as_os_str()).copied() else { return false };
         let byte = disk.inodes.get_mut(&inode).and_then(|inode| inode.data.get_mut((bit / 8) as usize));
         byte.map(|byte| *byte ^= 1 << (bit % 8)).is_some()
     }
@@ -93,7 +94,7 @@ impl MemoryFilesystem {
     pub fn files(&self) -> Vec<(PathBuf, u64)> {
         let disk = self.lock_disk();
         let size = |inode: &u64| disk.inodes.get(inode).map_or(0, |inode| inode.data.len() as u64);
-        disk.names.iter().map(|(path, inode)| (path.clone(), size(inode))).collect()
+        disk.names.iter().map(|(path, inode)| (path.into(), size(inode))).collect()
     }
 
     /// Changes made so far: writes, syncs, names. A new number is a new moment to crash at.
@@ -120,12 +121,15 @@ impl Filesystem for MemoryFilesystem {
 
     fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
         let disk = self.lock_disk();
-        let within = disk.names.keys().filter(|path| path.parent() == Some(dir));
-        Ok(within.filter_map(|path| Some(path.file_name()?.to_str()?.to_owned())).collect())
+        let within = |path: &OsString| {
+            let name = path.to_str()?.strip_prefix(dir.to_str()?)?.strip_prefix('/')?;
+            (!name.contains('/')).then(|| name.to_owned())
+        };
+        Ok(disk.names.keys().filter_map(within).collect())
     }
 
     fn create(&self, path: &Path) -> io::Result<MemoryFile> {
-        if self.lock_disk().names.contains_key(path) {
+        if self.lock_disk().names.contains_key(path.as_os_str()) {
             let file = self.open(path)?;
             self.set_len(&file, 0)?;
             return Ok(file);
@@ -142,7 +146,7 @@ impl Filesystem for MemoryFilesystem {
 
     fn open(&self, path: &Path) -> io::Result<MemoryFile> {
         let mut disk = self.lock_disk();
-        let inode = *disk.names.get(path).ok_or(io::ErrorKind::NotFound)?;
+        let inode = *disk.names.get(path.as_os_str()).ok_or(io::ErrorKind::NotFound)?;
         if let Some(inode) = disk.inodes.get_mut(&inode) {
             inode.handles += 1;
         }
@@ -154,7 +158,7 @@ impl Filesystem for MemoryFilesystem {
     }
 
     fn lock(&self, path: &Path) -> io::Result<Option<MemoryFile>> {
-        let exists = self.lock_disk().names.contains_key(path);
+        let exists = self.lock_disk().names.contains_key(path.as_os_str());
         let mut file = if exists { self.open(path)? } else { self.create(path)? };
         let fresh = self.lock_disk().locks.insert(path.to_owned());
         file.lock = fresh.then(|| path.to_owned());
@@ -232,7 +236,7 @@ impl Filesystem for MemoryFilesystem {
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut disk = self.lock_disk();
-        let inode = *disk.names.get(from).ok_or(io::ErrorKind::NotFound)?;
+        let inode = *disk.names.get(from.as_os_str()).ok_or(io::ErrorKind::NotFound)?;
         if disk.forgotten_name.is_some_and(|name| to.ends_with(name)) {
             return Ok(());
         }
@@ -242,7 +246,7 @@ impl Filesystem for MemoryFilesystem {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut disk = self.lock_disk();
-        if !disk.names.contains_key(path) {
+        if !disk.names.contains_key(path.as_os_str()) {
             return Err(io::ErrorKind::NotFound.into());
         }
         disk.change_name(NameChange::Remove { path: path.to_owned() });

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::format::{
     Framed, IDENTITY_FILE, LOCK_FILE, LedgerContent, RESERVE_FILE, SEGMENT_HEADER_BYTES, WATERMARK_FILE,
-    encode_identity, parse_identity, parse_segment_header, parse_watermark, segment_base, segment_name,
+    encode_identity, parse_identity, parse_segment_header, parse_watermark, segment_base, segment_name, segment_path,
 };
 use crate::journal::{ClassBytes, Config, FsyncPolicy, Segment};
 use crate::ledger::{Ledger, read_whole, replace};
@@ -118,7 +118,7 @@ fn identify<F: Filesystem>(
         Some(Framed::Bad) | None => {}
     }
     for base in bases {
-        let path = dir.join(segment_name(*base));
+        let path = segment_path(dir, *base);
         if let Framed::Good((id, _)) = segment_header(fs, &path)? {
             return Ok((Some(id), false));
         }
@@ -215,7 +215,7 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
     /// Removes last segments whose header was not finished: no entry can have followed.
     fn remove_unborn(&mut self, bases: &mut Vec<u64>) -> Result<(), JournalError> {
         while let Some(base) = bases.last() {
-            let path = self.dir.join(segment_name(*base));
+            let path = segment_path(self.dir, *base);
             let file = self.fs.open(&path).map_err(JournalError::io("open", &path))?;
             let len = self.fs.len(&file).map_err(JournalError::io("measure", &path))?;
             if len > SEGMENT_HEADER_BYTES as u64 || segment_header(&self.fs, &path)? != Framed::Bad {
@@ -247,7 +247,7 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
         }
         let (mut active, mut written_bytes) = (None, 0);
         if let (Some(tail), Some(segment)) = (&self.tail, self.segments.back()) {
-            let path = self.dir.join(segment_name(segment.base));
+            let path = segment_path(self.dir, segment.base);
             active = Some(self.vouch(tail, &path, config.fsync)?);
             written_bytes = tail.good_bytes;
         }
@@ -305,7 +305,7 @@ impl<'a, F: Filesystem> Recoverer<'a, F> {
     }
 
     fn cursor(&self, base: u64) -> Result<Cursor<F>, JournalError> {
-        let path = self.dir.join(segment_name(base));
+        let path = segment_path(self.dir, base);
         let file = self.fs.open(&path).map_err(JournalError::io("open", &path))?;
         Ok(Cursor::new(self.fs.clone(), file, self.ledger.journal_id, base))
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::Path;
 
 use crate::format::{
-    Framed, SEGMENT_HEADER_BYTES, WATERMARK_FILE, parse_segment_header, parse_watermark, segment_base, segment_name,
+    Framed, SEGMENT_HEADER_BYTES, WATERMARK_FILE, parse_segment_header, parse_watermark, segment_base, segment_path,
 };
 use crate::ledger::{Ledger, read_whole};
 use crate::reader::follow;
@@ -125,7 +125,7 @@ fn check_segment<F: Filesystem>(
     next_base: Option<u64>,
     report: &Report,
 ) -> Result<SegmentReport, JournalError> {
-    let path = dir.join(segment_name(base));
+    let path = segment_path(dir, base);
     let failed = || JournalError::io("read", &path);
     let file = fs.open(&path).map_err(failed())?;
     let mut header = [0; SEGMENT_HEADER_BYTES];

@@ -3,13 +3,16 @@
 //!
 //! `KILTER_CRASH_STATES` sets how many states are tried (default 100,000). The same check must find planted bugs.
 
-use std::io;
+mod camera;
+
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
-use kilter_journal::model::{Disk, MemoryFile, MemoryFilesystem};
-use kilter_journal::{Config, Drop, Entry, Filesystem, FsyncPolicy, Journal, Key, Offset, Reason};
+use kilter_journal::model::MemoryFilesystem;
+use kilter_journal::{Config, Drop, Entry, FsyncPolicy, Journal, Key, Offset, Reason};
+
+use camera::Camera;
 
 const DIR: &str = "/journal";
 const CLIP: u8 = 6;
@@ -105,20 +108,6 @@ struct Payload {
     class: u8,
     seq: u64,
     bytes: Vec<u8>,
-}
-
-/// The model disk, photographed before each change, with a planted bug.
-#[derive(Clone, Debug)]
-struct Camera {
-    fs: MemoryFilesystem,
-    film: Arc<Mutex<Film>>,
-    plant: Plant,
-}
-
-#[derive(Debug, Default)]
-struct Film {
-    belief: Belief,
-    photos: Vec<(Disk, Belief)>,
 }
 
 impl Script {
@@ -319,90 +308,6 @@ fn read_all(journal: &Journal<Camera>) -> Vec<Entry> {
 fn decode_gaps(bytes: &[u8]) -> Vec<RangeInclusive<u64>> {
     let number = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
     bytes.chunks_exact(16).map(|pair| number(&pair[..8])..=number(&pair[8..])).collect()
-}
-
-impl Camera {
-    fn film(&self) -> MutexGuard<'_, Film> {
-        self.film.lock().expect("no test panics with the film")
-    }
-
-    fn shoot(&self) {
-        let mut film = self.film();
-        let belief = film.belief.clone();
-        if belief.released != u64::MAX {
-            film.photos.push((self.fs.disk(), belief));
-        }
-    }
-}
-
-impl Filesystem for Camera {
-    type File = MemoryFile;
-
-    fn create_dir_all(&self, dir: &Path) -> io::Result<()> {
-        self.fs.create_dir_all(dir)
-    }
-
-    fn list(&self, dir: &Path) -> io::Result<Vec<String>> {
-        self.fs.list(dir)
-    }
-
-    fn create(&self, path: &Path) -> io::Result<MemoryFile> {
-        self.shoot();
-        self.fs.create(path)
-    }
-
-    fn open(&self, path: &Path) -> io::Result<MemoryFile> {
-        self.fs.open(path)
-    }
-
-    fn open_write(&self, path: &Path) -> io::Result<MemoryFile> {
-        self.fs.open_write(path)
-    }
-
-    fn lock(&self, path: &Path) -> io::Result<Option<MemoryFile>> {
-        self.fs.lock(path)
-    }
-
-    fn len(&self, file: &MemoryFile) -> io::Result<u64> {
-        self.fs.len(file)
-    }
-
-    fn read_at(&self, file: &MemoryFile, at: u64, into: &mut [u8]) -> io::Result<usize> {
-        self.fs.read_at(file, at, into)
-    }
-
-    fn write_at(&self, file: &MemoryFile, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.shoot();
-        self.fs.write_at(file, at, bytes)
-    }
-
-    fn set_len(&self, file: &MemoryFile, len: u64) -> io::Result<()> {
-        self.shoot();
-        self.fs.set_len(file, len)
-    }
-
-    fn sync_file(&self, file: &MemoryFile) -> io::Result<()> {
-        self.shoot();
-        if self.plant == Plant::PretendedSync { Ok(()) } else { self.fs.sync_file(file) }
-    }
-
-    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        self.shoot();
-        if self.plant == Plant::NoFolderSync { Ok(()) } else { self.fs.sync_dir(dir) }
-    }
-
-    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.shoot();
-        if self.plant == Plant::UnlinkBeforeLedger && to.ends_with("ledger") {
-            return Ok(());
-        }
-        self.fs.rename(from, to)
-    }
-
-    fn remove(&self, path: &Path) -> io::Result<()> {
-        self.shoot();
-        self.fs.remove(path)
-    }
 }
 
 /// Pseudo-random numbers from a seed (splitmix64).

@@ -64,12 +64,16 @@ fn a_reader_goes_on_across_a_roll_and_from_any_offset() {
         assert_eq!(reader.next_durable().expect("reads").map(|entry| entry.key), Some(key(seq)));
     }
     assert_eq!((reader.offset(), reader.take_skipped()), (journal.next_offset(), vec![]));
-    for (seq, offset) in offsets.iter().enumerate() {
-        for from in [*offset, Offset(offset.0 - 1)] {
-            reader.seek(from);
-            assert_eq!(reader.next().expect("reads").map(|entry| entry.key), Some(key(seq as u64)), "from {from}");
+    // One after the other, and by strides within a segment and beyond it.
+    for stride in [1, 3, 13] {
+        for (seq, offset) in offsets.iter().enumerate().step_by(stride) {
+            for from in [*offset, Offset(offset.0 - 1)] {
+                reader.seek(from);
+                assert_eq!(reader.next().expect("reads").map(|entry| entry.key), Some(key(seq as u64)), "from {from}");
+            }
         }
     }
+    assert_eq!(reader.take_skipped(), vec![]);
 }
 
 #[test]

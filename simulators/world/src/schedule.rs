@@ -1,6 +1,6 @@
 //! Virtual time: events in the order of their instants, and a clock that jumps from one to the next.
 
-use std::cmp::Ordering;
+use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering as Memory};
@@ -17,24 +17,25 @@ impl WorldTime {
 }
 
 /// Events by time; those of one instant come in the order in which they were pushed.
+///
+/// The queue moves numbers only: when, in which order, and which place of `events` it is.
 #[derive(Debug)]
 pub struct Scheduler<E> {
     time: WorldTime,
-    queue: BinaryHeap<Item<E>>,
+    queue: BinaryHeap<Reverse<(u64, Turn)>>,
     pushed: u64,
+    events: Vec<Option<E>>,
+    free: Vec<usize>,
 }
 
-#[derive(Debug)]
-struct Item<E> {
-    at_us: u64,
-    order: u64,
-    event: E,
-}
+/// The number of an event in its high bits, its place in the low ones.
+type Turn = u64;
 
 impl<E> Scheduler<E> {
     /// An empty world at its beginning.
     pub fn new() -> Self {
-        Self { time: WorldTime::default(), queue: BinaryHeap::new(), pushed: 0 }
+        let (queue, events, free) = (BinaryHeap::new(), Vec::new(), Vec::new());
+        Self { time: WorldTime::default(), queue, pushed: 0, events, free }
     }
 
     /// The time, to be lent to clocks.
@@ -49,15 +50,24 @@ impl<E> Scheduler<E> {
 
     /// Lets `event` happen at `at_us`, or now if that is over.
     pub fn push(&mut self, at_us: u64, event: E) {
-        self.queue.push(Item { at_us: at_us.max(self.now_us()), order: self.pushed, event });
+        let place = self.free.pop().unwrap_or(self.events.len());
+        if place == self.events.len() {
+            self.events.push(None);
+        }
+        assert!(place < 1 << PLACE_BITS && self.pushed < 1 << (u64::BITS - PLACE_BITS), "a world of this size");
+        self.events[place] = Some(event);
+        let turn = self.pushed << PLACE_BITS | place as u64;
+        self.queue.push(Reverse((at_us.max(self.now_us()), turn)));
         self.pushed += 1;
     }
 
     /// Jumps to the next event; `None` when nothing will ever happen again.
     pub fn jump(&mut self) -> Option<E> {
-        let item = self.queue.pop()?;
-        self.time.0.store(item.at_us, Memory::Relaxed);
-        Some(item.event)
+        let Reverse((at_us, turn)) = self.queue.pop()?;
+        self.time.0.store(at_us, Memory::Relaxed);
+        let place = (turn & ((1 << PLACE_BITS) - 1)) as usize;
+        self.free.push(place);
+        self.events[place].take()
     }
 }
 
@@ -67,26 +77,8 @@ impl<E> Default for Scheduler<E> {
     }
 }
 
-impl<E> Ord for Item<E> {
-    fn cmp(&self, other: &Self) -> Ordering {
-        // The heap gives the greatest first.
-        (other.at_us, other.order).cmp(&(self.at_us, self.order))
-    }
-}
-
-impl<E> PartialOrd for Item<E> {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<E> PartialEq for Item<E> {
-    fn eq(&self, other: &Self) -> bool {
-        self.cmp(other) == Ordering::Equal
-    }
-}
-
-impl<E> Eq for Item<E> {}
+/// Sixteen million events at a time, a million million in all.
+const PLACE_BITS: u32 = 24;
 
 #[cfg(test)]
 mod tests {

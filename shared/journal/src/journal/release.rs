@@ -1,7 +1,7 @@
 //! What is released goes: whole segments from the front, the ledger first, and the newest of them may stay for who asks again.
 
 use super::{Journal, Segment};
-use crate::format::segment_name;
+use crate::format::segment_path;
 use crate::{Filesystem, JournalError, Offset};
 
 impl<F: Filesystem> Journal<F> {
@@ -72,7 +72,7 @@ impl<F: Filesystem> Journal<F> {
         let mut freed_bytes = 0;
         for _ in 0..count {
             let Some((base, bytes)) = self.segments.front().map(|segment| (segment.base, segment.bytes)) else { break };
-            let path = self.dir.join(segment_name(base));
+            let path = segment_path(&self.dir, base);
             let removed = self.fs.remove(&path).map_err(JournalError::io("remove", &path));
             self.mortal(removed)?;
             freed_bytes += bytes;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{Journal, Segment};
-use crate::format::{SEGMENT_HEADER_BYTES, WATERMARK_FILE, encode_segment_header, encode_watermark, segment_name};
+use crate::format::{SEGMENT_HEADER_BYTES, WATERMARK_FILE, encode_segment_header, encode_watermark, segment_path};
 use crate::{Filesystem, FsyncPolicy, JournalError, Key};
 
 impl<F: Filesystem> Journal<F> {
@@ -21,7 +21,7 @@ impl<F: Filesystem> Journal<F> {
         if self.active.is_some() {
             self.make_durable(urgent)?;
         }
-        let (base, path) = (self.next, self.dir.join(segment_name(self.next)));
+        let (base, path) = (self.next, segment_path(&self.dir, self.next));
         let header = encode_segment_header(self.ledger.journal_id, base);
         let begin = |fs: &F| {
             let file = fs.create(&path)?;
@@ -45,7 +45,7 @@ impl<F: Filesystem> Journal<F> {
         };
         if self.config.fsync != FsyncPolicy::Never {
             let synced = self.fs.sync_file(&file).and_then(|()| self.fs.sync_dir(&self.dir));
-            self.sync_or_die(synced, &path)?;
+            self.sync_or_die(synced, Some(&path))?;
         }
         let header = SEGMENT_HEADER_BYTES as u64;
         let first = base + header;
@@ -60,7 +60,7 @@ impl<F: Filesystem> Journal<F> {
         {
             // Damage below the watermark is told from a torn tail, so let a power cut not set it back further than this.
             let synced = self.fs.sync_file(watermark);
-            self.sync_or_die(synced, &self.dir.join(WATERMARK_FILE))?;
+            self.sync_or_die(synced, Some(&self.dir.join(WATERMARK_FILE)))?;
         }
         Ok(())
     }
@@ -75,7 +75,7 @@ impl<F: Filesystem> Journal<F> {
             && let Some(file) = &self.active
         {
             let synced = self.fs.sync_file(file);
-            self.sync_or_die(synced, &self.dir.clone())?;
+            self.sync_or_die(synced, None)?;
         }
         self.durable = self.next;
         self.write_watermark();
@@ -108,9 +108,11 @@ impl<F: Filesystem> Journal<F> {
                 written = self.fs.write_at(file, self.written_bytes, &self.buffer);
             }
         }
-        let path =
-            self.segments.back().map_or_else(|| self.dir.clone(), |segment| self.dir.join(segment_name(segment.base)));
-        self.mortal(written.map_err(JournalError::io("write", &path)))?;
+        let written = written.map_err(|error| {
+            let place = self.segments.back().map(|segment| segment_path(&self.dir, segment.base));
+            JournalError::io("write", place.as_ref().unwrap_or(&self.dir))(error)
+        });
+        self.mortal(written)?;
         self.written_bytes += self.buffer.len() as u64;
         self.buffer.clear();
         Ok(())
@@ -125,10 +127,10 @@ impl<F: Filesystem> Journal<F> {
         }
     }
 
-    fn sync_or_die(&mut self, synced: std::io::Result<()>, path: &Path) -> Result<(), JournalError> {
+    fn sync_or_die(&mut self, synced: std::io::Result<()>, file: Option<&Path>) -> Result<(), JournalError> {
         synced.map_err(|source| {
             self.dead = true;
-            JournalError::Io { action: "sync", path: path.to_owned(), source }
+            JournalError::Io { action: "sync", path: file.unwrap_or(&self.dir).to_owned(), source }
         })
     }
 

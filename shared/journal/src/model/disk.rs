@@ -1,6 +1,7 @@
 //! The disk itself: what is written, what of it waits for a sync, and what a crash leaves.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -9,8 +10,9 @@ use super::MemoryFile;
 /// The whole disk: what the running system sees, and what of it may still be lost.
 #[derive(Clone, Debug, Default)]
 pub struct Disk {
-    pub(super) names: BTreeMap<PathBuf, u64>,
-    pub(super) durable_names: BTreeMap<PathBuf, u64>,
+    /// By the bytes of their paths: a path is compared part by part, which takes longer than all else that a model does.
+    pub(super) names: Names,
+    pub(super) durable_names: Names,
     pub(super) waiting_names: Vec<NameChange>,
     pub(super) inodes: BTreeMap<u64, Inode>,
     pub(super) locks: BTreeSet<PathBuf>,
@@ -23,6 +25,8 @@ pub struct Disk {
     pub(super) operations: u64,
     pub(super) syncs: u64,
 }
+
+pub(super) type Names = BTreeMap<OsString, u64>;
 
 #[derive(Clone, Debug)]
 pub(super) enum NameChange {
@@ -201,17 +205,17 @@ impl Change {
 }
 
 impl NameChange {
-    pub(super) fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
+    pub(super) fn apply(&self, names: &mut Names) {
         match self {
             Self::Add { path, inode } => {
-                names.insert(path.clone(), *inode);
+                names.insert(path.clone().into(), *inode);
             }
             Self::Rename { from, to, inode } => {
-                names.remove(from);
-                names.insert(to.clone(), *inode);
+                names.remove(from.as_os_str());
+                names.insert(to.clone().into(), *inode);
             }
             Self::Remove { path } => {
-                names.remove(path);
+                names.remove(path.as_os_str());
             }
         }
     }
@@ -244,10 +248,10 @@ fn sectors(at: usize, bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
 }
 
 fn write(data: &mut Vec<u8>, at: usize, bytes: &[u8]) {
-    if data.len() < at + bytes.len() {
-        data.resize(at + bytes.len(), 0);
-    }
-    data[at..at + bytes.len()].copy_from_slice(bytes);
+    data.resize(data.len().max(at), 0);
+    let (over, new) = bytes.split_at(bytes.len().min(data.len() - at));
+    data[at..at + over.len()].copy_from_slice(over);
+    data.extend_from_slice(new);
 }
 
 const SECTOR_BYTES: usize = 512;

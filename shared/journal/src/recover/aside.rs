@@ -3,7 +3,7 @@
 //! Somebody may have renamed a file, or copied one in. Its neighbours must not be judged by it, so it goes before any segment is
 //! read, and what it costs is only what is no longer where it was.
 
-use crate::format::{Framed, SEGMENT_HEADER_BYTES, segment_name};
+use crate::format::{Framed, SEGMENT_HEADER_BYTES, segment_path};
 use crate::ledger::{read_whole, replace};
 use crate::scan::Step;
 use crate::{Filesystem, JournalError};
@@ -16,7 +16,7 @@ impl<F: Filesystem> Recoverer<'_, F> {
     pub(super) fn set_strangers_aside(&mut self, bases: &mut Vec<u64>) -> Result<(), JournalError> {
         let mut own = Vec::with_capacity(bases.len());
         for base in bases.drain(..) {
-            match segment_header(&self.fs, &self.dir.join(segment_name(base)))? {
+            match segment_header(&self.fs, &segment_path(self.dir, base))? {
                 Framed::Good(found) if found != (self.ledger.journal_id, base) => self.set_aside(base)?,
                 Framed::Good(_) | Framed::Bad | Framed::Newer(_) => own.push(base),
             }
@@ -47,7 +47,7 @@ impl<F: Filesystem> Recoverer<'_, F> {
     /// Whether a file without a good header lies under a name in the middle of what the segment at `base` holds: then it is none.
     fn is_within(&self, base: u64, next: u64) -> bool {
         let found = (|| {
-            if segment_header(&self.fs, &self.dir.join(segment_name(next)))? != Framed::Bad {
+            if segment_header(&self.fs, &segment_path(self.dir, next))? != Framed::Bad {
                 return Ok(false);
             }
             let mut cursor = self.cursor(base)?;
@@ -72,12 +72,12 @@ impl<F: Filesystem> Recoverer<'_, F> {
     /// Whether a file without a good header lies so close before the next segment that not even a header has room there.
     fn has_no_room(&self, base: u64, next: Option<u64>) -> Result<bool, JournalError> {
         let tight = next.is_some_and(|next| next < base.saturating_add(SEGMENT_HEADER_BYTES as u64));
-        Ok(tight && segment_header(&self.fs, &self.dir.join(segment_name(base)))? == Framed::Bad)
+        Ok(tight && segment_header(&self.fs, &segment_path(self.dir, base))? == Framed::Bad)
     }
 
     /// Keeps a copy of a damaged segment, and of such copies the latest few.
     pub(super) fn quarantine(&mut self, base: u64) -> Result<(), JournalError> {
-        let path = self.dir.join(segment_name(base));
+        let path = segment_path(self.dir, base);
         let Some(bytes) = read_whole(&self.fs, &path)? else { return Ok(()) };
         let name = self.bad_name(base)?;
         replace(&self.fs, self.dir, &name, &bytes)?;
@@ -87,7 +87,7 @@ impl<F: Filesystem> Recoverer<'_, F> {
 
     /// Takes a file that is no segment out of the way, as it is.
     fn set_aside(&mut self, base: u64) -> Result<(), JournalError> {
-        let (path, name) = (self.dir.join(segment_name(base)), self.bad_name(base)?);
+        let (path, name) = (segment_path(self.dir, base), self.bad_name(base)?);
         self.fs.rename(&path, &self.dir.join(&name)).map_err(JournalError::io("set aside", &path))?;
         self.fs.sync_dir(self.dir).map_err(JournalError::io("sync", self.dir))?;
         self.report.quarantined.push(name);

@@ -1,7 +1,7 @@
 //! Released segments that are found when a journal opens: those that are whole may stay for who asks again, the others go.
 
 use super::{Recoverer, add_class, remove, segment_header};
-use crate::format::{ENTRY_HEADER_BYTES, Framed, segment_name};
+use crate::format::{ENTRY_HEADER_BYTES, Framed, segment_name, segment_path};
 use crate::journal::{ClassBytes, Segment};
 use crate::scan::Step;
 use crate::{Filesystem, JournalError};
@@ -43,7 +43,7 @@ impl<F: Filesystem> Recoverer<'_, F> {
 
     /// A segment of which every byte can be read, up to the one that follows it.
     fn whole(&self, base: u64, next: u64) -> Option<Segment> {
-        let header = segment_header(&self.fs, &self.dir.join(segment_name(base))).ok()?;
+        let header = segment_header(&self.fs, &segment_path(self.dir, base)).ok()?;
         if header != Framed::Good((self.ledger.journal_id, base)) {
             return None;
         }

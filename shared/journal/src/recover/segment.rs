@@ -2,7 +2,7 @@
 
 use super::{Gap, Recoverer, Repair, Tail, add_class, segment_header};
 use crate::evict::Rewrite;
-use crate::format::{ENTRY_HEADER_BYTES, Framed, SEGMENT_HEADER_BYTES, segment_name};
+use crate::format::{ENTRY_HEADER_BYTES, Framed, SEGMENT_HEADER_BYTES, segment_path};
 use crate::journal::ClassBytes;
 use crate::scan::Step;
 use crate::{Filesystem, JournalError, Offset, Reason};
@@ -21,7 +21,7 @@ struct Scan {
 impl<F: Filesystem> Recoverer<'_, F> {
     pub(super) fn segment(&mut self, base: u64, next_base: Option<u64>) -> Result<(), JournalError> {
         self.bridge(base);
-        let header = segment_header(&self.fs, &self.dir.join(segment_name(base)))?;
+        let header = segment_header(&self.fs, &segment_path(self.dir, base))?;
         let scan = self.scan(base, next_base)?;
         if scan.damaged || header == Framed::Bad {
             let (content, classes) = self.rewrite(base, scan.end)?;
@@ -54,7 +54,7 @@ impl<F: Filesystem> Recoverer<'_, F> {
     }
 
     fn scan(&mut self, base: u64, next_base: Option<u64>) -> Result<Scan, JournalError> {
-        let path = self.dir.join(segment_name(base));
+        let path = segment_path(self.dir, base);
         let mut cursor = self.cursor(base)?;
         let file_bytes = cursor.file_bytes().map_err(JournalError::io("measure", &path))?;
         let mut scan = Scan { file_bytes, ..Scan::default() };
@@ -103,7 +103,7 @@ impl<F: Filesystem> Recoverer<'_, F> {
 
     /// The good entries of a damaged segment below `end`, at their offsets.
     fn rewrite(&self, base: u64, end: u64) -> Result<(Vec<u8>, ClassBytes), JournalError> {
-        let path = self.dir.join(segment_name(base));
+        let path = segment_path(self.dir, base);
         let mut cursor = self.cursor(base)?;
         let mut copy = Rewrite::new(self.ledger.journal_id, base);
         let (mut classes, mut losses) = (Vec::new(), Vec::new());

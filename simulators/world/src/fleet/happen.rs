@@ -86,6 +86,8 @@ impl Fleet {
 
     fn tick(&mut self) -> Result<(), Broken> {
         self.world.push_in(60_000_000, Event::Tick);
+        // The lab reads all the time; for a turn little is left.
+        self.lab.as_mut().map_or(Ok(()), |lab| lab.read(&self.world))?;
         self.server.as_mut().map_or(Ok(()), |server| server.tick(&self.world))
     }
 

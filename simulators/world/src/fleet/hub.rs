@@ -124,7 +124,7 @@ impl Fleet {
 
     pub(super) fn start_lab(&mut self, boot: u64) -> Result<(), Broken> {
         if let Some(server) = self.server.as_ref().filter(|_| self.boot == boot) {
-            self.lab = Some(Lab::start(&self.disk, server.id(), self.config.agents, &self.world)?);
+            self.lab = Some(Lab::start(&self.disk, server.id(), self.config.agents, self.apart, &self.world)?);
             self.publish();
         }
         Ok(())

@@ -19,8 +19,7 @@ pub(crate) struct KeptFold {
 impl KeptFold {
     /// Keeps the fold as it is now, `marks` of them.
     pub(crate) fn keep(before: Option<Self>, folded: &mut Vec<(u64, Arc<[u8]>)>, fold: &Fold, marks: usize) -> Self {
-        let young = |since: usize| marks > FEW_MARKS && since + folded.len() < marks / MARKS_PER_ENTRY;
-        match before.filter(|before| young(before.since.len())) {
+        match before.filter(|before| is_young(before.since.len() + folded.len(), marks)) {
             Some(mut kept) => {
                 kept.since.append(folded);
                 kept
@@ -45,6 +44,11 @@ impl KeptFold {
         }
         Ok(fold)
     }
+}
+
+/// Is a snapshot of `marks` marks young, with so many entries folded since? To fold those again takes less time than to write it anew.
+pub(crate) fn is_young(since: usize, marks: usize) -> bool {
+    marks > FEW_MARKS && since < marks / MARKS_PER_ENTRY
 }
 
 /// A fleet of CI's size has no more: each of its commits writes a snapshot.

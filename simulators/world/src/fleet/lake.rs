@@ -1,13 +1,14 @@
 //! The lake: rows, and with each commit the offset, the fold and the marks that they belong to.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use kilter_fold::{Output, Row};
+use kilter_fold::Row;
 use kilter_types::{Class, DeviceId, Epoch, JournalId, Payload};
 use kilter_uplink::Key;
-use kilter_wire::up::MAX_RECORD_BYTES;
-use kilter_wire::{Refetch, SeqRange, encode_record};
+use kilter_wire::{Refetch, SeqRange};
 
+use super::folder::Folded;
 use super::kept_fold::KeptFold;
 use super::marks::Marks;
 use super::outcome::Bounds;
@@ -21,7 +22,7 @@ pub(crate) struct Lake {
     count: u64,
     gaps: BTreeMap<usize, Ranges>,
     /// Rows that were there and are lost; the edge is asked for them.
-    lost: BTreeSet<(usize, Key)>,
+    lost: Lost,
     pub(crate) lost_rows: u64,
     pub(crate) restored_rows: u64,
     pub(crate) gap_rows: u64,
@@ -30,9 +31,10 @@ pub(crate) struct Lake {
     pub(crate) bounds: Bounds,
     /// Every device's epochs in the order of first sight; only a planted mistake looks at it.
     epochs: BTreeMap<DeviceId, Vec<Epoch>>,
-    /// Where a record is written.
-    room: Box<[u8; MAX_RECORD_BYTES + 1]>,
 }
+
+/// Rows that are lost, by agent; read by whoever folds.
+pub(crate) type Lost = Arc<BTreeSet<(usize, Key)>>;
 
 /// Is a row there?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,7 +61,7 @@ impl Lake {
             rows: (0..agents).map(|_| BTreeMap::new()).collect(),
             count: 0,
             gaps: BTreeMap::new(),
-            lost: BTreeSet::new(),
+            lost: Lost::default(),
             lost_rows: 0,
             restored_rows: 0,
             gap_rows: 0,
@@ -67,24 +69,13 @@ impl Lake {
             commits: 0,
             bounds: Bounds::default(),
             epochs: BTreeMap::new(),
-            room: Box::new([0; MAX_RECORD_BYTES + 1]),
         }
     }
 
     /// One atomic commit (L1).
-    pub(crate) fn append(
-        &mut self,
-        outputs: Vec<(usize, Output)>,
-        commit: Commit,
-        truth: &Truth,
-    ) -> Result<(), Broken> {
-        for (agent, output) in outputs {
-            match output {
-                Output::Row(row) => self.row(agent, &row, truth)?,
-                Output::Quarantine { reason, .. } => {
-                    return broken("D2", format!("a good record of agent {agent} was quarantined: {reason}"));
-                }
-            }
+    pub(crate) fn append(&mut self, rows: Vec<Folded>, commit: Commit, truth: &Truth) -> Result<(), Broken> {
+        for row in rows {
+            self.row(&row, truth)?;
         }
         self.commit = Some(commit);
         self.commits += 1;
@@ -107,7 +98,7 @@ impl Lake {
         let together = |key: &&Key| stream_of(**key) == stream_of(rows[from]);
         for row in rows[from..].iter().take_while(together).take(random.between(1, 40) as usize) {
             self.hold(agent, *row, Held::No);
-            self.lost.insert((agent, *row));
+            Arc::make_mut(&mut self.lost).insert((agent, *row));
             self.lost_rows += 1;
         }
     }
@@ -117,10 +108,15 @@ impl Lake {
         !self.lost.is_empty() && self.lost.contains(&(agent, key))
     }
 
+    /// All of them.
+    pub(crate) fn lost(&self) -> &Lost {
+        &self.lost
+    }
+
     /// What the edge is asked for now.
     pub(crate) fn asks(&self) -> Vec<(usize, Refetch)> {
         let mut asks: BTreeMap<(usize, Epoch, Class), Refetch> = BTreeMap::new();
-        for (agent, Key { epoch, class, seq }) in &self.lost {
+        for (agent, Key { epoch, class, seq }) in &*self.lost {
             let empty = || Refetch { epoch: *epoch, class: *class, ranges: heapless::Vec::new() };
             let ranges = &mut asks.entry((*agent, *epoch, *class)).or_insert_with(empty).ranges;
             match ranges.last_mut().filter(|last| last.last + 1 == *seq) {
@@ -138,15 +134,15 @@ impl Lake {
     }
 
     /// Does it hold this row?
-    pub(crate) fn has(&self, agent: usize, row: &Row) -> bool {
-        self.held(agent, key_of(row)) != Held::No
+    pub(crate) fn has(&self, Folded { agent, row, .. }: &Folded) -> bool {
+        self.held(*agent, key_of(row)) != Held::No
     }
 
     /// A row that has come again goes where it is missing.
-    pub(crate) fn put_back(&mut self, agent: usize, row: &Row, truth: &Truth) -> Result<(), Broken> {
-        self.lost.remove(&(agent, key_of(row)));
+    pub(crate) fn put_back(&mut self, folded: &Folded, truth: &Truth) -> Result<(), Broken> {
+        Arc::make_mut(&mut self.lost).remove(&(folded.agent, key_of(&folded.row)));
         self.restored_rows += 1;
-        self.row(agent, row, truth)
+        self.row(folded, truth)
     }
 
     /// Is it one of the few that were first seen last?
@@ -185,11 +181,10 @@ impl Lake {
         hash
     }
 
-    fn row(&mut self, agent: usize, row: &Row, truth: &Truth) -> Result<(), Broken> {
-        let (record, key) = (&row.record, key_of(row));
-        let hash = encode_record(record, &mut *self.room).map_or(0, |bytes| fnv(FNV, bytes));
+    fn row(&mut self, Folded { agent, row, hash }: &Folded, truth: &Truth) -> Result<(), Broken> {
+        let (agent, record, key) = (*agent, &row.record, key_of(row));
         match truth.get(agent, key) {
-            Some(made) if made.hash == hash => self.date(agent, row, made.world_us())?,
+            Some(made) if made.hash == *hash => self.date(agent, row, made.world_us())?,
             Some(_) => return broken("T1", format!("{} of agent {agent} is not what was recorded", named(key))),
             None => return broken("T1", format!("{} of agent {agent} was never recorded", named(key))),
         }
@@ -208,7 +203,9 @@ impl Lake {
                 let within = gap.first_seq <= key.seq && key.seq <= gap.last_seq;
                 (key.epoch, key.class) == (gap.epoch, gap.class) && within
             };
-            self.lost.retain(|(at, key)| *at != agent || !named(key));
+            if self.lost.iter().any(|(at, key)| *at == agent && named(key)) {
+                Arc::make_mut(&mut self.lost).retain(|(at, key)| *at != agent || !named(key));
+            }
             self.gaps.entry(agent).or_default().add(gap);
             self.gap_rows += 1;
         }

@@ -6,6 +6,7 @@
 
 mod agent;
 mod event;
+mod folder;
 mod happen;
 mod hub;
 mod kept_fold;
@@ -102,6 +103,8 @@ pub struct Fleet {
     journal_config: kilter_journal::Config,
     server: Option<Server>,
     lab: Option<Lab>,
+    /// The lab folds on a thread of its own.
+    apart: bool,
     kept: Kept,
     boot: u64,
     sync_planned: bool,
@@ -142,6 +145,7 @@ impl Fleet {
             journal_config: server::config(journal_bytes, u64::from(config.scale())),
             server: None,
             lab: None,
+            apart: config.agents > CI_AGENTS,
             kept: Kept::default(),
             boot: 0,
             sync_planned: false,
@@ -208,5 +212,21 @@ const CREDIT_BYTES: u32 = 32 * 1024;
 const ASK_US: u64 = 300_000_000;
 /// How long after the weather everything has to be in the lake.
 const PATIENCE_US: u64 = 4 * 3_600_000_000;
-/// How many agents the weather is drawn for.
+/// How many agents the weather is drawn for. One fleet of so many is one thread; a larger one has a second for its lab.
 const CI_AGENTS: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lab_that_folds_on_a_second_thread_changes_nothing() {
+        let (weather_us, record_interval_us) = (1_800_000_000, 30_000_000);
+        let config =
+            FleetConfig { agents: 5, weather_us, record_interval_us, steady_links: false, calm: 1, plant: None };
+        for seed in 0..6 {
+            let run = |apart| Fleet { apart, ..Fleet::new(seed, config.clone()) }.run();
+            assert_eq!(run(true), run(false), "seed {seed}");
+        }
+    }
+}

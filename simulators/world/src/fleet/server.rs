@@ -16,6 +16,7 @@ use kilter_wire::{Ack, Batch, ClassAck, Down, Refetch, TimeReply, Welcome};
 
 use super::agent::BATCH_BYTES;
 use super::event::Context;
+use super::kept_fold::is_young;
 use super::marks::Marks;
 use super::record::{device, name};
 use super::truth::{Broken, broken};
@@ -29,6 +30,8 @@ pub(crate) struct Server {
     fold: Fold,
     folded_to: u64,
     seq: u64,
+    /// Entries since the last snapshot.
+    since: usize,
     waiting: Vec<Waiting>,
     epochs: BTreeMap<usize, BTreeSet<Epoch>>,
     /// Who the agents are, by their number.
@@ -107,8 +110,9 @@ impl Server {
         let snapshot = kept.snapshot.as_ref().filter(|(id, _, _)| *id == journal_id);
         let restored = snapshot.and_then(|(_, offset, bytes)| Some((*offset, Fold::restore(bytes).ok()?)));
         let (from, mut fold) = restored.unwrap_or_else(|| (journal.first_offset().0, Fold::new()));
-        let mut reader = journal.reader(Offset(from));
+        let (mut reader, mut since) = (journal.reader(Offset(from)), 0);
         while let Some(stored) = reader.next().map_err(failed)? {
+            since += 1;
             let entry = Entry::decode(&stored.bytes).or_else(|error| broken("J2", error.to_string()))?;
             fold.apply(stored.offset.0, entry, &mut drop);
         }
@@ -119,6 +123,7 @@ impl Server {
             fold,
             folded_to,
             seq: 1,
+            since,
             waiting: Vec::new(),
             epochs: BTreeMap::new(),
             principals: (0..agents).map(principal).collect(),
@@ -153,7 +158,7 @@ impl Server {
                 let entry = Entry::Batch { device, received, epoch, records: records.clone() };
                 match append(&mut self.journal, &entry, self.seq) {
                     Ok(offset) => {
-                        self.seq += 1;
+                        (self.seq, self.since) = (self.seq + 1, self.since + 1);
                         self.waiting.push(Waiting { agent, epoch, records, offset: offset.0, entry, with_alarm });
                         self.check_waiting(agent)?;
                         if world.plant == Some(Plant::AggregatorAcksBeforeSync) {
@@ -206,12 +211,17 @@ impl Server {
         }
     }
 
-    /// Snapshots the fold and releases what it and the lab have passed.
+    /// Snapshots the fold and releases what it and the lab have passed. While the last one is young and the journal has room, that does.
     pub(crate) fn snapshot(&mut self, kept: &mut Kept) -> Result<(), Broken> {
         if !self.sync()? {
             return Ok(());
         }
+        let roomy = self.journal.room_bytes(false) > self.journal.config().max_bytes / 2;
+        if roomy && is_young(self.since, self.committed.len()) {
+            return Ok(());
+        }
         let id = self.id();
+        self.since = 0;
         kept.snapshot = Some((id, self.folded_to, self.fold.snapshot()));
         let lab = kept.committed.as_ref().filter(|(journal, _, _)| *journal == id).map_or(0, |(_, offset, _)| *offset);
         let upto = Offset(lab.min(self.folded_to));
@@ -227,7 +237,7 @@ impl Server {
         let before = std::mem::replace(&mut self.committed, marks.clone());
         let mut moved = Vec::new();
         for (agent, epochs) in self.epochs.iter().filter(|(agent, _)| !before.rest(marks, **agent)) {
-            let changed = |epoch: &&Epoch| before.of(*agent, **epoch).ne(marks.of(*agent, **epoch));
+            let changed = |epoch: &&Epoch| before.of(*agent, **epoch) != marks.of(*agent, **epoch);
             moved.extend(epochs.iter().filter(changed).map(|epoch| (*agent, *epoch)));
         }
         moved.into_iter().for_each(|(agent, epoch)| self.send_ack(agent, epoch));
@@ -258,7 +268,7 @@ impl Server {
 
     fn note(&mut self, entry: Entry) -> Result<(), Broken> {
         match append(&mut self.journal, &entry, self.seq) {
-            Ok(_) => self.seq += 1,
+            Ok(_) => (self.seq, self.since) = (self.seq + 1, self.since + 1),
             Err(error) if error.is_full() => return Ok(()),
             Err(error) => return broken("J1", format!("server: {error}")),
         }

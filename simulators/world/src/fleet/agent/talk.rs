@@ -66,6 +66,11 @@ impl Agent {
         let now = self.clock.monotonic();
         let Some(run) = self.run.as_mut().filter(|run| run.wake_us == world.now_us()) else { return Ok(()) };
         run.wake_us = u64::MAX;
+        if run.session.poll_timeout().is_some_and(|due| due > now) {
+            // What it was set for has come to pass.
+            self.wake_later(world);
+            return Ok(());
+        }
         run.session.handle_timeout(now);
         if run.connected && run.session.is_stalled(now) {
             self.disconnect(world);
@@ -75,7 +80,7 @@ impl Agent {
 
     /// Sends what may be sent, releases what may go (D4), and asks to be woken.
     pub(super) fn pump(&mut self, world: &mut Context) -> Result<(), Broken> {
-        let (now, index, slot, boot) = (self.clock.monotonic(), self.index, self.slot, self.boot);
+        let (now, index, slot) = (self.clock.monotonic(), self.index, self.slot);
         let Some(run) = &mut self.run else { return Ok(()) };
         while run.connected {
             let frame = run.session.poll_transmit(&mut run.spool, now).or_else(|e| broken("D1", e.to_string()))?;
@@ -108,12 +113,18 @@ impl Agent {
                 return self.failed(&error, "J1", world);
             }
         }
+        self.wake_later(world);
+        Ok(())
+    }
+
+    /// The session says when it wants to be woken next.
+    fn wake_later(&mut self, world: &mut Context) {
+        let Some(run) = &mut self.run else { return };
         let due_us = run.session.poll_timeout().map(|due| self.clock.world_us_at(due).max(world.now_us() + 1_000));
         if let Some(due_us) = due_us.filter(|due_us| run.connected && *due_us < run.wake_us) {
             run.wake_us = due_us;
-            world.schedule.push(due_us, Event::Wake(slot, boot));
+            world.schedule.push(due_us, Event::Wake(self.slot, self.boot));
         }
-        Ok(())
     }
 }
 
