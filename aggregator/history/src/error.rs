@@ -21,6 +21,12 @@ pub enum HistoryError {
         /// What Polars said.
         text: String,
     },
+    /// A definition of a feature that can't be computed.
+    #[error("read the definition: {0}")]
+    Definition(String),
+    /// Values of a defined feature can't be computed or written.
+    #[error("compute a defined feature: {0}")]
+    Derive(String),
     /// A view that the question needs was not given.
     #[error("read table {0}: no view of it was given")]
     Missing(TableName),

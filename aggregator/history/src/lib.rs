@@ -6,8 +6,10 @@
 //!
 //! Limits: an answer has a most of rows and says when it was cut; a training frame is held in memory.
 
+mod derive;
 mod drift;
 mod error;
+mod formula;
 mod frame;
 mod healthy;
 mod life;
@@ -18,12 +20,14 @@ mod rolling;
 mod sql;
 mod view;
 
+pub use derive::{Carry, Derivation, derive};
 pub use drift::{FeatureDrift, drift};
 pub use error::HistoryError;
+pub use formula::{Formula, MOST_ROWS_BACK};
 pub use frame::{Asset, Frame, Frames, Selection, asset_classes, frames};
 pub use healthy::{Exclusions, Interval, Verdict};
 pub use life::{Lives, RunToFailure, lives, says_failed};
-pub use query::{Answer, Scanned, query, query_named};
+pub use query::{Answer, DERIVED, Derived, Scanned, query, query_named, query_with};
 pub use recorded::{Recorded, RecordedScore, ScoresOf, Stream, Window, recorded_scores, recorded_windows};
 pub use rolling::{Rolled, rolling};
 pub use view::View;

@@ -1,6 +1,7 @@
 //! SQL over the tables, answered as JSON.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use kilter_lake::DataFile;
 use polars::prelude::{AnyValue, DataFrame};
@@ -8,7 +9,7 @@ use polars::sql::SQLContext;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{HistoryError, View, sql};
+use crate::{HistoryError, View, derive, sql};
 
 /// The answer to a query.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -56,6 +57,26 @@ pub fn query_named(
     named: &BTreeMap<String, String>,
     max_rows: usize,
 ) -> Result<Answer, HistoryError> {
+    query_with(sql, views, &[], named, max_rows)
+}
+
+/// Values of a defined feature, as files.
+#[derive(Clone, Debug)]
+pub struct Derived {
+    /// Their table, as in crest_v2.
+    pub table: String,
+    /// The files.
+    pub files: Vec<PathBuf>,
+}
+
+/// The same where there are also defined features: each version is a table, and `derived` is all of them.
+pub fn query_with(
+    sql: &str,
+    views: &[View],
+    derived: &[Derived],
+    named: &BTreeMap<String, String>,
+    max_rows: usize,
+) -> Result<Answer, HistoryError> {
     let lower = sql.to_lowercase();
     if let Some(function) = FORBIDDEN.into_iter().find(|function| lower.contains(function)) {
         return Err(HistoryError::Forbidden(function));
@@ -78,6 +99,11 @@ pub fn query_named(
         context.register(view.table().as_str(), view.scan_files(&files)?);
     }
     let said = |error: polars::error::PolarsError| HistoryError::Query(error.to_string());
+    for Derived { table, files } in derived {
+        context.register(table, derive::scan(files).map_err(said)?);
+    }
+    let all: Vec<_> = derived.iter().flat_map(|derived| derived.files.iter().cloned()).collect();
+    context.register(DERIVED, derive::scan(&all).map_err(said)?);
     for (name, statement) in named.iter().filter(|(name, _)| lower.contains(name.as_str())) {
         let frame = context.execute(&sql::quoted(statement)).map_err(said)?;
         context.register(name, frame);
@@ -139,6 +165,9 @@ fn json(value: &AnyValue<'_>) -> Value {
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
+
+/// Every version of every defined feature.
+pub const DERIVED: &str = "derived";
 
 /// Table functions would read any file that the lab can.
 const FORBIDDEN: [&str; 5] = ["read_parquet", "read_csv", "read_ipc", "read_json", "read_ndjson"];

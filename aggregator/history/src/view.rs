@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kilter_lake::{DataFile, Rows, Snapshot, TableName};
 use polars::prelude::{
-    HiveOptions, IntoLazy, LazyFrame, PlRefPath, PolarsResult, ScanArgsParquet, ScanSources, UnionArgs, col, concat,
-    lit,
+    CastColumnsPolicy, DslBuilder, ExtraColumnsPolicy, HiveOptions, IntoLazy, LazyFrame, MissingColumnsPolicy,
+    ParquetOptions, PlRefPath, PolarsResult, ScanSources, UnifiedScanArgs, UnionArgs, col, concat, lit,
 };
 
 use crate::{HistoryError, plain};
@@ -58,15 +58,16 @@ impl View {
         HistoryError::Read { table: self.table(), text: error.to_string() }
     }
 
-    /// Polars takes the first file's schema for all; files written before a column was added lack it. So the table's own schema is
-    /// given, and missing columns are filled with nulls.
+    /// Polars takes the first file's schema for all. So the table's own is given: columns that an older file lacks are null, those that it
+    /// holds narrower are widened, and those that only a newer build knows are left out.
     fn files(&self, files: &[&DataFile]) -> PolarsResult<LazyFrame> {
         let table = self.table();
         let paths = files.iter().map(|file| PlRefPath::try_from_path(&file.path));
         let paths = paths.collect::<PolarsResult<Vec<_>>>()?;
-        let args = ScanArgsParquet {
-            schema: Some(Arc::new(plain::schema(table, |column| !plain::in_path(column)))),
-            allow_missing_columns: true,
+        let own = plain::schema(table, |column| !plain::in_path(column));
+        let options = ParquetOptions { schema: Some(Arc::new(own)), ..ParquetOptions::default() };
+        let args = UnifiedScanArgs {
+            cache: true,
             glob: false,
             hive_options: HiveOptions {
                 enabled: Some(true),
@@ -74,8 +75,15 @@ impl View {
                 schema: Some(Arc::new(plain::schema(table, plain::in_path))),
                 try_parse_dates: false,
             },
-            ..ScanArgsParquet::default()
+            cast_columns_policy: CastColumnsPolicy {
+                integer_upcast: true,
+                float_upcast: true,
+                ..CastColumnsPolicy::ERROR_ON_MISMATCH
+            },
+            missing_columns_policy: MissingColumnsPolicy::Insert,
+            extra_columns_policy: ExtraColumnsPolicy::Ignore,
+            ..UnifiedScanArgs::default()
         };
-        LazyFrame::scan_parquet_sources(ScanSources::Paths(paths.into()), args)
+        Ok(DslBuilder::scan_parquet(ScanSources::Paths(paths.into()), options, args)?.build().into())
     }
 }

@@ -15,6 +15,7 @@ use deltalake::arrow::record_batch::RecordBatch;
 use deltalake::kernel::{ArrayType, DataType, PrimitiveType, StructField};
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
+use crate::widen::widened;
 use crate::{Blobs, Column, ColumnKind, Lists, Rows, TableName, Texts, Values};
 
 type ReadError = Box<dyn std::error::Error + Send + Sync>;
@@ -82,8 +83,13 @@ pub(crate) fn rows(table: TableName, batch: &RecordBatch) -> Result<Rows, String
 fn with_partition(table: TableName, batch: &RecordBatch, partition: &BTreeMap<String, String>) -> Result<Rows, String> {
     let len = batch.num_rows();
     let mut failed = None;
+    let read = |name: &str, array: &ArrayRef| {
+        let kind = table.columns().find(|column| column.name == name).map(|column| column.kind);
+        let wide = kind.map_or(Ok(array.clone()), |kind| widened(array, kind));
+        wide.map_err(|error| error.to_string()).and_then(|array| values(&array))
+    };
     let rows = Rows::from_columns(table, len, |name| match (name, batch.column_by_name(name)) {
-        (_, Some(array)) => values(array).inspect_err(|error| failed = Some(format!("{name}: {error}"))).ok(),
+        (_, Some(array)) => read(name, array).inspect_err(|error| failed = Some(format!("{name}: {error}"))).ok(),
         ("day", None) => partition.get("day").map(|day| {
             let mut texts = Texts::default();
             (0..len).for_each(|_| texts.push(Some(day)));

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use deltalake::DeltaTableError;
 use deltalake::kernel::transaction::{CommitBuilder, CommitProperties};
-use deltalake::kernel::{Action, Transaction};
+use deltalake::kernel::{Action, StructField, Transaction};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::parquet::basic::{Compression, ZstdLevel};
 use deltalake::parquet::file::properties::{WriterProperties, WriterPropertiesBuilder};
@@ -20,6 +20,7 @@ use serde_json::Value;
 use crate::durable::sync_folder;
 use crate::place::{Stores, is_not_found};
 use crate::table::new_rows;
+use crate::widen::widens;
 use crate::{Appended, DataFile, Gate, LakeError, Offset, Place, Rows, Snapshot, Table, TableName, arrow};
 
 /// A table of the lake. One writer at a time: the lab's lock sees to it.
@@ -46,13 +47,15 @@ impl DeltaTable {
         Self::open_in(&Place::Folder { path: lake.to_owned(), gate }, name, shard, journal_id).await
     }
 
-    /// Opens the table, creating it or adding columns that it lacks, for the offsets of one journal.
+    /// Opens the table, creating it, adding columns that it lacks and widening those that are too narrow, for the offsets of one journal.
     pub async fn open_in(place: &Place, name: TableName, shard: u32, journal_id: JournalId) -> Result<Self, LakeError> {
         let failed = |source: DeltaTableError| LakeError::open(name, place.folder(name), source);
         let stores = place.connect(name).map_err(failed)?;
-        let inner = load_or_create(name, deltalake::DeltaTable::new(stores.log.clone())).await.map_err(failed)?;
+        let (inner, wider) =
+            load_or_create(name, deltalake::DeltaTable::new(stores.log.clone())).await.map_err(failed)?;
         let mut table = Self { name, stores, inner, shard, journal_id, committed: None, doubtful: true };
         table.settle().await.map_err(failed)?;
+        table.widen(wider).await?;
         Ok(table)
     }
 
@@ -290,27 +293,29 @@ pub(crate) fn parquet(zstd_level: i32) -> Result<WriterPropertiesBuilder, DeltaT
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(zstd_level)?)))
 }
 
-/// Loads the table, or creates it; adds columns that this build writes and an older one did not.
+/// Loads the table, or creates it; adds columns that this build writes and an older one did not, and says which it writes wider.
 async fn load_or_create(
     name: TableName,
     mut table: deltalake::DeltaTable,
-) -> Result<deltalake::DeltaTable, DeltaTableError> {
+) -> Result<(deltalake::DeltaTable, Vec<StructField>), DeltaTableError> {
     let fields: Vec<_> = name.columns().map(arrow::delta_field).collect();
     if !table.verify_deltatable_existence().await? {
-        return CreateBuilder::new()
+        let created = CreateBuilder::new()
             .with_log_store(table.log_store())
             .with_table_name(name.as_str())
             .with_columns(fields)
             .with_partition_columns(PARTITION_COLUMNS)
             .with_save_mode(SaveMode::ErrorIfExists)
-            .await;
+            .await?;
+        return Ok((created, Vec::new()));
     }
     table.load().await?;
     let schema = table.snapshot()?.schema();
-    let mut missing = Vec::new();
+    let (mut missing, mut wider) = (Vec::new(), Vec::new());
     for field in fields {
         match schema.field(field.name()) {
             Some(known) if known.data_type() == field.data_type() => {}
+            Some(known) if widens(known.data_type(), field.data_type()) => wider.push(field),
             // What was written as one thing is not read as another: such a change is a new column.
             Some(known) => {
                 return Err(DeltaTableError::generic(format!(
@@ -323,7 +328,10 @@ async fn load_or_create(
             None => missing.push(field),
         }
     }
-    if missing.is_empty() { Ok(table) } else { table.add_columns().with_fields(missing).await }
+    if !missing.is_empty() {
+        table = table.add_columns().with_fields(missing).await?;
+    }
+    Ok((table, wider))
 }
 
 /// Under it the log keeps a file's SHA-256.

@@ -32,6 +32,7 @@ mod rows;
 mod schema;
 mod stats;
 mod table;
+mod widen;
 mod write;
 
 pub use aside::Aside;
@@ -48,7 +49,7 @@ pub use maintain::{Compaction, Rewritten};
 pub use memory::MemoryTable;
 pub use place::Place;
 pub use ranges::{Ranges, Stream, Streams, collect};
-pub use rollup::{RollStep, RollUp, RolledBucket, Series, read_rows};
+pub use rollup::{RollStep, RollUp, RolledBucket, SCORE_VALUES, Series, read_rows};
 pub use rows::Rows;
 pub use schema::{BUCKETS, TableName, bucket_of, day_of};
 pub use stats::Bound;

@@ -1,4 +1,4 @@
-//! Roll-ups: the least, greatest, sum and count of each feature per minute, hour and day of event time.
+//! Roll-ups: the least, greatest, sum and count of each feature, and of what models said, per minute, hour and day of event time.
 //!
 //! They are made per data file and put together when they are asked for: a file never changes, so its roll-up never does, whatever comes
 //! late, is corrected, erased or compacted changes the list of files, and the answer is always what a full recompute gives. Only new files
@@ -55,11 +55,11 @@ pub struct Series {
     pub point: String,
     /// The group.
     pub group: i32,
-    /// What the group is computed from.
+    /// What the group is computed from; of scores role and digest of the model.
     pub kind: String,
-    /// The schema's hash.
+    /// The schema's hash; of scores 0.
     pub schema: i64,
-    /// The place in the vector.
+    /// The place in the vector; of scores that in [`SCORE_VALUES`].
     pub place: u16,
 }
 
@@ -97,9 +97,13 @@ pub struct RollUp {
 }
 
 impl RollUp {
-    /// The roll-up of these rows, which are of the features table; those for which `keep` says no are left out.
+    /// The roll-up of these rows, which are of features or scores; those for which `keep` says no are left out.
     pub fn of(rows: &Rows, step: RollStep, keep: impl Fn(usize) -> bool) -> Self {
         let mut out = Self::default();
+        if rows.table() == TableName::Scores {
+            out.scores(rows, step, keep);
+            return out;
+        }
         let Some(Values::Floats(lists)) = rows.column("values") else { return out };
         for row in (0..rows.len()).filter(|row| keep(*row)) {
             let text = |name| rows.text(name, row).unwrap_or_default();
@@ -119,6 +123,24 @@ impl RollUp {
             }
         }
         out
+    }
+
+    fn scores(&mut self, rows: &Rows, step: RollStep, keep: impl Fn(usize) -> bool) {
+        for row in (0..rows.len()).filter(|row| keep(*row)) {
+            let text = |name| rows.text(name, row).unwrap_or_default();
+            let Some(time_us) = rows.int64("event_time_us", row) else { continue };
+            let point = [text("tenant"), text("site"), text("asset"), text("point")].join("/");
+            let group = rows.int64("group", row).unwrap_or(0) as i32;
+            let kind = [text("role"), text("model")].join(" ");
+            let mut series = Series { point, group, kind, schema: 0, place: 0 };
+            for (place, (name, _)) in SCORE_VALUES.iter().enumerate() {
+                let Some(Values::Float32(values)) = rows.column(name) else { continue };
+                let Some(value) = values[row] else { continue };
+                series.place = place as u16;
+                let bucket = RolledBucket { min: value, max: value, sum: f64::from(value), count: 1 };
+                self.add(&series, step.start_us(time_us), &bucket);
+            }
+        }
     }
 
     fn add(&mut self, series: &Series, start: i64, bucket: &RolledBucket) {
@@ -225,5 +247,8 @@ pub fn read_rows(table: TableName, file: &DataFile) -> Result<Rows, LakeError> {
     let read = arrow::read_file(table, &file.path, &mut rows);
     read.map(|()| rows).map_err(|source| LakeError::File { table, path: file.path.clone(), source })
 }
+
+/// Which columns of scores are rolled up, with their units.
+pub const SCORE_VALUES: [(&str, &str); 2] = [("anomaly", ""), ("rul_h", "h")];
 
 const MAGIC: &[u8; 8] = b"KROLLUP1";

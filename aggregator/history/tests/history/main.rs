@@ -2,6 +2,7 @@
 
 mod frame;
 mod life;
+mod older;
 mod prune;
 mod sample;
 mod seam;

@@ -1,7 +1,9 @@
 //! Tables of another build: older ones lack columns, newer ones have columns that this build does not know.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::sample::{feature_rows, keys};
 use deltalake::arrow::array::{ArrayRef, AsArray, Int32Array, Int64Array, StringArray};
@@ -10,16 +12,17 @@ use deltalake::kernel::{DataType, PrimitiveType, StructField};
 use deltalake::operations::create::CreateBuilder;
 use deltalake::parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use deltalake::writer::{DeltaWriter, RecordBatchWriter};
-use kilter_lake::{Compaction, DeltaTable, Offset, Table, TableName, open_gate};
+use kilter_lake::{Compaction, DeltaTable, Gate, Offset, Table, TableName, open_gate};
 use kilter_types::JournalId;
 
-/// A features table of another build, with a row; its only column besides those named here is `colour`.
-async fn foreign(folder: &Path) {
+/// A features table of another build, with a row; its only column besides those named here is `colour`. Its numbers of records are of
+/// this kind.
+pub(crate) async fn foreign(folder: &Path, seq: PrimitiveType) {
     let folder = folder.join("features");
     std::fs::create_dir(&folder).expect("created");
     let kinds = [
         ("device", PrimitiveType::String),
-        ("seq", PrimitiveType::Long),
+        ("seq", seq.clone()),
         ("journal_offset", PrimitiveType::Long),
         ("colour", PrimitiveType::String),
         ("day", PrimitiveType::String),
@@ -32,7 +35,10 @@ async fn foreign(folder: &Path) {
     let mut writer = RecordBatchWriter::for_table(&table).expect("a writer");
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(vec!["press-1"])),
-        Arc::new(Int64Array::from(vec![100])),
+        match seq {
+            PrimitiveType::Integer => Arc::new(Int32Array::from(vec![100])),
+            _ => Arc::new(Int64Array::from(vec![100])),
+        },
         Arc::new(Int64Array::from(vec![0])),
         Arc::new(StringArray::from(vec!["red"])),
         Arc::new(StringArray::from(vec!["2026-12-31"])),
@@ -49,7 +55,7 @@ fn kilter_bucket() -> i32 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn s3_02_old_rows_stay_new_columns_are_null_in_them_and_unknown_columns_survive_a_rewrite() {
     let folder = tempfile::tempdir().expect("a folder");
-    foreign(folder.path()).await;
+    foreign(folder.path(), PrimitiveType::Long).await;
     let journal_id = JournalId(7);
     let mut table =
         DeltaTable::open(folder.path(), TableName::Features, 0, journal_id, open_gate()).await.expect("opens");
@@ -107,4 +113,56 @@ async fn f3_a_column_that_holds_another_type_is_refused_by_name_and_nothing_is_w
     assert!(said.contains("rpm") && said.contains("string") && said.contains("float"), "{said}");
     let log = std::fs::read_dir(path.join("_delta_log")).expect("the log").count();
     assert_eq!(log, 1, "no column was added beside it");
+}
+
+/// What the files of the newest version hold the numbers of records as.
+fn kinds_of_seq(table: &DeltaTable) -> BTreeSet<String> {
+    let kind = |path: &Path| {
+        let file = std::fs::File::open(path).expect("a file");
+        let reader = ParquetRecordBatchReaderBuilder::try_new(file).expect("Parquet");
+        reader.schema().field_with_name("seq").expect("a column").data_type().to_string()
+    };
+    table.snapshot().expect("a snapshot").files.iter().map(|file| kind(&file.path)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f3_a_narrower_column_is_widened_once_and_a_crash_at_any_step_of_it_is_made_up_for() {
+    let journal_id = JournalId(7);
+    let mut crashes = 0;
+    for steps in 0.. {
+        let folder = tempfile::tempdir().expect("a folder");
+        foreign(folder.path(), PrimitiveType::Integer).await;
+        let passed = AtomicUsize::new(0);
+        let gate: Gate = Arc::new(move |_, _| match passed.fetch_add(1, Ordering::Relaxed) < steps {
+            true => Ok(()),
+            false => Err(std::io::Error::other("the power is off")),
+        });
+        let cut = DeltaTable::open(folder.path(), TableName::Features, 0, journal_id, gate).await;
+        let whole = cut.is_ok();
+        drop(cut);
+        let mut table =
+            DeltaTable::open(folder.path(), TableName::Features, 0, journal_id, open_gate()).await.expect("opens");
+        assert_eq!(kinds_of_seq(&table), BTreeSet::from(["Int64".to_owned()]), "after {steps} steps");
+        let version = table.version();
+        // What no narrow column could hold.
+        let far = 1_u64 << 40;
+        let rows = feature_rows(far..far + 4, |i| i - far);
+        table.append(&rows, Offset { shard: 0, journal_id, offset: 4 }).await.expect("an append");
+        let mut wanted = keys(&rows);
+        wanted.push(("press-1".into(), 100));
+        wanted.sort_unstable();
+        assert_eq!(keys(&table.read_as_of(table.version()).await.expect("rows")), wanted);
+        assert_eq!(colours(&table), ["red"], "columns of other builds stay");
+        // The past, whose file is as narrow as ever.
+        assert_eq!(keys(&table.read_as_of(1).await.expect("the past")), [("press-1".to_owned(), 100)]);
+        drop(table);
+        let table =
+            DeltaTable::open(folder.path(), TableName::Features, 0, journal_id, open_gate()).await.expect("opens");
+        assert_eq!(table.version(), version + 1, "nothing is widened twice");
+        if whole {
+            break;
+        }
+        crashes += 1;
+    }
+    assert!(crashes >= 10, "widening has more than {crashes} steps");
 }

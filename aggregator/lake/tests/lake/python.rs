@@ -7,14 +7,20 @@ use std::process::Command;
 use kilter_lake::{DeltaTable, Offset, Table, TableName, open_gate};
 use kilter_types::JournalId;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_python_package_reads_the_same_rows() {
+/// A Python that has the package.
+fn python() -> Option<String> {
     let python = std::env::var("KILTER_PYTHON").unwrap_or_else(|_| "python3".into());
     let has_package = Command::new(&python).args(["-c", "import os, deltalake, pyarrow; os._exit(0)"]).output();
     if !has_package.is_ok_and(|output| output.status.success()) {
         println!("not run: 1 (no Python with deltalake and pyarrow; set KILTER_PYTHON)");
-        return;
+        return None;
     }
+    Some(python)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_python_package_reads_the_same_rows() {
+    let Some(python) = python() else { return };
     let folder = tempfile::tempdir().expect("a folder");
     let journal_id = JournalId(7);
     let mut table =
@@ -40,5 +46,33 @@ firsts = [v[0] for v in rows.column("values").to_pylist()]
 print(len(seqs), sum(seqs), sum(firsts), len(set(seqs)), len(set(rows.column("day").to_pylist())),
       table.transaction_version("kilter/0/0000000000000007"), flush=True)
 # Arrow's threads may abort an interpreter that takes itself apart (apache/arrow issue 34314).
+os._exit(0)
+"#;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn f3_the_python_package_reads_a_widened_column_and_its_narrow_past() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    crate::evolution::foreign(folder.path(), deltalake::kernel::PrimitiveType::Integer).await;
+    let journal_id = JournalId(7);
+    let mut table =
+        DeltaTable::open(folder.path(), TableName::Features, 0, journal_id, open_gate()).await.expect("opens");
+    let rows = crate::sample::feature_rows(1 << 40..(1 << 40) + 4, |i| i - (1 << 40));
+    table.append(&rows, Offset { shard: 0, journal_id, offset: 4 }).await.expect("an append");
+    let output = Command::new(&python)
+        .args(["-c", READ_WIDENED])
+        .arg(folder.path().join("features"))
+        .output()
+        .expect("Python just ran");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let told = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(told.trim(), "int64 100 1099511627776 1099511627777 1099511627778 1099511627779 | int32 100");
+}
+
+const READ_WIDENED: &str = r#"
+import os, sys, deltalake
+now = deltalake.DeltaTable(sys.argv[1]).to_pyarrow_table().column("seq")
+past = deltalake.DeltaTable(sys.argv[1], version=1).to_pyarrow_table().column("seq")
+print(now.type, *sorted(now.to_pylist()), "|", past.type, *past.to_pylist(), flush=True)
 os._exit(0)
 "#;
