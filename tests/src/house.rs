@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
-use crate::{Bins, Machine, Process, Tuning, agent_config, free_ports, get, machines, post};
+use crate::{Bins, Machine, Mosquitto, Process, Tuning, agent_config, free_ports, get, machines, post};
 
 /// Addresses of one house.
 #[derive(Clone, Copy, Debug)]
@@ -67,6 +67,8 @@ pub struct House {
     prefix: Vec<String>,
     /// What bundles call the server, where it is not the door itself.
     door: Option<SocketAddr>,
+    /// What was waited for, and how long.
+    waits: Vec<(String, Duration)>,
 }
 
 /// Somebody asked to end before the story was told.
@@ -90,14 +92,16 @@ impl House {
         let dir = dir.canonicalize().with_context(|| format!("find {}", dir.display()))?;
         let machines = machines(&bins, options.spec.as_deref())?;
         let (aggregator, plant, agents, interrupt) = (None, None, BTreeMap::new(), None);
-        let (prefix, door) = (Vec::new(), None);
-        let house = Self { dir, ports, machines, bins, options, aggregator, plant, agents, interrupt, prefix, door };
+        let (prefix, door, waits) = (Vec::new(), None, Vec::new());
+        let house =
+            Self { dir, ports, machines, bins, options, aggregator, plant, agents, interrupt, prefix, door, waits };
         fs::write(house.dir.join("aggregator.toml"), house.aggregator_config())
             .context("write the aggregator's config")?;
         // In a short story a new regime must not take minutes to be believed.
         fs::create_dir_all(house.data_dir()).context("create the data folder")?;
-        // And commits come often, so that kills meet them.
-        let lab = "[commit]\nmax_wait_ms = 2000\n[drift]\nsettle_secs = 10\ncooldown_secs = 20\n";
+        // Commits come often, so that kills meet them, and a kind of machine that nothing leads is looked at often.
+        let lab = "[commit]\nmax_wait_ms = 2000\n[drift]\nsettle_secs = 10\ncooldown_secs = 20\n\
+                   [again]\ngrowth = 1.3\nwait_secs = 5\n";
         fs::write(house.data_dir().join("lab.toml"), lab).context("write the lab's config")?;
         Ok(house)
     }
@@ -127,6 +131,26 @@ impl House {
         self.wait_for("the aggregator's page", Duration::from_secs(30), |house| {
             get(house.ports.http, "/api/fleet").ok().map(drop)
         })
+    }
+
+    /// The aggregator signs in at the broker, and the broker knows the agents by what their bundles say; name and credential of each.
+    pub fn sign_in(&self, broker: &mut Mosquitto, agents: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+        let (user, password) = Mosquitto::SERVER;
+        let file = self.dir.join("server.password");
+        fs::write(&file, format!("{password}\n")).context("write the aggregator's password")?;
+        self.set("mqtt", "broker_user", user)?;
+        self.set("mqtt", "broker_password_file", file.display().to_string())?;
+        let mut devices = Vec::new();
+        for agent in agents {
+            let text = fs::read_to_string(self.agent_dir(agent).join("bundle.toml")).context("read a bundle")?;
+            let bundle: toml::Table = toml::from_str(&text).context("parse a bundle")?;
+            let field = |name: &str| bundle[name].as_str().map(str::to_owned).with_context(|| format!("find {name}"));
+            devices.push((field("device")?, field("credential")?));
+        }
+        broker.let_in(&devices)?;
+        broker.kill();
+        ensure!(broker.start_again()?, "the broker has ended");
+        Ok(devices)
     }
 
     /// Sets a key of the aggregator's configuration, for its next start.
@@ -330,6 +354,7 @@ impl House {
         let begin = Instant::now();
         loop {
             if let Some(found) = probe(self) {
+                self.waits.push((what.to_owned(), begin.elapsed()));
                 return Ok(found);
             }
             if self.interrupt.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
@@ -347,8 +372,10 @@ impl House {
         }
     }
 
-    /// Ends everything cleanly: sensors first, so that what they sent still gets through.
+    /// Ends everything cleanly: sensors first, so that what they sent still gets through. A journey is told where its time went.
     pub fn stop(mut self) -> anyhow::Result<()> {
+        let long = self.waits.iter().filter(|(_, wait)| self.interrupt.is_none() && *wait >= Duration::from_secs(1));
+        long.for_each(|(what, wait)| println!("waited {:.1} s for {what}", wait.as_secs_f64()));
         let patience = Duration::from_secs(20);
         let plant = self.plant.take();
         let agents = std::mem::take(&mut self.agents);

@@ -1,12 +1,13 @@
 //! Debian's mosquitto on a free port, for tests that need somebody else's broker.
 
+use std::fmt::Write as _;
 use std::fs;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use crate::{Process, free_port};
 
@@ -41,6 +42,33 @@ impl Mosquitto {
         bail!("mosquitto does not start; its log says\n{}", fs::read_to_string(broker.log()).unwrap_or_default())
     }
 
+    /// One that asks for passwords and keeps each device to its own two topics, as docs/BROKER.md shows it. It knows the aggregator by
+    /// [`Mosquitto::SERVER`]; the devices are told to it by [`Mosquitto::let_in`].
+    pub fn guarded() -> anyhow::Result<Option<Self>> {
+        if installed("mosquitto_passwd").is_none() {
+            return Ok(None);
+        }
+        let broker = Self::start(|folder| {
+            let _ = let_in(folder, &[]);
+            let (users, access) = (folder.join(USERS), folder.join(ACCESS));
+            format!("allow_anonymous false\npassword_file {}\nacl_file {}\n", users.display(), access.display())
+        });
+        broker.context("start a broker with passwords")
+    }
+
+    /// Who may come in from the next start on: names and passwords of devices.
+    pub fn let_in(&self, devices: &[(String, String)]) -> anyhow::Result<()> {
+        let_in(self.folder.path(), devices)
+    }
+
+    /// Name and password of the aggregator at a guarded broker.
+    pub const SERVER: (&str, &str) = ("kilter-aggregator", "a-secret-of-the-server");
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+
     /// `kill -9`; what it held in memory is gone.
     pub fn kill(&mut self) {
         self.process = None;
@@ -69,6 +97,25 @@ impl Mosquitto {
     }
 }
 
+/// Passwords, hashed, and access list.
+fn let_in(folder: &Path, devices: &[(String, String)]) -> anyhow::Result<()> {
+    let (user, password) = Mosquitto::SERVER;
+    let mut users = format!("{user}:{password}\n");
+    for (user, password) in devices {
+        let _ = writeln!(users, "{user}:{password}");
+    }
+    let file = folder.join(USERS);
+    fs::write(&file, users).context("write the broker's users")?;
+    let passwords = installed("mosquitto_passwd").context("find mosquitto_passwd")?;
+    let output = Command::new(passwords).arg("-U").arg(&file).output().context("hash the broker's passwords")?;
+    ensure!(output.status.success(), "mosquitto_passwd: {}", String::from_utf8_lossy(&output.stderr));
+    let access = format!(
+        "user {user}\ntopic read kilter/v1/+/+/up\ntopic write kilter/v1/+/+/down\n\n\
+         pattern write kilter/v1/+/%u/up\npattern read kilter/v1/+/%u/down\n"
+    );
+    fs::write(folder.join(ACCESS), access).context("write the broker's access list")
+}
+
 /// A program of mosquitto's, on the path or where Debian puts its servers; `None` once it is said that it is not installed, which CI does
 /// not let pass.
 pub fn installed(program: &str) -> Option<PathBuf> {
@@ -81,6 +128,9 @@ pub fn installed(program: &str) -> Option<PathBuf> {
     }
     found
 }
+
+const USERS: &str = "users";
+const ACCESS: &str = "access";
 
 /// Ports are tried until one is free at the moment when the broker takes it.
 const ATTEMPTS: u32 = 20;

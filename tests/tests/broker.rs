@@ -6,15 +6,13 @@
 mod accepted;
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
 use accepted::{Accepted, counted};
 use anyhow::{Context, ensure};
-use kilter_tests::{Bins, House, Options, Ports, Process, Tuning, expected, installed};
+use kilter_tests::{Bins, House, Mosquitto, Options, Ports, Process, Tuning, expected, installed};
 
 const TUNING: Tuning =
     Tuning { commissioning_windows: 20, window: 2048, temperature_window: 5, period_secs: 1.0, report_secs: 1.0 };
@@ -44,19 +42,18 @@ bearing = { resonance_hz = 1100 }
 
 #[test]
 fn a_broker_between_that_is_killed_loses_and_doubles_nothing() {
-    let (Some(mosquitto), Some(passwords)) = (installed("mosquitto"), installed("mosquitto_passwd")) else { return };
+    let Some(broker) = Mosquitto::guarded().expect("mosquitto starts") else { return };
     let Some(bins) = Bins::built(&["kilter-agent", "kilter-aggregator", "kilter-sim"]) else { return };
     let dir = tempfile::tempdir().expect("a temporary folder");
-    if let Err(error) = tell(bins, dir.path(), &mosquitto, &passwords) {
+    if let Err(error) = tell(bins, dir.path(), broker) {
         let kept = dir.keep();
         panic!("{error:#}\nlogs and data are kept in {}", kept.display());
     }
 }
 
-fn tell(bins: Bins, dir: &Path, mosquitto: &Path, passwords: &Path) -> anyhow::Result<()> {
+fn tell(bins: Bins, dir: &Path, mut broker: Mosquitto) -> anyhow::Result<()> {
     let spec = dir.join("plant.toml");
     std::fs::write(&spec, PLANT)?;
-    let ports = Ports::free()?;
     let options = Options {
         seed: 7,
         speed: 10.0,
@@ -64,30 +61,17 @@ fn tell(bins: Bins, dir: &Path, mosquitto: &Path, passwords: &Path) -> anyhow::R
         tuning: TUNING,
         probation_secs: 1,
         lab_arguments: Vec::new(),
-        broker: ports.mqtt.to_string(),
+        broker: broker.address().to_string(),
     };
-    let mut house = House::new(bins, &dir.join("house"), ports, options)?;
+    let mut house = House::new(bins, &dir.join("house"), Ports { mqtt: broker.address(), ..Ports::free()? }, options)?;
     house.set("lab", "enabled", false)?;
-    let server_password = dir.join("server.password");
-    std::fs::write(&server_password, "a-secret-of-the-server\n")?;
-    house.set("mqtt", "broker_user", "kilter-aggregator")?;
-    house.set("mqtt", "broker_password_file", server_password.display().to_string())?;
 
     // Enrolment writes each device's credential into its bundle; the broker learns them from there.
     let agents = house.install_agents()?;
-    let mut credentials = vec![("kilter-aggregator".to_owned(), "a-secret-of-the-server".to_owned())];
-    for agent in &agents {
-        let bundle: toml::Table =
-            toml::from_str(&std::fs::read_to_string(house.agent_dir(agent).join("bundle.toml"))?)?;
-        let field = |name: &str| bundle[name].as_str().map(str::to_owned).with_context(|| format!("read {name}"));
-        ensure!(field("server")? == house.ports.mqtt.to_string(), "the bundle names the broker");
-        credentials.push((field("device")?, field("credential")?));
-    }
-    let config = configure(dir, house.ports.mqtt, passwords, &credentials)?;
-    let broker = start_broker(&mut house, mosquitto, &config)?;
+    let devices = house.sign_in(&mut broker, &agents)?;
     house.start_aggregator()?;
     house.start_plant()?;
-    let onlooker = look_on(&mut house, &credentials[0])?;
+    let onlooker = look_on(&mut house)?;
     for agent in &agents {
         house.start_agent(agent)?;
     }
@@ -106,11 +90,11 @@ fn tell(bins: Bins, dir: &Path, mosquitto: &Path, passwords: &Path) -> anyhow::R
     house.wait_for("more windows while the broker is away", PATIENCE, |house| {
         (produced(house).ok()? >= before + 20).then_some(())
     })?;
-    let broker = start_broker(&mut house, mosquitto, &config)?;
+    ensure!(broker.start_again()?, "the broker has ended");
     let more = arrived(&mut house, some + 40)?;
     broker.kill();
     println!("kill -9 mosquitto again after {more} windows");
-    let broker = start_broker(&mut house, mosquitto, &config)?;
+    ensure!(broker.start_again()?, "the broker has ended");
     arrived(&mut house, more + 10)?;
 
     house.control("/end", &serde_json::json!({}))?;
@@ -124,13 +108,13 @@ fn tell(bins: Bins, dir: &Path, mosquitto: &Path, passwords: &Path) -> anyhow::R
     let wanted = wanted(&house)?;
     Accepted::read(&house.data_dir())?.check(&wanted)?;
     println!("{} series, {} windows, each exactly once", wanted.len(), wanted.values().sum::<u64>());
-    strangers_are_kept_out(&house, &credentials)?;
-    house.stop()?;
-    broker.stop(Duration::from_secs(10)).map(drop)
+    strangers_are_kept_out(&house, &devices)?;
+    house.stop()
 }
 
 /// Anybody's client that the broker lets read what agents publish; it prints topic, content type and user properties of each message.
-fn look_on(house: &mut House, (user, password): &(String, String)) -> anyhow::Result<Option<Process>> {
+fn look_on(house: &mut House) -> anyhow::Result<Option<Process>> {
+    let (user, password) = Mosquitto::SERVER;
     let Some(subscriber) = installed("mosquitto_sub") else { return Ok(None) };
     let mut command = Command::new("stdbuf");
     command.arg("-oL").arg(subscriber).args(["-h", "127.0.0.1", "-p", &house.ports.mqtt.port().to_string()]);
@@ -147,11 +131,10 @@ fn introduction(agent: &str) -> String {
 }
 
 /// What the broker's access list is for: a device can't write where another one does.
-fn strangers_are_kept_out(house: &House, credentials: &[(String, String)]) -> anyhow::Result<()> {
+fn strangers_are_kept_out(house: &House, devices: &[(String, String)]) -> anyhow::Result<()> {
     let Some(publisher) = installed("mosquitto_pub") else { return Ok(()) };
     let before = counted_quarantined(house)?;
-    let (device, credential) = &credentials[1];
-    let other = &credentials[2].0;
+    let [(device, credential), (other, _)] = devices else { anyhow::bail!("there are not two devices") };
     let port = house.ports.mqtt.port().to_string();
     for (user, password, topic) in [
         (device.as_str(), "guessed", format!("kilter/v1/default/{device}/up")),
@@ -199,45 +182,6 @@ fn wanted(house: &House) -> anyhow::Result<BTreeMap<(String, String), u64>> {
         }
     }
     Ok(wanted)
-}
-
-/// Passwords, access list and configuration, as docs/BROKER.md shows them.
-fn configure(
-    dir: &Path,
-    address: SocketAddr,
-    passwords: &Path,
-    credentials: &[(String, String)],
-) -> anyhow::Result<PathBuf> {
-    let (users, list, config) = (dir.join("users"), dir.join("access"), dir.join("mosquitto.conf"));
-    let mut text = String::new();
-    for (user, password) in credentials {
-        let _ = writeln!(text, "{user}:{password}");
-    }
-    std::fs::write(&users, text)?;
-    // Hashes the passwords in place.
-    let output = Command::new(passwords).arg("-U").arg(&users).output()?;
-    ensure!(output.status.success(), "mosquitto_passwd: {}", String::from_utf8_lossy(&output.stderr));
-    let access = "user kilter-aggregator\ntopic read kilter/v1/+/+/up\ntopic write kilter/v1/+/+/down\n\n\
-                  pattern write kilter/v1/+/%u/up\npattern read kilter/v1/+/%u/down\n";
-    std::fs::write(&list, access)?;
-    let text = format!(
-        "listener {} 127.0.0.1\nallow_anonymous false\npassword_file {}\nacl_file {}\npersistence false\nlog_dest stderr\n",
-        address.port(),
-        users.display(),
-        list.display()
-    );
-    std::fs::write(&config, text)?;
-    Ok(config)
-}
-
-/// Starts the broker and waits until it listens.
-fn start_broker(house: &mut House, mosquitto: &Path, config: &Path) -> anyhow::Result<Process> {
-    let mut broker =
-        Process::start("mosquitto", Command::new(mosquitto).arg("-c").arg(config), &house.dir.join("mosquitto.log"))?;
-    let address = house.ports.mqtt;
-    house.wait_for("the broker", Duration::from_secs(10), |_| TcpStream::connect(address).ok().map(drop))?;
-    ensure!(!broker.has_ended(), "the broker has ended:\n{}", broker.log_tail());
-    Ok(broker)
 }
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,7 +1,8 @@
 //! A plant of real processes, and everything that may happen to it: `kill -9`, SIGSTOP, a bad network, a pulled cable, a lost journal, an
 //! older disk, a second copy. Afterwards each window that the simulator's own log makes expect is in the lake exactly once.
 //!
-//! CI runs it for less than a minute; `KILTER_AGENTS`, `KILTER_SECONDS` and `KILTER_SEED` ask for more (docs/BENCHMARKS.md, Fleets).
+//! CI runs it for less than a minute; `KILTER_AGENTS`, `KILTER_SECONDS` and `KILTER_SEED` ask for more (docs/BENCHMARKS.md, Fleets), and
+//! `KILTER_BROKER=mosquitto` puts that broker between, which is killed too.
 #![expect(clippy::disallowed_methods, reason = "real processes need real time")]
 
 mod net;
@@ -16,7 +17,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, expected, lake};
+use kilter_tests::{Bins, House, Mosquitto, Options, Ports, Tuning, expected, lake};
 use net::{Net, Space, free};
 use proxy::Weather;
 use trial::Trial;
@@ -44,9 +45,15 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
     let begun = Instant::now();
     let spec = dir.join("plant.toml");
     std::fs::write(&spec, plant(agents))?;
-    let space = Space::make();
+    let mut broker = match std::env::var("KILTER_BROKER").as_deref() {
+        Ok("mosquitto") => Mosquitto::guarded()?,
+        Ok(other) => anyhow::bail!("KILTER_BROKER is {other:?}: only mosquitto is known here"),
+        Err(_) => None,
+    };
+    let space = if broker.is_some() { Space::loopback() } else { Space::make() };
     let prefix = space.prefix();
-    let ((mqtt, first), (sensor, second)) = (free(space.ours)?, free(space.ours)?);
+    let ((listener, first), (sensor, second)) = (free(space.ours)?, free(space.ours)?);
+    let mqtt = broker.as_ref().map_or(listener, Mosquitto::address);
     let ports = Ports { mqtt, sensor, ..Ports::free()? };
     let net = Net::start(space, ports.mqtt, WEATHER, seed)?;
     drop((first, second));
@@ -57,21 +64,25 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
         tuning: TUNING,
         probation_secs: 1,
         lab_arguments: Vec::new(),
-        broker: String::new(),
+        broker: broker.as_ref().map(|broker| broker.address().to_string()).unwrap_or_default(),
     };
     let mut house = House::new(bins, &dir.join("house"), ports, options)?;
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), net.door.ip().to_string()];
     house.set("tls", "names", names)?;
     house.set_network(prefix, net.door);
     std::fs::write(house.data_dir().join("lab.toml"), "[commit]\nmax_wait_ms = 1000\n[drift]\nenabled = false\n")?;
+    let installed = house.install_agents()?;
+    if let Some(broker) = &mut broker {
+        house.sign_in(broker, &installed)?;
+    }
     house.start_aggregator()?;
     house.start_plant()?;
-    for agent in house.install_agents()? {
+    for agent in installed {
         house.start_agent(&agent)?;
     }
     println!("{agents} agents after {:.1} s", begun.elapsed().as_secs_f64());
     house.wait_for("the first windows", PATIENCE, |house| counted(house).filter(|count| *count >= agents))?;
-    let mut trial = Trial::new(house, net, seed);
+    let mut trial = Trial::new(house, net, broker, seed);
     trial.run(Duration::from_secs(seconds))?;
     let doubled = trial.doubled.clone();
     let house = &mut trial.house;

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use kilter_tests::House;
+use kilter_tests::{House, Mosquitto};
 
 use crate::net::Net;
 use crate::{PATIENCE, counted};
@@ -17,6 +17,7 @@ pub(crate) struct Trial {
     /// Machines whose windows were rightly recorded twice, under two epochs: after an older disk, or by a second copy.
     pub(crate) doubled: BTreeSet<String>,
     net: Net,
+    broker: Option<Mosquitto>,
     random: u64,
     agents: u64,
     /// Seconds since the beginning, and kilobytes of aggregator, lab and the largest agent.
@@ -41,7 +42,7 @@ pub(crate) struct Hard {
 
 type Trouble = (&'static str, fn(&mut Trial) -> anyhow::Result<()>);
 
-const TROUBLES: [Trouble; 12] = [
+const TROUBLES: [Trouble; 13] = [
     ("an image of a disk is taken", Trial::take_image),
     ("kill -9 of an agent", Trial::kill_agent),
     ("UDP is blocked", Trial::block_udp),
@@ -53,17 +54,19 @@ const TROUBLES: [Trouble; 12] = [
     ("the cable is pulled", Trial::unplug),
     ("kill -9 of the aggregator", Trial::kill_aggregator),
     ("TCP connections are cut", Trial::cut),
+    ("kill -9 of the broker, if there is one", Trial::kill_broker),
     ("an older image of a disk is put back", Trial::put_image_back),
 ];
 
 impl Trial {
-    pub(crate) fn new(house: House, net: Net, seed: u64) -> Self {
+    pub(crate) fn new(house: House, net: Net, broker: Option<Mosquitto>, seed: u64) -> Self {
         let agents = house.machines.len() as u64;
         let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Self {
             house,
             doubled: BTreeSet::new(),
             net,
+            broker,
             random,
             agents,
             memory: Vec::new(),
@@ -147,13 +150,20 @@ impl Trial {
     }
 
     fn rebind(&mut self) -> anyhow::Result<()> {
-        ensure!(self.net.udp.passed() > 0, "no datagram has come through");
+        ensure!(self.broker.is_some() || self.net.udp.passed() > 0, "no datagram has come through");
         self.net.rebind();
         Ok(())
     }
 
     fn cut(&mut self) -> anyhow::Result<()> {
         self.net.tcp.cut();
+        Ok(())
+    }
+
+    fn kill_broker(&mut self) -> anyhow::Result<()> {
+        let Some(broker) = &mut self.broker else { return Ok(()) };
+        broker.kill();
+        ensure!(broker.start_again()?, "the broker does not start again");
         Ok(())
     }
 
