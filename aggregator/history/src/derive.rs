@@ -153,6 +153,9 @@ struct Place {
     window: i64,
 }
 
+/// A column of whole numbers, and where they stand.
+type Whole = (&'static str, fn(&Place) -> i64);
+
 enum Held {
     Numbers(Vec<f64>),
     Texts(Vec<String>),
@@ -176,7 +179,7 @@ impl Cells {
     fn take(&mut self, rows: &Rows, (from_us, to_us): (i64, i64), (share, shares): (u64, u64)) {
         let Some(Values::Floats(lists)) = rows.column("values") else { return };
         let Some(Values::Float32(speeds)) = rows.column("rpm") else { return };
-        for row in 0..rows.len() {
+        for (row, speed) in speeds.iter().enumerate() {
             let text = |name: &str| rows.text(name, row).unwrap_or_default();
             let whole = |name: &str| rows.int64(name, row);
             let Some(time_us) = whole("event_time_us").filter(|us| (from_us..=to_us).contains(us)) else { continue };
@@ -205,7 +208,7 @@ impl Cells {
                 match (held, *input) {
                     (Held::Texts(texts), Input::Text(column)) => texts.push(text(column).to_owned()),
                     (Held::Numbers(numbers), Input::Number("rpm")) => {
-                        numbers.push(speeds[row].map_or(f64::NAN, f64::from));
+                        numbers.push(speed.map_or(f64::NAN, f64::from));
                     }
                     (Held::Numbers(numbers), Input::Number(column)) => {
                         numbers.push(whole(column).map_or(f64::NAN, |whole| whole as f64));
@@ -284,7 +287,7 @@ impl Cells {
         let text =
             |name: usize| kept.iter().map(|(row, _)| keys[row.series as usize].1[name].as_str()).collect::<Vec<_>>();
         let whole = |of: fn(&Place) -> i64| kept.iter().map(|(row, _)| of(row)).collect::<Vec<_>>();
-        let wholes: [(&str, fn(&Place) -> i64); 5] = [
+        let wholes: [Whole; 5] = [
             ("group", |row| row.group),
             ("epoch", |row| row.epoch),
             ("seq", |row| row.seq),

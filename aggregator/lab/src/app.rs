@@ -13,6 +13,7 @@ use crate::cache::Cache;
 use crate::clock;
 use crate::commit::{Committer, Shared, Status, lock};
 use crate::config::Config;
+use crate::derived::Derived;
 use crate::lab::{Lab, Wait, read_on};
 use crate::rollups::RollUps;
 use crate::socket::{self, Desk};
@@ -34,6 +35,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
     let status = Arc::new(Mutex::new(Status { damaged, ..Status::default() }));
     let (flush, flushes) = mpsc::channel(16);
     let roll_ups = RollUps::new(files.path("rollups"));
+    let derived = Derived::open(&files)?;
     let committer = Committer {
         state: state.clone(),
         tables,
@@ -44,6 +46,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         status: status.clone(),
         vacuumed: None,
         roll_ups: roll_ups.clone(),
+        derived: derived.clone(),
     };
     let (order, orders) = mpsc::channel(4);
     let trainer = Trainer::new(state.clone(), flush.clone(), order.clone(), files.clone(), config.clone());
@@ -60,6 +63,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
         max_rows: config.query.max_rows,
         cache: Arc::new(Mutex::new(Cache::new(config.query.cache_bytes))),
         roll_ups: roll_ups.clone(),
+        derived: derived.clone(),
     };
     let listener = socket::listen(&path)?;
     let (failed, mut fails) = mpsc::channel(1);
@@ -75,6 +79,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
     let relay = tokio::spawn(relay(flushes, stop));
     let serving = tokio::spawn(socket::serve(listener, desk));
     let watching = tokio::spawn(trainer.watch(status));
+    let deriving = tokio::spawn(derived.watch(state.clone()));
     info!(socket = %path.display(), "lab serves");
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
@@ -85,6 +90,7 @@ pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
     };
     serving.abort();
     watching.abort();
+    deriving.abort();
     // What was folded is committed once more on the way out.
     relay.abort();
     if let Err(error) = committing.await {

@@ -11,7 +11,9 @@ use tokio::net::UnixStream;
 
 use crate::bar;
 use crate::config::Config;
+use crate::derived::Derived;
 use crate::lab::{Lab, Wait, read_on};
+use crate::reprocess;
 
 /// Asks with SQL.
 pub(crate) async fn query(data: &Path, sql: &str, as_of_us: Option<i64>, as_json: bool) -> anyhow::Result<()> {
@@ -29,10 +31,11 @@ pub(crate) async fn query(data: &Path, sql: &str, as_of_us: Option<i64>, as_json
                 }
             }
             let sql = sql.to_owned();
-            tokio::task::spawn_blocking(move || {
-                kilter_history::query_named(&sql, &views, &config.views, config.query.max_rows)
-            })
-            .await??
+            let derived = Derived::open(&lab.files)?;
+            let answered = tokio::task::spawn_blocking(move || {
+                reprocess::answer(&sql, &views, &derived, &config.views, (config.query.max_rows, as_of_us))
+            });
+            serde_json::from_value(answered.await??)?
         }
     };
     if as_json {

@@ -14,6 +14,7 @@ use tracing::{error, info};
 
 use crate::clock;
 use crate::config;
+use crate::derived::Derived;
 use crate::files::{Committed, Files};
 use crate::lab::SHARD;
 use crate::rollups::RollUps;
@@ -40,6 +41,7 @@ pub(crate) struct Committer {
     /// When old files were last looked for.
     pub(crate) vacuumed: Option<Micros>,
     pub(crate) roll_ups: RollUps,
+    pub(crate) derived: Derived,
 }
 
 /// How committing goes.

@@ -214,6 +214,7 @@ async fn life(data: &Path, gate: Gate) -> anyhow::Result<()> {
 async fn committer(data: &Path, gate: Gate) -> anyhow::Result<Committer> {
     let mut lab = Lab::open_at(data, Wait::ForJournal, gate).await?;
     while read_on(&mut lab.reader, &mut lab.state, usize::MAX)? {}
+    let derived = crate::derived::Derived::open(&lab.files)?;
     Ok(Committer {
         state: Arc::new(Mutex::new(lab.state)),
         tables: lab.tables,
@@ -224,6 +225,7 @@ async fn committer(data: &Path, gate: Gate) -> anyhow::Result<Committer> {
         status: Arc::new(Mutex::new(Status::default())),
         vacuumed: None,
         roll_ups: crate::rollups::RollUps::new(data.join("lab/rollups")),
+        derived,
     })
 }
 

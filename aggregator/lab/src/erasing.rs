@@ -93,8 +93,11 @@ impl Committer {
                 }
             }
         }
-        // What is gone is in no roll-up either.
+        // What is gone is in no roll-up and in no defined feature either.
         self.roll_up().await;
+        if let Some(features) = self.tables.get(&TableName::Features) {
+            self.derived.forget(&features.snapshot()?)?;
+        }
         models.sort();
         models.dedup();
         info!(who = audit.who, why = audit.why, rows = ?done, models = models.len(), "data taken out");

@@ -11,6 +11,7 @@
 //! training.json  { class: { at_us, windows, leads } }: when each kind of machine was last trained, on how much, and with a leader or without
 //! schedule.json  microseconds: when the clock's last run began, or the lab was first there
 //! damaged/       per table the data files that were found damaged and taken out of it; an erasure in their table removes them
+//! derived/       definitions.json, durable: features that people defined; per version a folder with their values, made again where one is missing
 //! rollups/       per data file and step the roll-up of its features; made again from the lake where one is missing
 //! lock           held by the one lab
 //! ```

@@ -17,6 +17,7 @@ mod completeness;
 mod config;
 #[cfg(test)]
 mod crash;
+mod derived;
 mod due;
 mod erasing;
 mod evaluate;
@@ -27,6 +28,7 @@ mod lost;
 mod mending;
 mod place;
 mod refetch;
+mod reprocess;
 mod rollups;
 mod searches;
 mod shown;
@@ -143,6 +145,9 @@ enum Command {
     },
     /// Correct a record: what it says is replaced, the past still reads as it was; the lab must be running.
     Correct(CorrectArguments),
+    /// Define features over what the lake keeps, compute them over the past, and follow what comes; the lab must be running.
+    #[command(subcommand)]
+    Reprocess(reprocess::Command),
     /// Compare every file of the lake with the log and with what was acknowledged; fails when something is wrong.
     Reconcile {
         /// Take out records that are there more than once, and put back lost ones that the journal still holds.
@@ -342,6 +347,7 @@ async fn run() -> ExitCode {
             let record = serde_json::json!({ "device": device, "epoch": epoch, "class": class, "seq": seq });
             client::correct(&data, &record, &set, &who, &why).await
         }
+        Command::Reprocess(command) => reprocess::command(command).await,
         Command::Reconcile { repair, data } => client::reconcile(&data, repair).await,
         Command::Evaluate { suite, data, json, export, seeds, steps, shuffle_labels } => {
             let steps = steps.map(|steps| steps as usize);
@@ -383,6 +389,7 @@ const EXAMPLES: &str = "Examples:
   kilter-lab reconcile --data /var/lib/kilter
   kilter-lab erase device=press-1 --who dpo@acme --why 'contract ended' --data /var/lib/kilter
   kilter-lab erase --from 2036-01-01 --to 2036-12-31 --who ops --why 'the clock had jumped' --data /var/lib/kilter
+  kilter-lab reprocess define crest 'peak / rms' --who ops --data /var/lib/kilter
   kilter-lab reproduce model.card.json --data /var/lib/kilter
   kilter-lab backtest --model pump.kltm --range 2036-01-01..2036-01-31 --data /var/lib/kilter
   kilter-lab evaluate cmapss --data /srv/datasets --json cmapss.json --seeds 3 --export artifacts

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
 use kilter_history::View;
-use kilter_lake::{Bound, DataFile, RollStep, RollUp, RolledBucket, Series, Snapshot, TableName, read_rows};
+use kilter_lake::{
+    Bound, DataFile, RollStep, RollUp, RolledBucket, SCORE_VALUES, Series, Snapshot, TableName, read_rows,
+};
 use kilter_signal::table::{READING, Schema, describe};
 use kilter_types::{GroupKind, MAX_FEATURES};
 use serde::Deserialize;
@@ -31,6 +33,9 @@ pub(crate) struct RollUps {
 pub(crate) struct Trend {
     /// tenant/site/asset/point
     pub(crate) point: String,
+    /// Features, or scores.
+    #[serde(default)]
+    pub(crate) of: Of,
     /// 60, 3600 or 86400.
     pub(crate) step_s: u32,
     /// Event time of the first bucket's begin at the earliest.
@@ -39,14 +44,32 @@ pub(crate) struct Trend {
     pub(crate) to: i64,
 }
 
+/// Of which table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Of {
+    #[default]
+    Features,
+    Scores,
+}
+
+impl Of {
+    fn table(self) -> TableName {
+        match self {
+            Self::Features => TableName::Features,
+            Self::Scores => TableName::Scores,
+        }
+    }
+}
+
 impl RollUps {
     pub(crate) fn new(folder: PathBuf) -> Self {
         Self { folder, pen: Arc::default() }
     }
 
-    /// Least, mean, greatest and count of each feature of a measuring point, per bucket.
+    /// Least, mean, greatest and count of each feature of a measuring point, or of what each model said of it, per bucket.
     pub(crate) fn trend(&self, views: &[View], asked: &Trend) -> anyhow::Result<Value> {
-        let Trend { point, step_s, from, to } = asked;
+        let Trend { point, of, step_s, from, to } = asked;
         let step = RollStep::of_secs(*step_s).context("failed to roll up: step_s is 60, 3600 or 86400")?;
         let [tenant, site, asset, place] = parts(point)?;
         ensure!(from <= to, "failed to roll up: the range ends before it begins");
@@ -55,7 +78,7 @@ impl RollUps {
             buckets <= MAX_BUCKETS,
             "failed to roll up: {buckets} buckets are more than {MAX_BUCKETS}; take a wider step"
         );
-        let view = views.iter().find(|view| view.table() == TableName::Features).context("there are no features")?;
+        let view = views.iter().find(|view| view.table() == of.table()).context("there is no such table")?;
         let from = step.start_us(*from);
         let texts = [("tenant", tenant), ("site", site), ("asset", asset), ("point", place)];
         let (first, last) = (Bound::Whole(from), Bound::Whole(to.saturating_add(step.us())));
@@ -68,19 +91,19 @@ impl RollUps {
         };
         let mut all = RollUp::default();
         for file in view.snapshot.files.iter().filter(may_hold) {
-            all.join(&self.of(file, step)?.part(point, from, *to));
+            all.join(&self.of(of.table(), file, step)?.part(point, from, *to));
         }
         let seam = view.seam();
         for rows in &view.tail {
             all.join(&RollUp::of(rows, step, |row| rows.journal_offset(row) >= seam).part(point, from, *to));
         }
-        Ok(json!({ "point": point, "step_s": step_s, "series": told(&all) }))
+        Ok(json!({ "point": point, "step_s": step_s, "series": told(*of, &all) }))
     }
 
     /// Makes the roll-ups of new files, some at a time, and removes those of files that are no longer part of the table.
-    pub(crate) fn keep(&self, features: &Snapshot) -> anyhow::Result<()> {
-        let names: BTreeSet<_> =
-            features.files.iter().flat_map(|file| RollStep::ALL.map(|step| name(file, step))).collect();
+    pub(crate) fn keep(&self, tables: &[Snapshot]) -> anyhow::Result<()> {
+        let files = || tables.iter().flat_map(|table| table.files.iter().map(|file| (table.table, file)));
+        let names: BTreeSet<_> = files().flat_map(|(_, file)| RollStep::ALL.map(|step| name(file, step))).collect();
         let pen = self.pen();
         for entry in self.listed()? {
             if !entry.file_name().and_then(|name| name.to_str()).is_some_and(|name| names.contains(name)) {
@@ -88,20 +111,20 @@ impl RollUps {
             }
         }
         drop(pen);
-        let new = features.files.iter().filter(|file| !self.path(file, RollStep::Day).exists());
-        new.take(FILES_AT_ONCE).try_for_each(|file| self.make(file).map(drop))
+        let new = files().filter(|(_, file)| !self.path(file, RollStep::Day).exists());
+        new.take(FILES_AT_ONCE).try_for_each(|(table, file)| self.make(table, file).map(drop))
     }
 
-    fn of(&self, file: &DataFile, step: RollStep) -> anyhow::Result<RollUp> {
+    fn of(&self, table: TableName, file: &DataFile, step: RollStep) -> anyhow::Result<RollUp> {
         let kept = std::fs::read(self.path(file, step)).ok().and_then(|bytes| RollUp::decode(&bytes));
         match kept {
             Some(kept) => Ok(kept),
-            None => self.make(file)?.remove(&step).context("every step was made"),
+            None => self.make(table, file)?.remove(&step).context("every step was made"),
         }
     }
 
-    fn make(&self, file: &DataFile) -> anyhow::Result<BTreeMap<RollStep, RollUp>> {
-        let rows = read_rows(TableName::Features, file)?;
+    fn make(&self, table: TableName, file: &DataFile) -> anyhow::Result<BTreeMap<RollStep, RollUp>> {
+        let rows = read_rows(table, file)?;
         let made = RollStep::ALL.map(|step| (step, RollUp::of(&rows, step, |_| true)));
         let _pen = self.pen();
         for (step, made) in &made {
@@ -140,21 +163,29 @@ fn name(file: &DataFile, step: RollStep) -> String {
     format!("{stem}.{}", step.secs())
 }
 
-fn told(all: &RollUp) -> Vec<Value> {
+fn told(of: Of, all: &RollUp) -> Vec<Value> {
     let mut widths: BTreeMap<(i32, i64), usize> = BTreeMap::new();
     for (series, _) in all.iter() {
         let width = widths.entry((series.group, series.schema)).or_default();
         *width = (*width).max(usize::from(series.place) + 1);
     }
     let each = all.iter().map(|(series, buckets)| {
-        let (name, unit) = named(series, widths[&(series.group, series.schema)]);
         let bucket = |(start, bucket): (&i64, &RolledBucket)| {
             json!([start, bucket.min, bucket.mean(), bucket.max, bucket.count])
         };
-        json!({
-            "group": series.group, "kind": series.kind, "place": series.place, "name": name, "unit": unit,
-            "buckets": buckets.iter().map(bucket).collect::<Vec<_>>(),
-        })
+        let buckets: Vec<_> = buckets.iter().map(bucket).collect();
+        let Series { group, kind, place, .. } = series;
+        match of {
+            Of::Features => {
+                let (name, unit) = named(series, widths[&(series.group, series.schema)]);
+                json!({ "group": group, "kind": kind, "place": place, "name": name, "unit": unit, "buckets": buckets })
+            }
+            Of::Scores => {
+                let (role, model) = kind.split_once(' ').unwrap_or((kind, ""));
+                let (name, unit) = SCORE_VALUES.get(usize::from(*place)).copied().unwrap_or_default();
+                json!({ "group": group, "role": role, "model": model, "name": name, "unit": unit, "buckets": buckets })
+            }
+        }
     });
     each.collect()
 }

@@ -19,8 +19,10 @@ use crate::cache::{Cache, Key};
 use crate::clock;
 use crate::commit::{Shared, Status, lock};
 use crate::completeness;
+use crate::derived::Derived;
 use crate::files::Files;
 use crate::refetch::Asked;
+use crate::reprocess::{self, Wish};
 use crate::rollups::{RollUps, Trend};
 use crate::trainer::{DEFAULT_SEED, Trainer};
 use crate::training::{Request, Search};
@@ -43,6 +45,7 @@ pub(crate) struct Desk {
     /// Answers that were given before.
     pub(crate) cache: Arc<Mutex<Cache>>,
     pub(crate) roll_ups: RollUps,
+    pub(crate) derived: Derived,
 }
 
 #[derive(Deserialize)]
@@ -87,6 +90,11 @@ enum Ask {
         repair: bool,
     },
     Trend(Trend),
+    Reprocess {
+        wish: Wish,
+        who: String,
+        why: String,
+    },
 }
 
 /// Opens the socket anew.
@@ -140,7 +148,11 @@ impl Desk {
         match serde_json::from_str(line).context("failed to read the request")? {
             Ask::Query { sql, as_of_us } => {
                 let (max_rows, named, cache) = (self.max_rows, self.views.clone(), self.cache.clone());
+                let derived = self.derived.clone();
                 let answer = move |views: &[View]| {
+                    if reprocess::is_asked(&sql, &derived, &named) {
+                        return reprocess::answer(&sql, views, &derived, &named, (max_rows, as_of_us));
+                    }
                     let key = Key::new(&sql, views, &named);
                     if let Some(mut known) = recall(&cache).get(&key) {
                         known["cached"] = true.into();
@@ -202,6 +214,10 @@ impl Desk {
                 let roll_ups = self.roll_ups.clone();
                 self.look(move |views| roll_ups.trend(views, &asked)).await
             }
+            Ask::Reprocess { wish, who, why } => {
+                let audit = audit(who, why)?;
+                self.reprocess(wish, audit, progress).await
+            }
             Ask::Reconcile { repair } => self.order(|done| Order::Reconcile { repair, done }).await,
         }
     }
@@ -244,6 +260,7 @@ impl Desk {
         status["tables"] = tables.into();
         drop(state);
         status["training"] = self.trainer.json();
+        status["derived"] = reprocess::list(&self.derived);
         status
     }
 }

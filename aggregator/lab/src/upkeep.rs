@@ -3,7 +3,7 @@
 //! It all happens between two rounds of commits, by the one committer that there is. The journal keeps what comes meanwhile.
 
 use kilter_history::View;
-use kilter_lake::{Audit, Compaction, Correction, DeltaTable, Subject, Table, TableName};
+use kilter_lake::{Audit, Compaction, Correction, Subject, Table, TableName};
 use kilter_types::Micros;
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
@@ -119,11 +119,15 @@ impl Committer {
         self.roll_up().await;
     }
 
-    /// Brings the roll-ups to what the features table is now.
+    /// Brings the roll-ups to what features and scores are now.
     pub(crate) async fn roll_up(&self) {
-        let Some(Ok(features)) = self.tables.get(&TableName::Features).map(DeltaTable::snapshot) else { return };
+        let snapshot = |name: &TableName| self.tables.get(name).and_then(|table| table.snapshot().ok());
+        let tables: Vec<_> = [TableName::Features, TableName::Scores].iter().filter_map(snapshot).collect();
+        if tables.len() < 2 {
+            return;
+        }
         let roll_ups = self.roll_ups.clone();
-        let kept = tokio::task::spawn_blocking(move || roll_ups.keep(&features)).await;
+        let kept = tokio::task::spawn_blocking(move || roll_ups.keep(&tables)).await;
         if let Err(error) = kept.unwrap_or_else(|error| Err(error.into())) {
             warn!(error = %format!("{error:#}"), "roll-ups not made; they are made when they are asked for");
         }

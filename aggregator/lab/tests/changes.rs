@@ -2,6 +2,7 @@
 
 mod house;
 mod refetch;
+mod reprocess;
 mod settled;
 mod shown;
 mod trends;

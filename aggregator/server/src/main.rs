@@ -16,6 +16,7 @@ mod print;
 mod recall;
 mod refetch;
 mod replay;
+mod reprocess;
 mod sessions;
 mod store;
 
@@ -135,6 +136,9 @@ enum Command {
         #[arg(long, default_value = "asked for")]
         why: String,
     },
+    /// Features that are defined afterwards, as SQL expressions over what the lake keeps: computed over the past, versions side by side.
+    #[command(subcommand)]
+    Reprocess(reprocess::Reprocess),
     /// Prints the documented default config.
     Config,
 }
@@ -230,6 +234,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             print::refetch(&client::ask(http, "POST", "/api/refetch", Some(&body)).await?);
             Ok(())
         }
+        Command::Reprocess(wish) => reprocess::ask(http, wish).await,
         Command::Config => {
             print!("{}", config::DEFAULT_TOML);
             Ok(())
@@ -295,4 +300,5 @@ Examples:
   kilter-aggregator sign-image node.bin --board nrf52840 --generation 7 --out node-7.kltimage
   kilter-aggregator fleet
   kilter-aggregator query 'SELECT asset, count(*) AS n FROM features GROUP BY asset'
+  kilter-aggregator reprocess define crest 'peak / rms'
   kilter-aggregator rollback pump --why 'too many alarms'";

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use kilter_types::{Digest, Hours, KernelId, Payload, Role, RowRef, Rul, Score};
 use serde_json::{Value, json};
 
 use crate::house::{self, Server, ask, config, within};
@@ -121,5 +122,87 @@ fn f5_roll_ups_are_those_of_a_full_recompute_after_late_rows_compaction_erasure_
     assert!(ask(data, &refused).expect_err("too many").contains("wider step"));
     let odd = json!({ "op": "trend", "point": "acme/north/press/drive-end", "step_s": 7, "from": 0, "to": 1 });
     assert!(ask(data, &odd).expect_err("no such step").contains("3600"));
+    running.terminate();
+}
+
+fn score(window: u64, model: u8, anomaly: f32) -> Payload {
+    let rul = (model == 2).then_some(Rul { hours: Hours(anomaly * 10.0), low: Hours(0.0), high: Hours(1e4) });
+    Payload::Score(Score {
+        input: RowRef { group: 0, index: window, seq: window },
+        anomaly,
+        threshold: 1.0,
+        rul,
+        model: Digest([model; 32]),
+        kernel: KernelId::PORTABLE_F32,
+        role: if model == 1 { Role::Leader } else { Role::Shadow },
+        contributions: [].into_iter().collect(),
+        rest: 0.0,
+    })
+}
+
+#[test]
+fn f5_what_each_model_said_is_rolled_up_like_features_also_after_a_late_score_and_an_erasure() {
+    let data = tempfile::tempdir().expect("a folder");
+    let data = data.path();
+    config(data, "[commit]\nmax_wait_ms = 50\n[upkeep]\ncompact_files = 4\n");
+    let mut server = Server::open(data, 9, Vec::new());
+    let running = settled(data, &server);
+    server.apart_s = 600;
+    let ask_for = |step_s: u32| {
+        let point = "acme/north/press/drive-end";
+        let asked = json!({ "op": "trend", "of": "scores", "point": point, "step_s": step_s, "from": 0, "to": 400_000_000_000_i64 });
+        ask(data, &asked).expect("a trend")["series"].take()
+    };
+    // Even numbers are of the leader, odd ones of the shadow; number 10 comes late.
+    let anomaly = |seq: u64| (seq % 13) as f32 * 0.25;
+    let mut there: Vec<u64> = (0..300).filter(|seq| *seq != 10).collect();
+    let same = |there: &[u64], when: &str| {
+        for step_s in STEPS {
+            let step_us = i64::from(step_s) * 1_000_000;
+            let mut wanted = Vec::new();
+            for (model, role, name) in [(1, "leader", "anomaly"), (2, "shadow", "anomaly"), (2, "shadow", "rul_h")] {
+                let mut buckets: BTreeMap<i64, Vec<f32>> = BTreeMap::new();
+                for seq in there.iter().filter(|seq| 1 + **seq % 2 == model) {
+                    let value = if name == "anomaly" { anomaly(*seq) } else { anomaly(*seq) * 10.0 };
+                    let t = *seq as i64 * 600_000_000;
+                    buckets.entry(t - t.rem_euclid(step_us)).or_default().push(value);
+                }
+                let bucket = |(start, values): (i64, Vec<f32>)| {
+                    let least = values.iter().copied().fold(f32::MAX, f32::min);
+                    let greatest = values.iter().copied().fold(f32::MIN, f32::max);
+                    let mean = (values.iter().map(|value| f64::from(*value)).sum::<f64>() / values.len() as f64) as f32;
+                    serde_json::from_str::<Value>(&json!([start, least, mean, greatest, values.len()]).to_string())
+                        .expect("JSON")
+                };
+                let digest = Digest([model as u8; 32]).to_string();
+                wanted.push((role, digest, name, buckets.into_iter().map(bucket).collect::<Vec<_>>()));
+            }
+            within(60, || {
+                let told = ask_for(step_s);
+                let found = told.as_array().expect("series").iter().filter(|series| {
+                    wanted.iter().any(|(role, model, name, buckets)| {
+                        (&series["role"], &series["model"], &series["name"], &series["buckets"])
+                            == (&json!(role), &json!(model), &json!(name), &json!(buckets))
+                    })
+                });
+                (found.count() == 3 && told.as_array().is_some_and(|told| told.len() == 3)).then_some(())
+            });
+            assert!(!wanted[0].3.is_empty(), "{when}");
+        }
+    };
+    for part in there.chunks(60) {
+        server.records("press", part.iter().map(|seq| (*seq, score(*seq, 1 + (*seq % 2) as u8, anomaly(*seq)))));
+        published(data, &server);
+    }
+    same(&there, "committed");
+    server.records("press", [(10, score(10, 1, anomaly(10)))].into_iter());
+    published(data, &server);
+    there.push(10);
+    same(&there, "a late score");
+    let erase =
+        json!({ "op": "erase", "from_us": 36_000_000_000_i64, "to_us": 47_999_999_999_i64, "who": "a", "why": "b" });
+    ask(data, &erase).expect("erased");
+    there.retain(|seq| !(60..80).contains(seq));
+    same(&there, "an erasure");
     running.terminate();
 }

@@ -271,6 +271,8 @@ pub(super) async fn refetch(who: Principal, State(app): State<App>, Json(request
 #[serde(deny_unknown_fields)]
 pub(super) struct TrendRequest {
     point: String,
+    /// features or scores; features if not told.
+    of: Option<String>,
     /// 60, 3600 or 86400.
     step_s: u32,
     from: i64,
@@ -278,8 +280,9 @@ pub(super) struct TrendRequest {
 }
 
 pub(super) async fn trend(_: Principal, State(app): State<App>, Query(request): Query<TrendRequest>) -> Answer {
-    let TrendRequest { point, step_s, from, to } = request;
-    let ask = json!({ "op": "trend", "point": point, "step_s": step_s, "from": from, "to": to });
+    let TrendRequest { point, of, step_s, from, to } = request;
+    let of = of.unwrap_or_else(|| "features".into());
+    let ask = json!({ "op": "trend", "point": point, "of": of, "step_s": step_s, "from": from, "to": to });
     app.lab.ask(&ask, drop).await.map(Json).map_err(|error| Problem::lab(&error))
 }
 

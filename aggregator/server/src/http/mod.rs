@@ -5,6 +5,7 @@ mod error;
 mod metrics;
 mod page;
 mod principal;
+mod reprocess;
 mod stream;
 mod tls;
 
@@ -83,6 +84,7 @@ fn router(context: App) -> Router {
         .route("/api/query", post(api::query))
         .route("/api/completeness", get(api::completeness))
         .route("/api/refetch", post(api::refetch))
+        .route("/api/reprocess", get(reprocess::list).post(reprocess::change))
         .route("/api/trends", get(api::trend))
         .route("/api/lab", get(api::lab))
         .route("/api/stream", get(stream::stream))
