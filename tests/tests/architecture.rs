@@ -20,6 +20,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kilter-fold", SHARED),
     ("kilter-live", &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], "kilter-fold"]),
     ("kilter-fleet", SHARED),
+    ("kilter-lab-config", SHARED),
     ("kilter-lake", &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], "kilter-fold"]),
     ("kilter-history", &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], "kilter-lake"]),
     ("kilter-train", &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], "kilter-history"]),
@@ -39,7 +40,7 @@ const SHARED: &[&str] = &[
 const BINARIES: &[(&str, &[&str])] = &[
     ("kilter-agent", &["kilter-source", "kilter-uplink"]),
     ("kilter-aggregator", &["kilter-ingest", "kilter-fold", "kilter-live", "kilter-fleet"]),
-    ("kilter-lab", &["kilter-fold", "kilter-lake", "kilter-history", "kilter-train"]),
+    ("kilter-lab", &["kilter-fold", "kilter-lab-config", "kilter-lake", "kilter-history", "kilter-train"]),
 ];
 
 /// Simulators and tools may import everything, but nothing that ships may import them.
@@ -58,7 +59,16 @@ const OUTSIDE: &[&str] = &[
 const FENCED: &[(&str, &str)] = &[("polars", "kilter-history"), ("burn", "kilter-train"), ("deltalake", "kilter-lake")];
 
 /// What must never link a heavy stack.
-const LIGHT: &[&str] = &["kilter-agent", "kilter-aggregator", "kilter-node", "kilter-sim", "kilter-tests", "xtask"];
+const LIGHT: &[&str] = &[
+    "kilter-agent",
+    "kilter-aggregator",
+    "kilter-fuzz",
+    "kilter-lab-config",
+    "kilter-node",
+    "kilter-sim",
+    "kilter-tests",
+    "xtask",
+];
 
 type Graph = BTreeMap<String, BTreeSet<String>>;
 

@@ -12,7 +12,7 @@ use tracing::{error, info};
 use crate::cache::Cache;
 use crate::clock;
 use crate::commit::{Committer, Shared, Status, lock};
-use crate::config::Config;
+use crate::config;
 use crate::derived::Derived;
 use crate::lab::{Lab, Wait, read_on};
 use crate::rollups::RollUps;
@@ -22,7 +22,7 @@ use crate::turns::Turns;
 
 /// Serves until it is told to stop, or the journal can't be followed any more.
 pub(crate) async fn serve(data: &Path) -> anyhow::Result<()> {
-    let config = Config::load(data)?;
+    let config = config::load(data)?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let lab = tokio::select! {

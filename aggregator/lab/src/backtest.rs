@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use self::curve::Fault;
 use self::track::Track;
 use crate::clock;
-use crate::config::Config;
+use crate::config;
 use crate::lab::SHARD;
 use crate::place::place;
 
@@ -96,7 +96,7 @@ impl Subject {
 
 /// The tables as they were, whoever filled them.
 async fn views(data: &Path, as_of: Option<Micros>) -> anyhow::Result<Vec<View>> {
-    let config = Config::load(data)?;
+    let config = config::load(data)?;
     if config.lake.bucket.is_empty() && !data.join("lake").is_dir() {
         bail!("failed to back-test: there is no lake in {}", data.display());
     }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
 use crate::bar;
-use crate::config::Config;
+use crate::config;
 use crate::derived::Derived;
 use crate::lab::{Lab, Wait, read_on};
 use crate::reprocess;
@@ -20,7 +20,7 @@ pub(crate) async fn query(data: &Path, sql: &str, as_of_us: Option<i64>, as_json
     let answer: Answer = match ask(data, &json!({ "op": "query", "sql": sql, "as_of_us": as_of_us })).await? {
         Some(answer) => serde_json::from_value(answer).context("failed to read the lab's answer")?,
         None => {
-            let config = Config::load(data)?;
+            let config = config::load(data)?;
             let mut lab = Lab::open(data, Wait::No).await?;
             while read_on(&mut lab.reader, &mut lab.state, usize::MAX)? {}
             let mut views = lab.state.views();

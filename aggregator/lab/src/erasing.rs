@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use tracing::{info, warn};
 
 use crate::commit::{Committer, lock};
+use crate::config::QUARANTINE;
 use crate::files::{Corrected, Erasure};
 
 impl Committer {
@@ -164,8 +165,5 @@ fn belongs(table: TableName, subject: &Subject) -> bool {
         None => table == TableName::Quarantine,
     }
 }
-
-/// The word for what could not be read, beside the classes.
-pub(crate) const QUARANTINE: &str = "quarantine";
 
 const A_DAY_US: i64 = 86_400_000_000;

@@ -23,13 +23,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use kilter_fold::{Fold, KeptFold, MarkState};
+use kilter_lab_config::due::Last;
 use kilter_lake::{Audit, Correction, Gate, Ranges, Reason, Step, Stream, Streams, Subject, TableName};
 use kilter_types::{JournalId, Micros};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::due::Last;
 
 /// What the server reads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

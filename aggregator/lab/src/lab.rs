@@ -23,7 +23,7 @@ use serde_json::Value;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::config::Config;
+use crate::config;
 use crate::files::{Files, Ghosts};
 use crate::place::place;
 use crate::state::State;
@@ -60,7 +60,7 @@ impl Lab {
             }
         };
         let journal_id = JournalId(id);
-        let place = place(data, &Config::load(data)?.lake, gate).await?;
+        let place = place(data, &config::load(data)?.lake, gate).await?;
         let (mut tables, mut snapshots) = (BTreeMap::new(), Vec::new());
         for name in TableName::ALL {
             let table = DeltaTable::open_in(&place, name, SHARD, journal_id).await?;

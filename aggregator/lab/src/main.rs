@@ -18,7 +18,6 @@ mod config;
 #[cfg(test)]
 mod crash;
 mod derived;
-mod due;
 mod erasing;
 mod evaluate;
 mod files;

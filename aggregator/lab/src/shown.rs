@@ -16,7 +16,7 @@ use kilter_types::JournalId;
 use tracing::{info, warn};
 
 use crate::clock;
-use crate::config::Config;
+use crate::config;
 use crate::files::Files;
 use crate::lab::SHARD;
 use crate::place::place;
@@ -26,7 +26,7 @@ pub(crate) async fn tell(data: &Path, most_rows: usize) -> anyhow::Result<()> {
     let told = async {
         let files = Files::open(data, open_gate())?;
         let _lock = lock(&files).await?;
-        let place = place(data, &Config::load(data)?.lake, open_gate()).await?;
+        let place = place(data, &config::load(data)?.lake, open_gate()).await?;
         // No row is appended here: whose journal the offsets belong to does not matter.
         let journal_id = JournalId(files.committed().map_or(0, |published| published.journal_id));
         let mut snapshots = Vec::new();

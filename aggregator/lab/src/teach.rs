@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::again;
 use crate::bar;
 use crate::client::{ask, text};
-use crate::config::Config;
+use crate::config;
 use crate::files::Files;
 use crate::lab::SHARD;
 use crate::place::place;
@@ -69,7 +69,7 @@ pub(crate) async fn reproduce(data: &Path, path: &Path) -> anyhow::Result<()> {
     let card = std::fs::read(path).with_context(|| format!("failed to read {}", path.display()))?;
     let card: Card =
         serde_json::from_slice(&card).with_context(|| format!("failed to read the card {}", path.display()))?;
-    let config = Config::load(data)?;
+    let config = config::load(data)?;
     if config.lake.bucket.is_empty() && !data.join("lake").is_dir() {
         bail!("failed to make {} again: there is no lake in {}", card.digest, data.display());
     }

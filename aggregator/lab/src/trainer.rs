@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::bail;
 use kilter_history::{Selection, View, drift, frames};
+use kilter_lab_config::due::{Last, Timetable};
 use kilter_lake::TableName;
 use kilter_types::Micros;
 use serde_json::Value;
@@ -14,7 +15,6 @@ use tracing::{info, warn};
 use crate::clock;
 use crate::commit::{Flush, Shared, Status, lock};
 use crate::config::Config;
-use crate::due::{Last, Timetable};
 use crate::files::Files;
 use crate::gather;
 use crate::searches::Begun;

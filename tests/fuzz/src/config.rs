@@ -1,4 +1,4 @@
-//! What people write: the configurations of agent and aggregator.
+//! What people write: the configurations of agent, aggregator and lab.
 
 /// The agent's.
 pub(crate) fn config(bytes: &[u8]) {
@@ -8,6 +8,13 @@ pub(crate) fn config(bytes: &[u8]) {
 /// The aggregator's.
 pub(crate) fn aggregator(bytes: &[u8]) {
     holds(bytes, kilter_aggregator_config::check_config);
+}
+
+/// The lab's, beside a lake with some tables.
+pub(crate) fn lab(bytes: &[u8]) {
+    holds(bytes, |text| {
+        kilter_lab_config::Config::parse(text, &["features", "gaps"]).map(drop).map_err(|error| error.to_string())
+    });
 }
 
 /// Any text is taken, or refused with words; what is taken stays so with a comment behind it.

@@ -28,6 +28,7 @@ pub const TARGETS: &[(&str, Target)] = &[
     ("csv", measured::csv),
     ("config", config::config),
     ("config_aggregator", config::aggregator),
+    ("config_lab", config::lab),
 ];
 
 /// The target of this name.

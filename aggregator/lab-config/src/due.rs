@@ -1,22 +1,21 @@
 //! When the lab trains by itself: by the clock, and again where no model leads and more is known by now. Decided from what it is told and
 //! `now`; nothing is read here.
 
-use anyhow::{Context, bail};
 use kilter_types::Micros;
 use serde::{Deserialize, Serialize};
 
-use crate::config;
+use crate::{Again, ConfigError, Training};
 
 /// How a kind of machine was last trained.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Kept")]
-pub(crate) struct Last {
+pub struct Last {
     /// When it began, in microseconds.
-    pub(crate) at_us: i64,
+    pub at_us: i64,
     /// The healthy windows that there were.
-    pub(crate) windows: u64,
+    pub windows: u64,
     /// Did one of its models lead?
-    pub(crate) leads: bool,
+    pub leads: bool,
 }
 
 /// As it is stored; builds before this one stored the time alone.
@@ -37,23 +36,23 @@ impl From<Kept> for Last {
     }
 }
 
-impl config::Again {
+impl Again {
     /// Is it time to count windows again? `looked`: when they were counted last.
-    pub(crate) fn looks(&self, last: Last, looked: Option<Micros>, now: Micros) -> bool {
+    pub fn looks(&self, last: Last, looked: Option<Micros>, now: Micros) -> bool {
         let wait = Micros::from_secs(self.wait_secs.into());
         let since = looked.map_or(last.at_us, |looked| looked.0.max(last.at_us));
         self.growth > 0.0 && !last.leads && now >= Micros(since) + wait
     }
 
     /// Are there so many more healthy windows that another training may find a leader?
-    pub(crate) fn has_grown(&self, last: Last, windows: u64) -> bool {
+    pub fn has_grown(&self, last: Last, windows: u64) -> bool {
         windows as f64 >= f64::from(self.growth) * last.windows as f64
     }
 }
 
 /// When the clock starts a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Timetable {
+pub enum Timetable {
     /// It never does.
     Never,
     /// Each day, so many microseconds after midnight UTC.
@@ -64,18 +63,18 @@ pub(crate) enum Timetable {
 
 impl Timetable {
     /// As the configuration has it.
-    pub(crate) fn of(config: &config::Training) -> anyhow::Result<Self> {
+    pub fn of(config: &Training) -> Result<Self, ConfigError> {
         match (config.at.as_str(), config.every_secs) {
             ("", 0) => Ok(Self::Never),
             ("", secs) => Ok(Self::Every(Micros::from_secs(secs.into()))),
             (at, 0) => Ok(Self::Daily(time_of_day(at)?)),
-            (_, _) => bail!("training: either `at` or `every_secs`, not both"),
+            (_, _) => Err(ConfigError::TwoTimetables),
         }
     }
 
     /// Is a run due? `last`: when the clock's last one began, or the lab was first there. A night that the lab slept through is made up for
     /// once.
-    pub(crate) fn is_due(self, last: Micros, now: Micros) -> bool {
+    pub fn is_due(self, last: Micros, now: Micros) -> bool {
         match self {
             Self::Never => false,
             Self::Daily(after) => {
@@ -88,7 +87,7 @@ impl Timetable {
 }
 
 /// Microseconds after midnight of a time like `02:30`.
-fn time_of_day(text: &str) -> anyhow::Result<i64> {
+fn time_of_day(text: &str) -> Result<i64, ConfigError> {
     let part = |part: &str, below: i64| {
         let digits = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
         part.parse().ok().filter(|value: &i64| digits && *value < below)
@@ -96,7 +95,7 @@ fn time_of_day(text: &str) -> anyhow::Result<i64> {
     let (hour, minute) = text
         .split_once(':')
         .and_then(|(hour, minute)| Some((part(hour, 24)?, part(minute, 60)?)))
-        .with_context(|| format!("training: `at` is '{text}'; it must be a time of day in UTC like \"02:30\""))?;
+        .ok_or_else(|| ConfigError::TimeOfDay(text.to_owned()))?;
     Ok((hour * 3_600 + minute * 60) * 1_000_000)
 }
 
@@ -105,9 +104,8 @@ const DAY_US: i64 = 86_400_000_000;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Again, Training};
 
-    fn timetable(at: &str, every_secs: u32) -> anyhow::Result<Timetable> {
+    fn timetable(at: &str, every_secs: u32) -> Result<Timetable, ConfigError> {
         Timetable::of(&Training { at: at.into(), every_secs, ..Training::default() })
     }
 
