@@ -242,7 +242,7 @@ impl Reading<'_> {
             }
         }
         let how =
-            || format!("{}: it is {}(expression, rows), as in {0}(rms, 12)", self.place(&tokens[at]), tokens[at].text);
+            || format!("{}: it is {}(expression, rows), as in {1}(rms, 12)", self.place(&tokens[at]), tokens[at].text);
         let (Some(comma), Some(last)) = (comma, last) else { return refused(how()) };
         let rows = match &tokens[comma + 1..last] {
             [rows] => rows.text.parse::<usize>().ok().filter(|rows| (1..=MOST_ROWS_BACK).contains(rows)),
@@ -296,7 +296,8 @@ fn refused<T>(why: String) -> Result<T, HistoryError> {
 }
 
 fn said(error: impl std::fmt::Display) -> HistoryError {
-    HistoryError::Definition(error.to_string())
+    // Behind the first line Polars tells its plan.
+    HistoryError::Definition(error.to_string().lines().next().unwrap_or_default().to_owned())
 }
 
 const STATISTICS: [(&str, Statistic); 6] = [
