@@ -99,9 +99,8 @@ impl House {
             .context("write the aggregator's config")?;
         // In a short story a new regime must not take minutes to be believed.
         fs::create_dir_all(house.data_dir()).context("create the data folder")?;
-        // Commits come often, so that kills meet them, and a kind of machine that nothing leads is looked at often.
-        let lab = "[commit]\nmax_wait_ms = 2000\n[drift]\nsettle_secs = 10\ncooldown_secs = 20\n\
-                   [again]\ngrowth = 1.3\nwait_secs = 5\n";
+        // And commits come often, so that kills meet them.
+        let lab = "[commit]\nmax_wait_ms = 2000\n[drift]\nsettle_secs = 10\ncooldown_secs = 20\n";
         fs::write(house.data_dir().join("lab.toml"), lab).context("write the lab's config")?;
         Ok(house)
     }
