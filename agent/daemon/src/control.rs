@@ -79,6 +79,7 @@ impl Control {
         mut links: watch::Receiver<u64>,
         mut words: mpsc::Receiver<Word>,
     ) {
+        self.declare_room();
         loop {
             self.advance().await;
             tokio::select! {

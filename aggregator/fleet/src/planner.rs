@@ -171,7 +171,7 @@ impl Planner {
             previous,
             started: now,
             reason: reason.to_owned(),
-            stage: Stage::Waiting,
+            stage: Stage::Waiting { why: String::new() },
         });
         if self.rollouts.len() > MAX_ROLLOUTS {
             self.rollouts.remove(0);
@@ -216,6 +216,9 @@ impl Planner {
                 let roles = [(pair.leader, Role::Leader), (pair.shadow, Role::Shadow)];
                 for (digest, role) in roles {
                     let Some(digest) = digest else { continue };
+                    if role == Role::Shadow && observed.leaders_only.contains(class) {
+                        continue;
+                    }
                     let same = |model: &&Assignment| {
                         model.asset_class == *class && model.digest == digest && model.role == role
                     };
@@ -238,17 +241,28 @@ fn next_stage(rollout: &Rollout, policy: &Policy, fleet: &BTreeMap<DeviceId, Obs
     let on_trial = rollout.on_trial()?;
     let runs = |node: &Observed| node.running.contains(&on_trial);
     let refused = |node: &Observed| node.refused.contains(&on_trial);
+    let leaders_only = |node: &Observed| node.leaders_only.contains(&rollout.asset_class);
+    let takes = |node: &Observed| rollout.pair.leader == Some(on_trial) || !leaders_only(node);
     match &rollout.stage {
-        Stage::Waiting => {
-            let devices: BTreeSet<_> = serving()
-                .filter(|(_, node)| node.online)
-                .map(|(device, _)| device.clone())
-                .take(policy.canaries)
-                .collect();
-            (!devices.is_empty()).then_some(Stage::Canary { devices, running_since: None })
+        Stage::Waiting { why } => {
+            let mut able: Vec<_> = serving().filter(|(_, node)| node.online && takes(node)).collect();
+            // One that has room for the whole pair tries the whole pair.
+            able.sort_by_key(|(_, node)| rollout.pair.shadow.is_some() && leaders_only(node));
+            let devices: BTreeSet<_> =
+                able.into_iter().map(|(device, _)| device.clone()).take(policy.canaries).collect();
+            if !devices.is_empty() {
+                return Some(Stage::Canary { devices, running_since: None });
+            }
+            let none_takes = serving().next().is_some() && !serving().any(|(_, node)| takes(node));
+            let known = if none_takes { NO_ROOM } else { "" };
+            (why != known).then(|| Stage::Waiting { why: known.to_owned() })
         }
         Stage::Canary { devices, running_since } => {
             let nodes: Vec<_> = devices.iter().filter_map(|device| fleet.get(device)).collect();
+            // One that turns out to have no room for it has tried nothing: another is looked for.
+            if nodes.iter().any(|node| !takes(node)) {
+                return Some(Stage::Waiting { why: String::new() });
+            }
             if nodes.iter().any(|node| refused(node)) {
                 return Some(Stage::RolledBack { at: now, why: "a canary refused the model".into() });
             }
@@ -261,12 +275,16 @@ fn next_stage(rollout: &Rollout, policy: &Policy, fleet: &BTreeMap<DeviceId, Obs
             }
         }
         Stage::Everyone => {
-            let all = serving().filter(|(_, node)| node.online).all(|(_, node)| runs(node) || refused(node));
-            (all && serving().any(|(_, node)| runs(node))).then_some(Stage::Complete { at: now })
+            let wanted = || serving().filter(|(_, node)| takes(node));
+            let all = wanted().filter(|(_, node)| node.online).all(|(_, node)| runs(node) || refused(node));
+            (all && wanted().any(|(_, node)| runs(node))).then_some(Stage::Complete { at: now })
         }
         Stage::Complete { .. } | Stage::RolledBack { .. } | Stage::Superseded { .. } => None,
     }
 }
+
+/// Why a shadow waits although machines of its kind are there.
+const NO_ROOM: &str = "every node that serves such machines has room for a leader only";
 
 /// Why a rollout did not begin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -56,6 +56,8 @@ pub struct Observed {
     pub refused: BTreeSet<Digest>,
     /// It reports at present.
     pub online: bool,
+    /// The kinds of machines of which none here has room for a shadow.
+    pub leaders_only: BTreeSet<Name>,
     /// The generation that it says it follows.
     pub generation: Generation,
 }
@@ -64,8 +66,12 @@ pub struct Observed {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "stage", rename_all = "snake_case")]
 pub enum Stage {
-    /// Waits for a node that serves such machines.
-    Waiting,
+    /// Waits for a node that serves such machines and takes such a model.
+    Waiting {
+        /// Why none of those that are known will do; empty while there is none.
+        #[serde(default)]
+        why: String,
+    },
     /// The first nodes try it.
     Canary {
         /// Which ones.
@@ -132,7 +138,7 @@ impl Rollout {
 
     /// Does it go on yet?
     pub(crate) fn is_under_way(&self) -> bool {
-        matches!(self.stage, Stage::Waiting | Stage::Canary { .. } | Stage::Everyone)
+        matches!(self.stage, Stage::Waiting { .. } | Stage::Canary { .. } | Stage::Everyone)
     }
 
     /// Did it give way to something else?

@@ -300,14 +300,23 @@ fn observe(
     let state = store.state();
     let mut fleet: BTreeMap<DeviceId, Observed> = BTreeMap::new();
     let mut running: BTreeMap<DeviceId, Vec<Vec<Digest>>> = BTreeMap::new();
+    // Has any of its machines of this kind room for a shadow?
+    let mut room: BTreeMap<(DeviceId, Name), bool> = BTreeMap::new();
     for (_, machine) in state.live.machines() {
         let node = fleet.entry(machine.device.clone()).or_default();
         node.classes.extend(machine.asset_class.clone());
         node.refused.extend(machine.refused.iter().map(|(digest, _)| *digest));
+        if let Some(class) = &machine.asset_class {
+            let leaders_only = machine.refused.iter().any(|(_, reason)| reason.as_str() == LEADERS_ONLY);
+            *room.entry((machine.device.clone(), class.clone())).or_default() |= !leaders_only;
+        }
         running
             .entry(machine.device.clone())
             .or_default()
             .push(machine.models.iter().map(|model| model.digest).collect());
+    }
+    for ((device, class), _) in room.into_iter().filter(|(_, has_room)| !has_room) {
+        fleet.entry(device).or_default().leaders_only.insert(class);
     }
     for (device, node) in &mut fleet {
         node.running = running.remove(device).into_iter().flatten().flatten().collect();
@@ -315,6 +324,9 @@ fn observe(
     }
     fleet
 }
+
+/// How a node says that it has no room for a shadow.
+const LEADERS_ONLY: &str = "leaders_only";
 
 /// How the lab names a card; written last, so that a card stands for a whole artifact.
 const CARD: &str = ".card.json";

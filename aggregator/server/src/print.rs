@@ -42,6 +42,9 @@ pub(crate) fn fleet(fleet: &Value, models: &Value) {
             digest(&rollout["pair"]["shadow"]),
             text(&rollout["reason"])
         );
+        if let Some(why) = rollout["why"].as_str().filter(|why| !why.is_empty()) {
+            println!("{:<12} {why}", "");
+        }
     }
 }
 

@@ -167,7 +167,7 @@ function evidence(rollout) {
     if (!rollout.running_since) return " Waiting until the canary reports it.";
     return [" The canary reports it since ", time(rollout.running_since), "; it goes on when probation is over."];
   }
-  if (rollout.stage === "waiting") return " Waiting for a node that serves such machines.";
+  if (rollout.stage === "waiting") return rollout.why ? ` Waiting: ${rollout.why}.` : " Waiting for a node that serves such machines.";
   if (rollout.stage === "complete") return [" Everyone who is there has it since ", time(rollout.at), "."];
   if (rollout.stage === "rolled_back") return [" Rolled back ", time(rollout.at), `: ${rollout.why}.`];
   return "";

@@ -121,12 +121,19 @@ impl Plant {
         Ok(self.records()?.into_iter().filter_map(by).collect())
     }
 
+    /// Why models were refused.
     fn refusals(&self) -> anyhow::Result<Vec<String>> {
-        let reason = |record: Record| match record.payload {
-            Payload::Event(Event::ModelRefused { reason, .. }) => Some(reason.to_string()),
+        let refused = self.refused()?.into_iter().filter(|(model, _)| *model != Digest::NONE);
+        Ok(refused.map(|(_, reason)| reason).collect())
+    }
+
+    /// What was refused and why; no model in particular where the gateway says what its node has room for.
+    fn refused(&self) -> anyhow::Result<Vec<(Digest, String)>> {
+        let refused = |record: Record| match record.payload {
+            Payload::Event(Event::ModelRefused { model, reason }) => Some((model, reason.to_string())),
             _ => None,
         };
-        Ok(self.records()?.into_iter().filter_map(reason).collect())
+        Ok(self.records()?.into_iter().filter_map(refused).collect())
     }
 
     /// Puts a finished model into the registry, as the lab would.
@@ -198,15 +205,26 @@ fn tell(mut plant: Plant) -> anyhow::Result<()> {
     ensure!(plant.refusals()?.is_empty(), "something was refused: {:?}", plant.refusals()?);
     println!("{second} replaced it at generation {newer}");
 
-    // A shadow has no place there: the gateway says so in the node's stead, and the leader goes on.
-    let shadow = publish(&plant.house.data_dir(), &artifact(4.0), "shadow")?;
-    wait(&mut plant, "the refusal of a shadow", |plant| {
-        let refusals = plant.refusals().ok()?;
-        refusals.iter().any(|reason| reason == "leaders_only").then_some(())
+    // A shadow has no place there: the gateway said so beforehand, so it is planned for nobody, the plan says why, and the leader goes on.
+    ensure!(plant.refused()?.contains(&(Digest::NONE, "leaders_only".to_owned())), "{:?}", plant.refused()?);
+    wait(&mut plant, "the end of the leader's rollout", |plant| {
+        let models = plant.house.models().ok()?;
+        (models["rollouts"][0]["stage"] == "complete").then_some(())
     })?;
+    let shadow = publish(&plant.house.data_dir(), &artifact(4.0), "shadow")?;
+    wait(&mut plant, "the reason why a shadow waits", |plant| {
+        let models = plant.house.models().ok()?;
+        let rollouts = models["rollouts"].as_array()?;
+        let waits = |rollout: &&Value| rollout["stage"] == "waiting" && rollout["pair"]["leader"].is_array();
+        let why = rollouts.iter().find(waits)?["why"].as_str()?;
+        why.contains("room for a leader only").then_some(())
+    })?;
+    let desired = plant.house.models()?["desired"][AGENT]["models"].clone();
+    ensure!(desired.as_array().is_some_and(|models| models.len() == 1), "the gateway shall run {desired}");
     let scores = plant.scores_of(second);
     wait(&mut plant, "more scores of the leader", |plant| (plant.scores_of(second) > scores).then_some(()))?;
     ensure!(plant.scores_of(shadow) == 0, "the shadow has scored");
+    ensure!(plant.refusals()?.is_empty(), "it was sent there: {:?}", plant.refusals()?);
 
     // An alarm on the node stands at the aggregator, and ends there.
     let fault = plant.node_dir().join("fault");
@@ -237,8 +255,7 @@ fn tell(mut plant: Plant) -> anyhow::Result<()> {
     let before: Vec<Epoch> = plant.records()?.iter().map(|record| record.epoch).collect();
     plant.start_node([7; 32])?;
     wait(&mut plant, "the refusal by the node itself", |plant| {
-        let refusals = plant.refusals().ok()?;
-        refusals.iter().any(|reason| reason == "signature").then_some(())
+        plant.refused().ok()?.iter().any(|(_, reason)| reason == "signature").then_some(())
     })?;
     let scored = plant.records()?.into_iter().any(|record| {
         !before.contains(&record.epoch)

@@ -85,6 +85,13 @@ impl Control {
         refusal.is_ok()
     }
 
+    /// Says beforehand which machines take no shadow, so that none is planned for them: a refusal of no model in particular.
+    pub(super) fn declare_room(&self) {
+        (0..self.machines.len())
+            .filter(|machine| self.is_node(*machine))
+            .for_each(|machine| self.refuse(machine, Digest::NONE, LEADERS_ONLY));
+    }
+
     /// A node has room for one model, the leader, and its fleet hears why there is no shadow. Where a machine of the agent's own takes
     /// that shadow nothing is said: the aggregator counts a refusal against the whole gateway.
     fn refuse_shadows(&self, shadows: &[Wanted], taken: &[Wanted]) {

@@ -1,5 +1,7 @@
 //! A rollout's way through the fleet, and what the guard says of every step.
 
+mod room;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use kilter_fleet::{Observed, Planner, Policy, Registry, Stage, guard};
@@ -275,6 +277,7 @@ fn a_leader_on_its_way_is_not_stopped_by_a_shadow_that_comes_after_it() {
 #[derive(Clone, Debug)]
 enum Action {
     Start(u8),
+    Room(u8),
     RollBack,
     Refuse(u8, u8),
     Offline(u8),
@@ -285,6 +288,7 @@ enum Action {
 fn action() -> impl Strategy<Value = Action> {
     prop_oneof![
         (0u8..6).prop_map(Action::Start),
+        (0u8..5).prop_map(Action::Room),
         Just(Action::RollBack),
         (0u8..5, 0u8..6).prop_map(|(d, m)| Action::Refuse(d, m)),
         (0u8..5).prop_map(Action::Offline),
@@ -305,6 +309,10 @@ proptest! {
             let device = |d: u8| DeviceId::new(&format!("edge-{d}")).expect("a good name");
             match action {
                 Action::Start(m) => drop(planner.start(digests[usize::from(m)], "x", &registry, now)),
+                Action::Room(d) => drop(fleet.get_mut(&device(d)).map(|n| {
+                    let had = n.leaders_only.remove(&name("pump"));
+                    had || n.leaders_only.insert(name("pump"))
+                })),
                 Action::RollBack => drop(planner.roll_back(&name("pump"), "x", now)),
                 Action::Refuse(d, m) => drop(fleet.get_mut(&device(d)).map(|n| n.refused.insert(digests[usize::from(m)]))),
                 Action::Offline(d) => drop(fleet.get_mut(&device(d)).map(|n| n.online = !n.online)),
