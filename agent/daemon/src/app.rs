@@ -36,6 +36,7 @@ use crate::number::{Numbering, Place, Stamp};
 use crate::post::{self, Post};
 use crate::recorder::{self, Message, Recorder};
 use crate::reset::Desk;
+use crate::sealer::Sealer;
 use crate::spent;
 use crate::spooler::Spooler;
 
@@ -95,6 +96,9 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
     let epoch_path = data.join("epoch");
     let previous = file::read(&epoch_path)?.and_then(|text| parse_epoch(&text));
     let own = device.0.clone();
+    let sealer = Sealer::load(data)
+        .inspect_err(|error| warn!(%error, "no key to seal with in the data folder: what is recorded stays unsealed"))
+        .ok();
     let (mut spooler, found) = Spooler::open(
         RealFilesystem,
         &journal_dir,
@@ -103,6 +107,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
         version.clone(),
         fresh_id,
         previous,
+        sealer,
         |suppress| Numbering::new(tenant, own, places, epoch, suppress),
         Stamp::now(&clock),
     )
@@ -153,6 +158,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
     let (downs, downs_seen) = mpsc::channel(16);
     let (uplink_stop, uplink_stop_seen) = watch::channel(false);
 
+    let seal_key = spooler.seal_key();
     let recorder = Recorder::new(recorder::Parts {
         spooler,
         inbox: messages,
@@ -228,7 +234,7 @@ pub(crate) fn build(config: &Config, enrolled: Option<Enrolled>) -> anyhow::Resu
             None
         }
     };
-    let page = Page { board, uplink: status_seen, clock: clock.clone(), device: device.0, version };
+    let page = Page { board, uplink: status_seen, clock: clock.clone(), device: device.0, version, seal_key };
     Ok(App { clock, page, posts, listen, stop, machines, recorder, inbox, desk, uplink, uplink_stop, time: time_seen })
 }
 

@@ -68,7 +68,7 @@ impl Exception {
             Payload::Event(_) | Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) | Payload::State(_) => {
                 return [None, Some(said)];
             }
-            Payload::Clip(_) => return [None, Some(said)],
+            Payload::Clip(_) | Payload::Seal(_) => return [None, Some(said)],
         };
         let group = self.groups.get_mut(&(said.machine, window.0));
         let Some(group) = group.filter(|group| group.held.as_ref().is_some_and(|held| held.index == window.1)) else {

@@ -26,6 +26,8 @@ pub(crate) struct Page {
     pub(crate) clock: SystemClock,
     pub(crate) device: Name,
     pub(crate) version: Name,
+    /// The key that seals what is recorded, as a person compares it.
+    pub(crate) seal_key: Option<String>,
 }
 
 /// Parses where to listen; only loopback is allowed, `None` for "" (off).
@@ -65,6 +67,7 @@ async fn status(State(page): State<Page>) -> Json<Value> {
     Json(json!({
         "device": page.device,
         "version": page.version,
+        "seal_key": page.seal_key,
         "now_us": best.0,
         "clock_uncertainty_us": uncertainty.0,
         "resident_bytes": resident_bytes(),

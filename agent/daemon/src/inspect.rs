@@ -8,6 +8,7 @@ use clap::Subcommand;
 use kilter_journal::{Gap, Offset, RealFilesystem, Report};
 use kilter_types::{Class, Clip, Payload, Record};
 use kilter_wire::decode_record;
+use kilter_wire::seal::Fingerprint;
 use serde_json::{Value, json};
 
 /// What to look at.
@@ -196,5 +197,9 @@ fn line(record: &Record) -> String {
         Payload::Gap(gap) => format!("{head} {gap:?}"),
         Payload::Opening(opening) => format!("{head} {opening:?}"),
         Payload::Report(report) => format!("{head} {report:?}"),
+        Payload::Seal(seal) => {
+            let records: u64 = seal.ranges.iter().map(|range| range.last_seq - range.first_seq + 1).sum();
+            format!("{head} seal over {records} records by {}", Fingerprint::of(&seal.key))
+        }
     }
 }

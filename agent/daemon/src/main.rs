@@ -27,6 +27,7 @@ mod post;
 mod recorder;
 mod reset;
 mod said;
+mod sealer;
 mod spent;
 mod spooler;
 mod standing;

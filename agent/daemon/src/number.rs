@@ -131,7 +131,7 @@ impl Numbering {
             Payload::Alarm(alarm) => name(&mut alarm.input),
             Payload::Event(Event::ModelSwitched { first, .. }) => first.seq = UNKNOWN_SEQ,
             Payload::Event(_) | Payload::Features(_) | Payload::Gap(_) | Payload::Opening(_) => {}
-            Payload::Report(_) | Payload::State(_) | Payload::Spectrum(_) | Payload::Clip(_) => {}
+            Payload::Report(_) | Payload::State(_) | Payload::Spectrum(_) | Payload::Clip(_) | Payload::Seal(_) => {}
         }
     }
 }

@@ -100,6 +100,7 @@ impl<F: Filesystem> Recorder<F> {
             }
             self.turn(false);
         }
+        self.parts.spooler.close(Stamp::now(&self.parts.clock));
         self.turn(true);
     }
 

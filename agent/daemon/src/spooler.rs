@@ -4,6 +4,7 @@
 //! is lost and its loss is told by gap records (J3). A dead journal is opened again under a new epoch.
 
 mod found;
+mod seal;
 
 use std::path::{Path, PathBuf};
 
@@ -19,6 +20,7 @@ use crate::config::Cap;
 use crate::exception::Exception;
 use crate::number::{Numbering, Stamp, lose};
 use crate::said::Said;
+use crate::sealer::Sealer;
 use crate::suppress::Suppress;
 pub(crate) use found::Found;
 use found::{gap_of, open};
@@ -34,6 +36,8 @@ pub(crate) struct Spooler<F: Filesystem> {
     version: Name,
     numbering: Numbering,
     exception: Exception,
+    /// `None` when there is no key: what is recorded stays unsealed.
+    sealer: Option<Sealer>,
     journal: Option<Journal<F>>,
     /// Losses that no gap record tells yet.
     lost: Vec<Gap>,
@@ -72,10 +76,11 @@ impl<F: Filesystem> Spooler<F> {
         version: Name,
         fresh_id: u64,
         previous: Option<Epoch>,
+        mut sealer: Option<Sealer>,
         numbering: impl FnOnce(Suppress) -> Numbering,
         now: Stamp,
     ) -> Result<(Self, Found), JournalError> {
-        let (journal, mut found) = open(&fs, dir, &config, &caps, fresh_id)?;
+        let (journal, mut found) = open(&fs, dir, &config, &caps, fresh_id, &mut sealer)?;
         let numbering = numbering(std::mem::take(&mut found.suppress));
         let ages = Ages::new(caps.iter().filter_map(|cap| Some((cap.class as u8, cap.max_age_us?))).collect());
         let mut spooler = Self {
@@ -87,6 +92,7 @@ impl<F: Filesystem> Spooler<F> {
             version,
             numbering,
             exception: Exception::default(),
+            sealer,
             journal: Some(journal),
             lost: std::mem::take(&mut found.holes),
             undurable: Vec::new(),
@@ -160,6 +166,7 @@ impl<F: Filesystem> Spooler<F> {
         }
         self.expire(now.monotonic.0);
         self.tell_gaps(now);
+        self.seal_due(now, false);
         let Some(journal) = &mut self.journal else { return };
         let synced = if force || again { journal.sync().map(Some) } else { journal.poll_sync(now_us) };
         match synced {
@@ -167,6 +174,9 @@ impl<F: Filesystem> Spooler<F> {
                 self.full = false;
                 self.undurable.clear();
                 self.effects.push(Effect::Durable(durable.upto.0));
+                if let Some(sealer) = &mut self.sealer {
+                    sealer.durable(durable.upto.0);
+                }
             }
             Ok(None) => {}
             Err(error) => self.failed(&error),
@@ -176,6 +186,17 @@ impl<F: Filesystem> Spooler<F> {
     /// When [`sync`](Self::sync) wants to be called, in microseconds of the monotonic clock.
     pub(crate) fn sync_due_us(&self) -> Option<i64> {
         self.journal.as_ref().and_then(Journal::sync_due_us)
+    }
+
+    /// Nothing more is recorded: what is open is sealed.
+    pub(crate) fn close(&mut self, now: Stamp) {
+        self.tell_gaps(now);
+        self.seal_due(now, true);
+    }
+
+    /// The key that seals, as a person compares it.
+    pub(crate) fn seal_key(&self) -> Option<String> {
+        self.sealer.as_ref().map(|sealer| sealer.fingerprint().to_string())
     }
 
     /// The records below are committed and checkpointed.
@@ -192,7 +213,7 @@ impl<F: Filesystem> Spooler<F> {
             return;
         }
         // Holes stay untold here: what left unjournaled may still be on its way from memory. The next start tells them.
-        match open(&self.fs, &self.dir, &self.config, &self.caps, fresh_id) {
+        match open(&self.fs, &self.dir, &self.config, &self.caps, fresh_id, &mut self.sealer) {
             Ok((journal, found)) => {
                 info!("journal opened again");
                 let previous = self.numbering.epoch();
@@ -278,6 +299,7 @@ impl<F: Filesystem> Spooler<F> {
         let opening = Opening { journal, predecessor, version: self.version.clone() };
         let record = self.numbering.own(Payload::Opening(opening), now);
         self.put(record);
+        self.seal_what_earlier_runs_left(now);
         self.take_dropped();
     }
 
@@ -296,6 +318,9 @@ impl<F: Filesystem> Spooler<F> {
             let outer = JournalKey { class: class as u8, epoch: key.epoch.0, seq: key.seq };
             match journal.append(outer, &self.scratch[..len], urgent) {
                 Ok(offset) => {
+                    if let Some(sealer) = &mut self.sealer {
+                        sealer.note(&record);
+                    }
                     if urgent {
                         self.undurable.clear();
                         self.effects.push(Effect::Durable(journal.durable().0));
@@ -355,6 +380,9 @@ impl<F: Filesystem> Spooler<F> {
             let Ok(bytes) = encode_record(&record, &mut self.scratch) else { return };
             match journal.append(outer, bytes, false) {
                 Ok(_) => {
+                    if let Some(sealer) = &mut self.sealer {
+                        sealer.note(&record);
+                    }
                     self.lost.pop();
                     self.undurable.push(key);
                     // Room for this record may have cost others.

@@ -78,7 +78,7 @@ fn window(payload: &Payload) -> Option<(u8, u64, u64)> {
         }
         Payload::Spectrum(spectrum) => Some((spectrum.group, spectrum.index, u64::from(spectrum.envelope))),
         Payload::Event(_) | Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) => None,
-        Payload::State(_) | Payload::Clip(_) => None,
+        Payload::State(_) | Payload::Clip(_) | Payload::Seal(_) => None,
     }
 }
 
@@ -87,7 +87,8 @@ fn other(asset: &Name, at: Micros, payload: &Payload) -> Option<u64> {
     match payload {
         Payload::Event(_) | Payload::State(_) => {}
         Payload::Features(_) | Payload::Score(_) | Payload::Alarm(_) | Payload::Spectrum(_) => return None,
-        Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) | Payload::Clip(_) => return None,
+        Payload::Gap(_) | Payload::Opening(_) | Payload::Report(_) => return None,
+        Payload::Clip(_) | Payload::Seal(_) => return None,
     }
     let mut bytes = [0; 2048];
     let bytes = postcard::to_slice(payload, &mut bytes).ok()?;

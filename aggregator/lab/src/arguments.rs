@@ -1,4 +1,24 @@
-//! Amounts as people write them: bytes with k or M, times with a unit, days.
+//! Amounts as people write them: bytes with k or M, times with a unit, days. And what larger commands take.
+
+use std::path::PathBuf;
+
+/// Which key of which device is accepted.
+#[derive(clap::Args)]
+pub(crate) struct Accept {
+    /// The device.
+    pub(crate) device: String,
+    /// The key as `completeness` and the device itself tell it; compare the two.
+    pub(crate) key: String,
+    /// Who wants it.
+    #[arg(long)]
+    pub(crate) who: String,
+    /// Why.
+    #[arg(long)]
+    pub(crate) why: String,
+    /// The aggregator's data folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
 
 /// Bytes, as in 64k or 2M (of 1024).
 pub(crate) fn bytes(text: &str) -> Result<usize, String> {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 
+use crate::arguments::Accept;
 use crate::bar;
 use crate::config;
 use crate::derived::Derived;
@@ -73,6 +74,16 @@ pub(crate) async fn completeness(data: &Path, point: &str, from: i64, to: i64) -
             text(&hole["cause"])
         );
     }
+    for broken in told["broken"].as_array().into_iter().flatten() {
+        println!(
+            "  {} {} {}..={}: broken: {}",
+            text(&broken["device"]),
+            text(&broken["class"]),
+            broken["first"],
+            broken["last"],
+            text(&broken["what"])
+        );
+    }
     Ok(())
 }
 
@@ -96,6 +107,13 @@ pub(crate) async fn correct(data: &Path, record: &Value, set: &[String], who: &s
     correction["set"] = pairs(set, |value| serde_json::from_str(value).unwrap_or_else(|_| value.into()))?.into();
     let request = json!({ "op": "correct", "correction": correction, "who": who, "why": why });
     order(data, "correct a record", &request).await
+}
+
+/// Lets a device seal with this key.
+pub(crate) async fn accept_key(accept: &Accept) -> anyhow::Result<()> {
+    let Accept { device, key, who, why, data } = accept;
+    let request = json!({ "op": "accept", "device": device, "key": key, "who": who, "why": why });
+    order(data, "accept a key", &request).await
 }
 
 async fn order(data: &Path, what: &str, request: &Value) -> anyhow::Result<()> {

@@ -152,8 +152,15 @@ impl Committer {
         }
         self.put_back_again(&batch.rows).await?;
         let committed = Committed { journal_id: self.journal_id.0, offset: batch.position, marks: batch.marks };
-        let (files, fold) = (self.files.clone(), batch.fold);
-        tokio::task::spawn_blocking(move || files.publish(&committed, &fold)).await??;
+        let (files, fold, keys) = (self.files.clone(), batch.fold, batch.keys);
+        let keys = tokio::task::spawn_blocking(move || {
+            keys.as_ref().map_or(Ok(()), |keys| files.keep_keys(keys))?;
+            files.publish(&committed, &fold)?;
+            anyhow::Ok(keys)
+        });
+        if let Some(keys) = keys.await?? {
+            lock(&self.state).keep_keys(keys);
+        }
         let mut status = self.status();
         status.offset = batch.position;
         if !batch.rows.is_empty() {

@@ -3,7 +3,7 @@
 //! A node numbers its records per epoch and class from 0, whatever point they belong to: a number between the last one before the
 //! range and the first one after it that no row has is a record that is missing. A hole is explained by the gap that the node
 //! declared, by an erasure, or by the retention; what explains nothing is named as such. What a node has not sent yet is beyond its last number and
-//! can't be told here.
+//! can't be told here. Beside each range stands what its seals say ([`crate::seals`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,14 +12,10 @@ use kilter_history::{View, query};
 use kilter_lake::{Ranges, Stream, Streams, TableName};
 use serde_json::{Value, json};
 
+use crate::seals::{self, Asked, Known, Verdict};
+
 /// The answer for one point and a range of event time.
-pub(crate) fn account(
-    views: &[View],
-    gone: &[(&str, Streams)],
-    point: &str,
-    from_us: i64,
-    to_us: i64,
-) -> anyhow::Result<Value> {
+pub(crate) fn account(views: &[View], known: &Known, point: &str, from_us: i64, to_us: i64) -> anyhow::Result<Value> {
     let [tenant, site, asset, place] = parts(point)?;
     let at = format!("tenant = '{tenant}' AND site = '{site}' AND asset = '{asset}' AND point = '{place}'");
     let within = format!("event_time_us >= {from_us} AND event_time_us <= {to_us}");
@@ -29,18 +25,15 @@ pub(crate) fn account(
         false => rows_of_point.keys().cloned().collect(),
         true => per_device(views, &at)?.into_keys().collect(),
     };
-    let (mut ranges, mut holes) = (Vec::new(), Vec::new());
+    let (mut spans, mut holes) = (Vec::new(), Vec::new());
     for device in &devices {
         let gaps = gaps(views, device)?;
         for (stream, numbers) in numbers(views, device, from_us, to_us)? {
             if let Some((first, last)) = numbers.within.span() {
-                ranges.push(json!({
-                    "device": device, "epoch": stream.epoch, "class": stream.class,
-                    "first": first, "last": last, "rows": numbers.within.count(),
-                }));
+                spans.push((stream.clone(), first, last, numbers.within.count()));
             }
             let missing = missing(views, &stream, &numbers)?;
-            for (first, last, cause) in explained(missing, &stream, &gaps, gone) {
+            for (first, last, cause) in explained(missing, &stream, &gaps, &known.gone) {
                 holes.push(json!({
                     "device": device, "epoch": stream.epoch, "class": stream.class,
                     "first": first, "last": last, "cause": cause,
@@ -48,8 +41,26 @@ pub(crate) fn account(
             }
         }
     }
+    let mut asked = Streams::new();
+    for (stream, first, last, _) in &spans {
+        asked.entry(stream.clone()).or_default().cover(*first, *last);
+    }
+    let told = seals::check(views, known, &Asked::Of(asked))?;
+    let (mut intact, mut ranges) = (true, Vec::new());
+    for (stream, first, last, rows) in spans {
+        let seals = told.of(&stream, first, last);
+        intact &= !seals.iter().any(Verdict::is_broken);
+        ranges.push(json!({
+            "device": stream.device, "epoch": stream.epoch, "class": stream.class, "first": first, "last": last, "rows": rows,
+            "seals": seals.iter().map(Verdict::json).collect::<Vec<_>>(),
+        }));
+    }
     let rows: u64 = rows_of_point.values().sum();
-    Ok(json!({ "point": point, "complete": holes.is_empty(), "rows": rows, "ranges": ranges, "holes": holes }))
+    let complete = holes.is_empty() && intact;
+    Ok(json!({
+        "point": point, "complete": complete, "rows": rows, "ranges": ranges, "holes": holes,
+        "broken": told.broken(), "keys": told.keys(),
+    }))
 }
 
 /// The names of a measuring point.

@@ -13,6 +13,7 @@
 //! damaged/       per table the data files that were found damaged and taken out of it; an erasure in their table removes them
 //! derived/       definitions.json, durable: features that people defined; per version a folder with their values, made again where one is missing
 //! rollups/       per data file and step the roll-up of its features; made again from the lake where one is missing
+//! keys.json      { device: [key, …] }: with what devices seal: the first key that was seen of each, and those that a person accepted since
 //! lock           held by the one lab
 //! ```
 
@@ -63,6 +64,9 @@ pub(crate) struct Pin {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) corrected_at_us: Option<i64>,
 }
+
+/// The keys that each device may seal with, as hexadecimal digits; the first one seen stands first.
+pub(crate) type Keys = BTreeMap<String, Vec<String>>;
 
 /// A line of the audit: something was taken out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -174,6 +178,17 @@ impl Files {
     /// Stores them.
     pub(crate) fn keep_lost(&self, lost: &Streams) -> anyhow::Result<()> {
         self.replace("refetch.json", &serde_json::to_vec(&lost.iter().collect::<Vec<_>>())?)
+    }
+
+    /// With what devices seal.
+    pub(crate) fn keys(&self) -> Keys {
+        let read = || serde_json::from_slice(&std::fs::read(self.folder.join("keys.json")).ok()?).ok();
+        read().unwrap_or_default()
+    }
+
+    /// Stores that.
+    pub(crate) fn keep_keys(&self, keys: &Keys) -> anyhow::Result<()> {
+        self.replace("keys.json", &serde_json::to_vec(keys)?)
     }
 
     /// Erasures that persons wanted, ended or only begun.

@@ -82,6 +82,7 @@ impl Lab {
         );
         let mut state = State::new(fold, position, snapshots, ghosts);
         state.lost.want(files.lost());
+        state.keep_keys(files.keys());
         let events = state.pinned().into_iter().find(|view| view.table() == TableName::Events);
         if let Some(events) = events {
             match tokio::task::spawn_blocking(move || known(events)).await? {

@@ -29,6 +29,7 @@ mod place;
 mod refetch;
 mod reprocess;
 mod rollups;
+mod seals;
 mod searches;
 mod shown;
 mod socket;
@@ -147,7 +148,9 @@ enum Command {
     /// Define features over what the lake keeps, compute them over the past, and follow what comes; the lab must be running.
     #[command(subcommand)]
     Reprocess(reprocess::Command),
-    /// Compare every file of the lake with the log and with what was acknowledged; fails when something is wrong.
+    /// Let a device seal with another key than the first one that was seen of it; the lab must be running.
+    AcceptKey(arguments::Accept),
+    /// Compare every file of the lake with the log and with what was acknowledged, and every seal with its rows; fails when something is wrong.
     Reconcile {
         /// Take out records that are there more than once, and put back lost ones that the journal still holds.
         #[arg(long)]
@@ -347,6 +350,7 @@ async fn run() -> ExitCode {
             client::correct(&data, &record, &set, &who, &why).await
         }
         Command::Reprocess(command) => reprocess::command(command).await,
+        Command::AcceptKey(accept) => client::accept_key(&accept).await,
         Command::Reconcile { repair, data } => client::reconcile(&data, repair).await,
         Command::Evaluate { suite, data, json, export, seeds, steps, shuffle_labels } => {
             let steps = steps.map(|steps| steps as usize);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, bail};
 use kilter_history::{View, query_named};
-use kilter_lake::{Audit, Correction, Reason, Subject, TableName, Within};
+use kilter_lake::{Audit, Correction, Reason, Stream, Streams, Subject, TableName, Within};
 use kilter_types::Micros;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -21,9 +21,10 @@ use crate::commit::{Shared, Status, lock};
 use crate::completeness;
 use crate::derived::Derived;
 use crate::files::Files;
-use crate::refetch::Asked;
+use crate::lab::held;
 use crate::reprocess::{self, Wish};
 use crate::rollups::{RollUps, Trend};
+use crate::seals::{self, Asked, Known};
 use crate::trainer::{DEFAULT_SEED, Trainer};
 use crate::training::{Request, Search};
 use crate::turns::Turns;
@@ -82,12 +83,18 @@ enum Ask {
         why: String,
     },
     Refetch {
-        asked: Asked,
+        asked: crate::refetch::Asked,
         who: String,
         why: String,
     },
     Reconcile {
         repair: bool,
+    },
+    Accept {
+        device: String,
+        key: String,
+        who: String,
+        why: String,
     },
     Trend(Trend),
     Reprocess {
@@ -184,9 +191,13 @@ impl Desk {
             }
             Ask::Status {} => Ok(self.status()),
             Ask::Completeness { point, from, to } => {
-                let gone =
-                    [("erased", self.files.erased(Reason::Erase)), ("expired", self.files.erased(Reason::Expire))];
-                self.look(move |views| completeness::account(views, &gone, &point, from, to)).await
+                let desk = self.clone();
+                self.turns
+                    .take(move || {
+                        let (views, known) = desk.known();
+                        completeness::account(&views, &known, &point, from, to)
+                    })
+                    .await
             }
             Ask::Erase { equals, from_us, to_us, who, why } => {
                 let audit = audit(who, why)?;
@@ -218,8 +229,40 @@ impl Desk {
                 let audit = audit(who, why)?;
                 self.reprocess(wish, audit, progress).await
             }
-            Ask::Reconcile { repair } => self.order(|done| Order::Reconcile { repair, done }).await,
+            Ask::Accept { device, key, who, why } => {
+                let audit = audit(who, why)?;
+                self.order(|done| Order::Accept { device, key, audit, done }).await
+            }
+            Ask::Reconcile { repair } => {
+                let mut told = self.order(|done| Order::Reconcile { repair, done }).await?;
+                // Not by the committer: rows go on into the lake meanwhile.
+                let desk = self.clone();
+                let seals = self.turns.take(move || {
+                    let (views, known) = desk.known();
+                    Ok(seals::check(&views, &known, &Asked::All)?.summary())
+                });
+                told["seals"] = seals.await?;
+                let broken = told["seals"]["broken"].as_array().is_some_and(|broken| !broken.is_empty());
+                told["clean"] = (told["clean"] == true && !broken).into();
+                Ok(told)
+            }
         }
+    }
+
+    /// The tables as they are now, and what is known of them beside their rows.
+    fn known(&self) -> (Vec<View>, Known) {
+        let (views, marks, keys) = {
+            let mut state = lock(&self.state);
+            (state.views(), state.marks(), state.keys().clone())
+        };
+        let mut corrected = Streams::new();
+        for line in self.files.corrections() {
+            let of = line.correction;
+            let stream = Stream { device: of.device, epoch: of.epoch, class: of.class };
+            corrected.entry(stream).or_default().cover(of.seq, of.seq);
+        }
+        let gone = vec![("erased", self.files.erased(Reason::Erase)), ("expired", self.files.erased(Reason::Expire))];
+        (views, Known { held: held(&marks), gone, corrected, keys })
     }
 
     /// Looks at the tables as they are now, lake and tail.

@@ -9,8 +9,11 @@ use std::sync::Arc;
 use kilter_fold::{Entry, EntryError, Fold, MarkState, Output};
 use kilter_history::{Asset, View};
 use kilter_lake::{Rows, Snapshot, Stream, Streams, TableName};
-use kilter_types::{Class, Event, JournalId, Micros, Payload, Point};
+use kilter_types::{Class, DeviceId, Digest, Event, JournalId, Micros, Payload, Point, Seal};
+use kilter_wire::seal::{Fingerprint, is_signed};
+use tracing::warn;
 
+use crate::files::Keys;
 use crate::lost::Lost;
 
 /// See the module's text.
@@ -27,6 +30,9 @@ pub(crate) struct State {
     classes: BTreeMap<Asset, String>,
     /// When drift was last reported, by kind of machine.
     drift: BTreeMap<String, Micros>,
+    /// With what devices seal, and how many of them are known on the disk.
+    keys: Keys,
+    kept_keys: usize,
     rows: u64,
 }
 
@@ -40,6 +46,8 @@ pub(crate) struct Batch {
     pub(crate) fold: Vec<u8>,
     /// Its marks.
     pub(crate) marks: Vec<MarkState>,
+    /// With what devices seal, where that is not kept yet.
+    pub(crate) keys: Option<Keys>,
 }
 
 struct Tail {
@@ -63,6 +71,8 @@ impl State {
             lost: Lost::default(),
             classes: BTreeMap::new(),
             drift: BTreeMap::new(),
+            keys: Keys::new(),
+            kept_keys: 0,
             rows: 0,
         }
     }
@@ -71,6 +81,24 @@ impl State {
     pub(crate) fn know(&mut self, classes: BTreeMap<Asset, String>, drift: BTreeMap<String, Micros>) {
         self.classes.extend(classes);
         self.drift.extend(drift);
+    }
+
+    /// These are the keys that are kept.
+    pub(crate) fn keep_keys(&mut self, kept: Keys) {
+        self.kept_keys = kept.len();
+        for (device, keys) in kept {
+            self.keys.insert(device, keys);
+        }
+    }
+
+    /// With what devices seal.
+    pub(crate) fn keys(&self) -> &Keys {
+        &self.keys
+    }
+
+    /// What was folded of each device, as marks.
+    pub(crate) fn marks(&self) -> Vec<MarkState> {
+        self.fold.marks()
     }
 
     /// Folds the entry at `offset`; the next one lies at `next`.
@@ -105,7 +133,8 @@ impl State {
                 waiting.push(rows);
             }
         }
-        Batch { position: self.position, rows: waiting, fold: self.fold.snapshot(), marks: self.fold.marks() }
+        let keys = (self.keys.len() != self.kept_keys).then(|| self.keys.clone());
+        Batch { position: self.position, rows: waiting, fold: self.fold.snapshot(), marks: self.fold.marks(), keys }
     }
 
     /// Every table, lake and tail.
@@ -186,7 +215,23 @@ impl State {
                     *last = (*last).max(row.received);
                 }
             }
+            Payload::Seal(seal) => self.pin(&row.device, seal),
             _ => {}
+        }
+    }
+
+    /// The first key seen of a device is its key; another one is told.
+    fn pin(&mut self, device: &DeviceId, seal: &Seal) {
+        let key = Digest(seal.key).to_string();
+        match self.keys.get(device.as_str()) {
+            Some(known) if known.contains(&key) => {}
+            Some(_) => warn!(
+                %device,
+                key = %Fingerprint::of(&seal.key),
+                "a seal by another key than the first one seen of this device: `kilter-lab accept-key` where that is right"
+            ),
+            None if is_signed(seal) => drop(self.keys.insert(device.to_string(), vec![key])),
+            None => {}
         }
     }
 

@@ -49,6 +49,17 @@ pub(crate) enum Order {
         /// Told the report.
         done: Answer,
     },
+    /// A device may seal with another key from now on.
+    Accept {
+        /// Which.
+        device: String,
+        /// Its key, as `completeness` tells it.
+        key: String,
+        /// Who wants it, and why.
+        audit: Audit,
+        /// Told the keys of the device.
+        done: Answer,
+    },
     /// Pin every table as it stood at this time.
     AsOf {
         /// The time, by the lab's clock.
@@ -69,6 +80,7 @@ impl Committer {
             Order::Correct { correction, audit, done } => drop(done.send(self.correct(correction, audit).await)),
             Order::Refetch { asked, audit, done } => drop(done.send(self.refetch(asked, audit).await)),
             Order::Reconcile { repair, done } => drop(done.send(self.reconcile(repair).await)),
+            Order::Accept { device, key, audit, done } => drop(done.send(self.accept(&device, &key, &audit).await)),
             Order::AsOf { at, done } => drop(done.send(self.as_of(at).await)),
         }
     }

@@ -4,6 +4,7 @@ mod backtest;
 mod by_itself;
 mod house;
 mod lives;
+mod sealed;
 
 use std::collections::BTreeSet;
 use std::io::Write;

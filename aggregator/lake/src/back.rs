@@ -1,7 +1,6 @@
 //! From a row of a table back to what the fold gave: the reverse of [`Rows::push`].
 //!
-//! A column that is null where a record has a value means a row of an older build or of another writer: it is left out. The samples of a
-//! clip are not made again, for nobody who asks needs them.
+//! A column that is null where a record has a value means a row of an older build or of another writer: it is left out.
 
 use kilter_fold::{Output, Row};
 use kilter_types::{
@@ -39,6 +38,24 @@ impl Rows {
         };
         let (event_time, event_bound) = (Micros(cells.int("event_time_us")?), Micros(cells.int("event_bound_us")?));
         Some(Output::Row(Box::new(Row { device, received, offset, event_time, event_bound, record })))
+    }
+}
+
+impl Rows {
+    /// The record that row `row` keeps, as it was recorded; `None` where the row does not hold all of it, or says beside it something that does
+    /// not follow from it. A column that is null may have been added after the row was written.
+    pub fn recorded(&self, row: usize) -> Option<Record> {
+        let output = self.output(row)?;
+        let mut again = Self::new(self.table());
+        again.push(&output);
+        let same = |name: &str| match (self.column(name), again.column(name)) {
+            (Some(held), Some(said)) => held.is_null(row) || held.is_bit_for_bit(row, said),
+            (_, _) => true,
+        };
+        match output {
+            Output::Row(out) if self.table().columns().all(|column| same(column.name)) => Some(out.record),
+            Output::Row(_) | Output::Quarantine { .. } => None,
+        }
     }
 }
 
@@ -124,7 +141,7 @@ impl<'a> Cells<'a> {
             t0: Micros(self.int("t0_us")?),
             part: self.small("part")?,
             parts: self.small("parts")?,
-            samples: Default::default(),
+            samples: self.bytes("samples")?.try_into().ok()?,
         })
     }
 

@@ -148,6 +148,33 @@ impl Values {
         }
     }
 
+    /// Does nothing stand in this row? A list and bytes are never null.
+    pub(crate) fn is_null(&self, row: usize) -> bool {
+        match self {
+            Self::Text(texts) => texts.get(row).is_none(),
+            Self::Int32(values) => values[row].is_none(),
+            Self::Int64(values) => values[row].is_none(),
+            Self::Float32(values) => values[row].is_none(),
+            Self::Floats(_) | Self::Bytes(_) => false,
+        }
+    }
+
+    /// Is the value of this row the first one of `other`, to the bit?
+    pub(crate) fn is_bit_for_bit(&self, row: usize, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Text(held), Self::Text(other)) => held.get(row) == other.get(0),
+            (Self::Int32(held), Self::Int32(other)) => held[row] == other[0],
+            (Self::Int64(held), Self::Int64(other)) => held[row] == other[0],
+            (Self::Float32(held), Self::Float32(other)) => held[row].map(f32::to_bits) == other[0].map(f32::to_bits),
+            (Self::Floats(held), Self::Floats(other)) => {
+                let bits = |list: &[f32]| list.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                bits(held.get(row)) == bits(other.get(0))
+            }
+            (Self::Bytes(held), Self::Bytes(other)) => held.get(row) == other.get(0),
+            (_, _) => false,
+        }
+    }
+
     /// Appends what stands for "nothing".
     pub(crate) fn push_null(&mut self) {
         match self {

@@ -280,6 +280,10 @@ fn payload(row: &mut RowWriter<'_>, payload: &Payload) {
         Payload::State(learned) => {
             event(row, &EventRow { group: Some(i32::from(learned.group)), ..EventRow::of("state") }, payload);
         }
+        Payload::Seal(seal) => {
+            let epoch = Some(format!("{:016x}", seal.epoch.0));
+            event(row, &EventRow { label: epoch, ..EventRow::of("seal") }, payload);
+        }
         Payload::Spectrum(spectrum) => {
             let window = Some(spectrum.index as i64);
             let found = EventRow { group: Some(i32::from(spectrum.group)), window, ..EventRow::of("spectrum") };

@@ -143,6 +143,8 @@ impl Live {
                 device.epochs += 1;
                 return Change::Nothing;
             }
+            // About what was recorded; nothing of a machine.
+            Payload::Seal(_) => return Change::Nothing,
             Payload::Gap(gap) => {
                 let missing = missing(gap);
                 device.gaps += missing;
@@ -196,7 +198,7 @@ impl Live {
                 Event::ModelRefused { model, reason } => machine.refused(*model, reason),
                 Event::NewRegime { .. } | Event::Maintenance { .. } | Event::Labelled { .. } | Event::Reset { .. } => {}
             },
-            Payload::Opening(_) | Payload::Gap(_) | Payload::State(_) | Payload::Clip(_) => {}
+            Payload::Opening(_) | Payload::Gap(_) | Payload::State(_) | Payload::Clip(_) | Payload::Seal(_) => {}
         }
         Change::Machine(key)
     }

@@ -1,5 +1,7 @@
 //! What commands print for people.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
 /// The account says that something is missing; told already.
@@ -61,6 +63,30 @@ pub(crate) fn account(told: &Value) {
             hole["last"],
             text(&hole["cause"])
         );
+    }
+    let mut stands: BTreeMap<String, u64> = BTreeMap::new();
+    let seals = told["ranges"].as_array().into_iter().flatten().flat_map(|range| range["seals"].as_array());
+    for piece in seals.flatten() {
+        let why = piece["why"].as_str().map_or_else(String::new, |why| format!(" ({why})"));
+        let numbers = piece["last"].as_u64().zip(piece["first"].as_u64()).map_or(0, |(last, first)| last - first + 1);
+        *stands.entry(format!("{}{why}", text(&piece["state"]))).or_default() += numbers;
+    }
+    stands.iter().for_each(|(stand, numbers)| println!("seals: {numbers} {stand}"));
+    for broken in told["broken"].as_array().into_iter().flatten() {
+        println!(
+            "  {} {} {}..={}: broken: {}",
+            text(&broken["device"]),
+            text(&broken["class"]),
+            broken["first"],
+            broken["last"],
+            text(&broken["what"])
+        );
+    }
+    for (device, keys) in told["keys"].as_object().into_iter().flatten() {
+        for key in keys.as_array().into_iter().flatten() {
+            let accepted = if key["accepted"] == true { "" } else { ", which is not the first one seen" };
+            println!("seals: {device} seals with {}{accepted}", text(&key["key"]));
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod name;
 mod quality;
 mod record;
 mod score;
+mod seal;
 mod unit;
 mod who;
 
@@ -37,5 +38,6 @@ pub use record::{
     RunningModel, Spectrum, State,
 };
 pub use score::{Contribution, MAX_CONTRIBUTIONS, Role, Rul, Score};
+pub use seal::{MAX_SEALED_RANGES, MAX_SEALED_RECORDS, Seal, SealBefore, SealedRange};
 pub use unit::{Celsius, Gs, Hertz, Hours, Rpm, Unit, UnitError};
 pub use who::{MAX_WHO, Who};

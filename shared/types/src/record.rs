@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Alarm, Digest, Epoch, Event, FeatureRow, Generation, Hertz, Micros, Monotonic, Name, Point, Role, Score, Timeline,
-    Unit,
+    Alarm, Digest, Epoch, Event, FeatureRow, Generation, Hertz, Micros, Monotonic, Name, Point, Role, Score, Seal,
+    Timeline, Unit,
 };
 
 /// Kinds of records, each with its own contiguous `seq` within an epoch.
@@ -18,7 +18,7 @@ pub enum Class {
     Event = 1,
     /// Gaps: what is missing and why.
     Gap = 2,
-    /// Openings and health reports of the node.
+    /// Openings, health reports and seals of the node.
     Report = 3,
     /// Scores.
     Score = 4,
@@ -126,6 +126,8 @@ pub enum Payload {
     Spectrum(Spectrum),
     /// A part of a raw clip. Written since record version 2.
     Clip(Clip),
+    /// What was recorded before, vouched for. Written since record version 4.
+    Seal(Seal),
 }
 
 impl Payload {
@@ -137,7 +139,7 @@ impl Payload {
             Self::Alarm(_) => Class::Alarm,
             Self::Event(_) => Class::Event,
             Self::Gap(_) => Class::Gap,
-            Self::Opening(_) | Self::Report(_) => Class::Report,
+            Self::Opening(_) | Self::Report(_) | Self::Seal(_) => Class::Report,
             Self::State(_) => Class::State,
             Self::Spectrum(_) => Class::Spectrum,
             Self::Clip(_) => Class::Clip,

@@ -19,6 +19,7 @@ pub mod frame;
 pub mod image;
 pub mod link;
 pub mod node;
+pub mod seal;
 pub mod sensor;
 pub mod sign;
 pub mod topic;

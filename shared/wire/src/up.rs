@@ -207,6 +207,7 @@ pub fn encode_record<'o>(record: &Record, out: &'o mut [u8]) -> Result<&'o [u8],
     *version = match record.payload {
         Payload::Clip(_) => 2,
         Payload::Event(Event::Reset { .. }) => 3,
+        Payload::Seal(_) => 4,
         _ => 1,
     };
     let len = postcard::to_slice(record, body).map_err(|_| RecordError::TooLong)?.len();
@@ -271,7 +272,7 @@ impl core::error::Error for RecordError {}
 /// The longest encoded record in bytes.
 pub const MAX_RECORD_BYTES: usize = 4096;
 
-const RECORD_VERSION: u8 = 3;
+const RECORD_VERSION: u8 = 4;
 
 /// Length, class and seq in front of each record of a batch.
 const HEAD_BYTES: usize = 2 + 1 + 8;

@@ -4,6 +4,7 @@ mod agent_start;
 mod aggregator_start;
 mod away;
 mod full_disk;
+mod insider;
 mod kept;
 mod lake;
 mod models;

@@ -50,6 +50,7 @@ fn run(windows: u64) -> (u64, u64) {
         name("1.0"),
         7,
         None,
+        Some(crate::sealer::Sealer::load(dir.path()).expect("a key")),
         |suppress| Numbering::new(name("default"), name("edge-1"), places, Epoch(1), suppress),
         Stamp::now(&clock),
     )

@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::config::Cap;
 use crate::hole::Holes;
+use crate::sealer::Sealer;
 use crate::standing;
 use crate::suppress::Suppress;
 
@@ -53,7 +54,8 @@ impl Found {
             | Payload::Report(_)
             | Payload::State(_)
             | Payload::Spectrum(_)
-            | Payload::Clip(_) => {}
+            | Payload::Clip(_)
+            | Payload::Seal(_) => {}
         }
     }
 
@@ -71,6 +73,7 @@ pub(super) fn open<F: Filesystem>(
     config: &kilter_journal::Config,
     caps: &[Cap],
     fresh_id: u64,
+    sealer: &mut Option<Sealer>,
 ) -> Result<(Journal<F>, Found), JournalError> {
     let (mut journal, recovery) = Journal::open(fs.clone(), dir, config.clone(), fresh_id)?;
     if recovery.torn_bytes > 0 || !recovery.quarantined.is_empty() {
@@ -92,6 +95,9 @@ pub(super) fn open<F: Filesystem>(
             journal.cap_class(cap.class as u8, max_bytes)?;
         }
     }
+    if let Some(sealer) = sealer {
+        sealer.begin();
+    }
     let mut holes = Holes::default();
     let mut reader = journal.reader(journal.first_offset());
     while let Some(entry) = reader.next()? {
@@ -105,6 +111,9 @@ pub(super) fn open<F: Filesystem>(
         match decode_record(&entry.bytes) {
             Ok(record) => {
                 holes.note(&record);
+                if let Some(sealer) = sealer {
+                    sealer.found(&record);
+                }
                 found.suppress.note(&record);
                 found.note(record);
             }

@@ -66,7 +66,7 @@ fn open(fs: &MemoryFilesystem, epoch: u64) -> (Spooler<MemoryFilesystem>, Found)
     let caps = vec![Cap { class: Class::Score, max_bytes: None, max_age_us: Some(100_000_000) }];
     let places = vec![Place { site: name("north"), asset: name("pump-1") }];
     let numbering = |suppress| Numbering::new(name("default"), name("edge-1"), places, Epoch(epoch), suppress);
-    Spooler::open(fs.clone(), Path::new("/journal"), config, caps, name("1.0"), 7, None, numbering, stamp(0))
+    Spooler::open(fs.clone(), Path::new("/journal"), config, caps, name("1.0"), 7, None, None, numbering, stamp(0))
         .expect("the model opens")
 }
 

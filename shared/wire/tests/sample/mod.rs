@@ -5,7 +5,7 @@ use kilter_types::{
     Event, Evidence, FeatureId, FeatureRef, FeatureRow, FeatureVector, Gap, GapReason, Generation, GroupKind, Hertz,
     Hours, JournalId, KernelId, Label, MachineEvent, Manifest, Micros, ModelKey, Monotonic, Name, Opening,
     OperatingState, Payload, Point, Predecessor, Quality, Record, Report, Role, RowRef, Rpm, Rul, RunningModel,
-    SchemaHash, Score, Severity, Spectrum, State, Timeline, Unit, Who,
+    SchemaHash, Score, Seal, SealBefore, SealedRange, Severity, Spectrum, State, Timeline, Unit, Who,
 };
 use kilter_wire::bundle::{BUNDLE_VERSION, Bundle};
 use kilter_wire::link::{Credential, Greeting};
@@ -446,6 +446,7 @@ pub(crate) fn records() -> Vec<(&'static str, Record)> {
     // Behind the others: seqs stand in golden bytes.
     payloads.push(Payload::Clip(clip));
     payloads.push(Payload::Event(Event::Reset { by: who() }));
+    payloads.push(Payload::Seal(seal()));
     payloads
         .into_iter()
         .enumerate()
@@ -485,5 +486,19 @@ fn payload_name(payload: &Payload) -> &'static str {
         Payload::State(_) => "state",
         Payload::Spectrum(_) => "spectrum",
         Payload::Clip(_) => "clip",
+        Payload::Seal(_) => "seal",
     }
+}
+
+fn seal() -> Seal {
+    let range = |class, first_seq, last_seq| SealedRange { class, first_seq, last_seq, hash: [last_seq as u8; 16] };
+    let mut seal = Seal {
+        key: [0; 32],
+        before: Some(SealBefore { epoch: Epoch(2), seq: 300, hash: [7; 16] }),
+        epoch: Epoch(0x0123_4567_89ab_cdef),
+        ranges: list(&[range(Class::Feature, 0, 199), range(Class::Report, 1, 3)]),
+        signature: [[0; 32]; 2],
+    };
+    kilter_wire::seal::sign(&mut seal, &SECRET).expect("it fits");
+    seal
 }
