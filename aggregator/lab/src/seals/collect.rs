@@ -1,9 +1,8 @@
 //! Finds the seals: rows of the events, and records that an older build could not read and set aside.
 
-use anyhow::Context;
 use kilter_history::{View, query};
-use kilter_lake::{Rows, Stream, Streams, TableName, read_rows};
-use kilter_types::{Epoch, Payload, Record};
+use kilter_lake::{Bound, DataFile, Rows, Stream, Streams, TableName, bucket_of, read_rows};
+use kilter_types::{DeviceId, Epoch, Payload, Record};
 use kilter_wire::decode_record;
 use kilter_wire::seal::{is_signed, named};
 use serde_json::Value;
@@ -27,6 +26,21 @@ impl Asked {
             Self::Of(streams) => streams.keys().any(|stream| stream.device == device),
         }
     }
+
+    /// Can a file hold rows of a device that it is about?
+    pub(super) fn may_be_in(&self, file: &DataFile) -> bool {
+        match self {
+            Self::All => true,
+            Self::Of(streams) => devices(streams).into_iter().any(|device| may_hold(file, device)),
+        }
+    }
+}
+
+/// Can a file hold rows of this device?
+pub(super) fn may_hold(file: &DataFile, device: &str) -> bool {
+    let bucket = DeviceId::new(device).map(|device| Bound::Whole(i64::from(bucket_of(&device)))).ok();
+    let device = Bound::Text(device.to_owned());
+    file.may_hold("bucket", bucket.as_ref(), bucket.as_ref()) && file.may_hold("device", Some(&device), Some(&device))
 }
 
 /// The seals in the order in which they came.
@@ -42,13 +56,13 @@ pub(super) fn collect(views: &[View], asked: &Asked) -> anyhow::Result<Vec<Found
         let order = (received.as_i64(), offset.as_i64());
         found.push((order, device.clone(), Epoch(whole(epoch)?), whole(seq)?, payload));
     }
-    aside(views, &mut |rows, row, record| {
+    aside(views, asked, &mut |rows, row, record| {
         let device = rows.text("device", row).unwrap_or_default();
         if asked.device(device) && matches!(record.payload, Payload::Seal(_)) {
             let order = (rows.int64("received_us", row), rows.int64("journal_offset", row));
             found.push((order, device.to_owned(), record.epoch, record.seq, record.payload));
         }
-    })?;
+    });
     found.sort_by_key(|(order, ..)| *order);
     let each = found.into_iter().filter_map(|(_, device, epoch, seq, payload)| {
         let Payload::Seal(seal) = payload else { return None };
@@ -95,21 +109,24 @@ fn rows(views: &[View], asked: &Asked, sql: &str, and: &str) -> anyhow::Result<V
     Ok(rows)
 }
 
-/// Records in quarantine that this build can read.
-pub(super) fn aside(views: &[View], take: &mut dyn FnMut(&Rows, usize, Record)) -> anyhow::Result<()> {
-    let Some(view) = views.iter().find(|view| view.table() == TableName::Quarantine) else { return Ok(()) };
+/// Records in quarantine that this build can read; says which files can't be read at all.
+pub(super) fn aside(views: &[View], asked: &Asked, take: &mut dyn FnMut(&Rows, usize, Record)) -> Vec<String> {
+    let mut unread = Vec::new();
+    let Some(view) = views.iter().find(|view| view.table() == TableName::Quarantine) else { return unread };
     let mut each = |rows: &Rows, row: usize| {
         let Some(kilter_lake::Values::Bytes(bytes)) = rows.column("bytes") else { return };
         if let Ok(record) = decode_record(bytes.get(row)) {
             take(rows, row, record);
         }
     };
-    for file in &view.snapshot.files {
-        let rows = read_rows(TableName::Quarantine, file).context("failed to read what was set aside")?;
-        (0..rows.len()).for_each(|row| each(&rows, row));
+    for file in view.snapshot.files.iter().filter(|file| asked.may_be_in(file)) {
+        match read_rows(TableName::Quarantine, file) {
+            Ok(rows) => (0..rows.len()).for_each(|row| each(&rows, row)),
+            Err(error) => unread.push(error.to_string()),
+        }
     }
     tail(view, &mut each);
-    Ok(())
+    unread
 }
 
 /// The rows of a table that are not in its files yet.

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use anyhow::Context;
 use kilter_history::{View, query};
-use kilter_lake::{Bound, DataFile, Ranges, Rows, Stream, Streams, TableName, bucket_of, read_rows};
-use kilter_types::{Class, DeviceId, MAX_SEALED_RECORDS, SealedRange};
+use kilter_lake::{Bound, DataFile, Ranges, Rows, Stream, Streams, TableName, read_rows};
+use kilter_types::{Class, MAX_SEALED_RECORDS, SealedRange};
 use kilter_wire::seal::{RangeHash, record_hash};
 use serde_json::Value;
 
-use super::collect::{Asked, aside, tail};
+use super::collect::{Asked, aside, may_hold, tail};
 use super::{Found, devices};
 use crate::mending::table_of;
 
@@ -127,11 +127,11 @@ pub(super) fn fill(views: &[View], found: &[Found], asked: &Asked) -> anyhow::Re
         }
         tail(view, &mut |rows, row| index.take_row(rows, row));
     }
-    aside(views, &mut |rows, row, record| {
+    unread.extend(aside(views, asked, &mut |rows, row, record| {
         let device = rows.text("device", row).unwrap_or_default();
         let (epoch, class, seq) = (record.epoch.0, record.class(), record.seq);
         index.take(device, epoch, class, seq, || record_hash(&record).map_or(Cell::Unread, Cell::Hash));
-    })?;
+    }));
     Ok(Fill { ranges: index.ranges, unread })
 }
 
@@ -151,12 +151,15 @@ fn touches(range: &Filled, asked: &Asked) -> bool {
 /// Ranges by what they are of.
 struct Index {
     ranges: Vec<Filled>,
-    by_device: HashMap<String, HashMap<(u64, Class), BTreeMap<u64, Vec<usize>>>>,
+    by_device: HashMap<String, HashMap<(u64, Class), ByFirst>>,
 }
+
+/// Places of ranges by their first seq.
+type ByFirst = BTreeMap<u64, Vec<usize>>;
 
 impl Index {
     fn new(ranges: Vec<Filled>) -> Self {
-        let mut by_device: HashMap<String, HashMap<(u64, Class), BTreeMap<u64, Vec<usize>>>> = HashMap::new();
+        let mut by_device: HashMap<String, HashMap<(u64, Class), ByFirst>> = HashMap::new();
         for (place, filled) in ranges.iter().enumerate().filter(|(_, filled)| filled.is_good()) {
             let of_device = by_device.entry(filled.stream.device.clone()).or_default();
             let of_class = of_device.entry((filled.stream.epoch, filled.range.class)).or_default();
@@ -195,17 +198,12 @@ fn files<'v>(view: &'v View, index: &Index, asked: &Asked) -> anyhow::Result<Vec
     let mut chosen = BTreeSet::new();
     for device in devices(streams) {
         let days = days(view, index, device)?;
-        let bucket = DeviceId::new(device).map(|device| Bound::Whole(i64::from(bucket_of(&device)))).ok();
-        let device = Bound::Text(device.to_owned());
         for (place, file) in view.snapshot.files.iter().enumerate() {
             let on_day = |day: &String| {
                 let day = Bound::Text(day.clone());
                 file.may_hold("day", Some(&day), Some(&day))
             };
-            let near = days.as_ref().is_none_or(|days| days.iter().any(on_day))
-                && file.may_hold("bucket", bucket.as_ref(), bucket.as_ref())
-                && file.may_hold("device", Some(&device), Some(&device));
-            if near {
+            if may_hold(file, device) && days.as_ref().is_none_or(|days| days.iter().any(on_day)) {
                 chosen.insert(place);
             }
         }
