@@ -19,7 +19,8 @@ pub(crate) fn is_told(house: &mut House, asset: &str) -> anyhow::Result<()> {
     let path = format!("/api/completeness?point=default/north/{asset}/vertical&from=0&to={}", i64::MAX);
     let told = house.wait_for("the seals", PATIENCE, |house| {
         let told = get(house.ports.http, &path).ok()?;
-        features(&told).any(|range| pieces(range).all(|piece| piece["state"] == "sealed")).then_some(told)
+        let sealed = features(&told).any(|range| pieces(range).all(|piece| piece["state"] == "sealed"));
+        sealed.then_some(told)
     })?;
     ensure!(told["broken"] == json!([]) && told["complete"] == true, "nobody has changed anything: {told}");
     let sql = format!("SELECT device, epoch, seq FROM features WHERE asset = '{asset}' ORDER BY event_time_us LIMIT 1");
