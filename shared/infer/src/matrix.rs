@@ -62,6 +62,7 @@ pub(crate) type Integers = [i16; MAX_WIDE];
 
 impl<'a> Matrix<'a> {
     /// `out = biases + weights * first`; no value of `first` lies outside +-`bound`.
+    #[cfg_attr(target_os = "none", inline(never))]
     pub(crate) fn begin(&self, first: &[f32], bound: f32, out: &mut [f32], room: &mut Integers) {
         self.biases(out);
         self.add(Part::First, first, bound, out, room);

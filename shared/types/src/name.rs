@@ -3,21 +3,15 @@
 use core::fmt;
 use core::str::FromStr;
 
-use serde::de::{Error, Visitor};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// The longest name in bytes.
 pub const MAX_NAME: usize = 32;
 
 /// A short name: 1 to [`MAX_NAME`] of `a-z 0-9 - _ .`, so that it is safe in a topic, a path, a URL and SQL.
-///
-/// Names stand in every row and every key: in place, zeros behind their end, they are copied and compared as 33 bytes. A zero is below every
-/// character that a name may hold, so that is the order of their texts.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Name {
-    text: [u8; MAX_NAME],
-    len: u8,
-}
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Name(heapless::String<MAX_NAME>);
 
 impl Name {
     /// Parses a name; says what is wrong with it otherwise.
@@ -28,14 +22,12 @@ impl Name {
         if !text.bytes().all(|b| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.')) {
             return Err(NameError::Character);
         }
-        let mut name = Self { text: [0; MAX_NAME], len: text.len() as u8 };
-        name.text.get_mut(..text.len()).ok_or(NameError::TooLong)?.copy_from_slice(text.as_bytes());
-        Ok(name)
+        heapless::String::try_from(text).map(Self).map_err(|_| NameError::TooLong)
     }
 
     /// The name as text.
     pub fn as_str(&self) -> &str {
-        core::str::from_utf8(&self.text[..usize::from(self.len)]).expect("a name is ASCII")
+        self.0.as_str()
     }
 }
 
@@ -59,27 +51,10 @@ impl FromStr for Name {
     }
 }
 
-impl Serialize for Name {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl Visitor<'_> for Text {
-            type Value = Name;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a name")
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Name, E> {
-                Name::new(text).map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_str(Text)
+        let text = heapless::String::<MAX_NAME>::deserialize(deserializer)?;
+        Self::new(&text).map_err(serde::de::Error::custom)
     }
 }
 
