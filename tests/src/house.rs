@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail, ensure};
 use serde_json::Value;
 
-use crate::{Bins, Machine, Mosquitto, Process, Tuning, agent_config, free_ports, get, machines, post};
+use crate::{Bins, Machine, Process, Tuning, agent_config, free_ports, get, machines, post};
 
 /// Addresses of one house.
 #[derive(Clone, Copy, Debug)]
@@ -130,26 +130,6 @@ impl House {
         self.wait_for("the aggregator's page", Duration::from_secs(30), |house| {
             get(house.ports.http, "/api/fleet").ok().map(drop)
         })
-    }
-
-    /// The aggregator signs in at the broker, and the broker knows the agents by what their bundles say; name and credential of each.
-    pub fn sign_in(&self, broker: &mut Mosquitto, agents: &[String]) -> anyhow::Result<Vec<(String, String)>> {
-        let (user, password) = Mosquitto::SERVER;
-        let file = self.dir.join("server.password");
-        fs::write(&file, format!("{password}\n")).context("write the aggregator's password")?;
-        self.set("mqtt", "broker_user", user)?;
-        self.set("mqtt", "broker_password_file", file.display().to_string())?;
-        let mut devices = Vec::new();
-        for agent in agents {
-            let text = fs::read_to_string(self.agent_dir(agent).join("bundle.toml")).context("read a bundle")?;
-            let bundle: toml::Table = toml::from_str(&text).context("parse a bundle")?;
-            let field = |name: &str| bundle[name].as_str().map(str::to_owned).with_context(|| format!("find {name}"));
-            devices.push((field("device")?, field("credential")?));
-        }
-        broker.let_in(&devices)?;
-        broker.kill();
-        ensure!(broker.start_again()?, "the broker has ended");
-        Ok(devices)
     }
 
     /// Sets a key of the aggregator's configuration, for its next start.

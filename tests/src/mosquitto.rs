@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 
-use crate::{Process, free_port};
+use crate::{House, Process, free_port};
 
 /// A broker of its own; killed when dropped.
 #[derive(Debug)]
@@ -43,22 +43,40 @@ impl Mosquitto {
     }
 
     /// One that asks for passwords and keeps each device to its own two topics, as docs/BROKER.md shows it. It knows the aggregator by
-    /// [`Mosquitto::SERVER`]; the devices are told to it by [`Mosquitto::let_in`].
+    /// [`Mosquitto::SERVER`]; the devices are told to it by [`Mosquitto::take_in`].
     pub fn guarded() -> anyhow::Result<Option<Self>> {
         if installed("mosquitto_passwd").is_none() {
             return Ok(None);
         }
+        let mut written = Ok(());
         let broker = Self::start(|folder| {
-            let _ = let_in(folder, &[]);
+            written = let_in(folder, &[]);
             let (users, access) = (folder.join(USERS), folder.join(ACCESS));
             format!("allow_anonymous false\npassword_file {}\nacl_file {}\n", users.display(), access.display())
         });
+        written?;
         broker.context("start a broker with passwords")
     }
 
-    /// Who may come in from the next start on: names and passwords of devices.
-    pub fn let_in(&self, devices: &[(String, String)]) -> anyhow::Result<()> {
-        let_in(self.folder.path(), devices)
+    /// A house moves in behind it: the aggregator signs in, and the broker, which starts again, knows the agents by what their bundles say;
+    /// name and credential of each.
+    pub fn take_in(&mut self, house: &House, agents: &[String]) -> anyhow::Result<Vec<(String, String)>> {
+        let (user, password) = Self::SERVER;
+        let file = house.dir.join("server.password");
+        fs::write(&file, format!("{password}\n")).context("write the aggregator's password")?;
+        house.set("mqtt", "broker_user", user)?;
+        house.set("mqtt", "broker_password_file", file.display().to_string())?;
+        let mut devices = Vec::new();
+        for agent in agents {
+            let text = fs::read_to_string(house.agent_dir(agent).join("bundle.toml")).context("read a bundle")?;
+            let bundle: toml::Table = toml::from_str(&text).context("parse a bundle")?;
+            let field = |name: &str| bundle[name].as_str().map(str::to_owned).with_context(|| format!("find {name}"));
+            devices.push((field("device")?, field("credential")?));
+        }
+        let_in(self.folder.path(), &devices)?;
+        self.kill();
+        ensure!(self.start_again()?, "the broker has ended");
+        Ok(devices)
     }
 
     /// Name and password of the aggregator at a guarded broker.

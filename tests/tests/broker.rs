@@ -68,7 +68,7 @@ fn tell(bins: Bins, dir: &Path, mut broker: Mosquitto) -> anyhow::Result<()> {
 
     // Enrolment writes each device's credential into its bundle; the broker learns them from there.
     let agents = house.install_agents()?;
-    let devices = house.sign_in(&mut broker, &agents)?;
+    let devices = broker.take_in(&house, &agents)?;
     house.start_aggregator()?;
     house.start_plant()?;
     let onlooker = look_on(&mut house)?;

@@ -65,26 +65,17 @@ pub(crate) async fn completeness(data: &Path, point: &str, from: i64, to: i64) -
         told["rows"]
     );
     for hole in told["holes"].as_array().into_iter().flatten() {
-        println!(
-            "  {} {} {}..={}: {}",
-            text(&hole["device"]),
-            text(&hole["class"]),
-            hole["first"],
-            hole["last"],
-            text(&hole["cause"])
-        );
+        println!("  {}: {}", range(hole), text(&hole["cause"]));
     }
     for broken in told["broken"].as_array().into_iter().flatten() {
-        println!(
-            "  {} {} {}..={}: broken: {}",
-            text(&broken["device"]),
-            text(&broken["class"]),
-            broken["first"],
-            broken["last"],
-            text(&broken["what"])
-        );
+        println!("  {}: broken: {}", range(broken), text(&broken["what"]));
     }
     Ok(())
+}
+
+/// Whose, which class, from which number to which.
+fn range(told: &Value) -> String {
+    format!("{} {} {}..={}", text(&told["device"]), text(&told["class"]), told["first"], told["last"])
 }
 
 /// Erases rows with these values, within this time where one is given.

@@ -55,14 +55,7 @@ pub(crate) fn account(told: &Value) {
     let complete = if told["complete"] == true { "complete" } else { "not complete" };
     println!("{}: {complete}, {} rows", text(&told["point"]), told["rows"]);
     for hole in told["holes"].as_array().into_iter().flatten() {
-        println!(
-            "  {} {} {}..={}: {}",
-            text(&hole["device"]),
-            text(&hole["class"]),
-            hole["first"],
-            hole["last"],
-            text(&hole["cause"])
-        );
+        println!("  {}: {}", range(hole), text(&hole["cause"]));
     }
     let mut stands: BTreeMap<String, u64> = BTreeMap::new();
     let seals = told["ranges"].as_array().into_iter().flatten().flat_map(|range| range["seals"].as_array());
@@ -73,14 +66,7 @@ pub(crate) fn account(told: &Value) {
     }
     stands.iter().for_each(|(stand, numbers)| println!("seals: {numbers} {stand}"));
     for broken in told["broken"].as_array().into_iter().flatten() {
-        println!(
-            "  {} {} {}..={}: broken: {}",
-            text(&broken["device"]),
-            text(&broken["class"]),
-            broken["first"],
-            broken["last"],
-            text(&broken["what"])
-        );
+        println!("  {}: broken: {}", range(broken), text(&broken["what"]));
     }
     for (device, keys) in told["keys"].as_object().into_iter().flatten() {
         for key in keys.as_array().into_iter().flatten() {
@@ -88,6 +74,11 @@ pub(crate) fn account(told: &Value) {
             println!("seals: {device} seals with {}{accepted}", text(&key["key"]));
         }
     }
+}
+
+/// Whose, which class, from which number to which.
+fn range(told: &Value) -> String {
+    format!("{} {} {}..={}", text(&told["device"]), text(&told["class"]), told["first"], told["last"])
 }
 
 /// What the edge is asked for, and what was put back without it.

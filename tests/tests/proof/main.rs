@@ -73,7 +73,7 @@ fn tell(bins: Bins, dir: &Path) -> anyhow::Result<()> {
     std::fs::write(house.data_dir().join("lab.toml"), "[commit]\nmax_wait_ms = 1000\n[drift]\nenabled = false\n")?;
     let installed = house.install_agents()?;
     if let Some(broker) = &mut broker {
-        house.sign_in(broker, &installed)?;
+        broker.take_in(&house, &installed)?;
     }
     house.start_aggregator()?;
     house.start_plant()?;

@@ -78,10 +78,7 @@ fn r5_after_an_older_catalogue_the_next_plan_is_above_what_a_node_follows() {
     let mut fleet = fleet(1);
     let mut planner = Planner::default();
     planner.start(digests[0], "first model", &registry, Micros(0)).expect("a leader");
-    for second in 0..20 {
-        planner.step(&POLICY, &fleet, Micros::from_secs(second));
-        obey(&planner, &mut fleet);
-    }
+    settle(&mut planner, &registry, &mut fleet, 0);
     let device = DeviceId::new("edge-0").expect("a good name");
     let before = planner.desired(&device).expect("a plan").clone();
     // The node followed plans that the restored catalogue knows nothing of.
@@ -105,18 +102,13 @@ fn r4_a_model_that_the_canary_refuses_goes_no_further() {
     let mut fleet = fleet(3);
     let mut planner = Planner::default();
     planner.start(digests[0], "first", &registry, Micros(0)).expect("a leader");
-    for second in 0..20 {
-        planner.step(&POLICY, &fleet, Micros::from_secs(second));
-        obey(&planner, &mut fleet);
-    }
+    settle(&mut planner, &registry, &mut fleet, 0);
     planner.start(digests[1], "second", &registry, Micros::from_secs(20)).expect("a leader");
     planner.step(&POLICY, &fleet, Micros::from_secs(21));
     let canary = DeviceId::new("edge-0").expect("a good name");
     fleet.get_mut(&canary).expect("it is there").refused.insert(digests[1]);
-    for second in 22..60 {
-        planner.step(&POLICY, &fleet, Micros::from_secs(second));
-        obey(&planner, &mut fleet);
-    }
+    settle(&mut planner, &registry, &mut fleet, 22);
+    settle(&mut planner, &registry, &mut fleet, 42);
     assert!(fleet.values().all(|node| node.running == BTreeSet::from([digests[0]])));
     assert!(planner.rollouts().iter().any(|r| matches!(&r.stage, Stage::RolledBack { .. })));
 }
@@ -129,10 +121,7 @@ fn r5_a_rollback_is_a_new_generation_that_names_the_older_model() {
     for (round, digest) in digests.iter().enumerate() {
         let start = 100 * round as i64;
         planner.start(*digest, "next", &registry, Micros::from_secs(start)).expect("a leader");
-        for second in 0..20 {
-            planner.step(&POLICY, &fleet, Micros::from_secs(start + second));
-            obey(&planner, &mut fleet);
-        }
+        settle(&mut planner, &registry, &mut fleet, start);
     }
     let before: Vec<_> = planner.all_desired().values().map(|desired| desired.generation).collect();
     planner.roll_back(&name("pump"), "too many alarms", Micros::from_secs(300)).expect("an older model is known");
@@ -149,10 +138,7 @@ fn r5_a_canary_that_goes_back_gets_the_old_model_in_a_new_generation() {
     let mut fleet = fleet(2);
     let mut planner = Planner::default();
     planner.start(digests[0], "first", &registry, Micros(0)).expect("a leader");
-    for second in 0..20 {
-        planner.step(&POLICY, &fleet, Micros::from_secs(second));
-        obey(&planner, &mut fleet);
-    }
+    settle(&mut planner, &registry, &mut fleet, 0);
     planner.start(digests[1], "second", &registry, Micros::from_secs(20)).expect("a leader");
     planner.step(&POLICY, &fleet, Micros::from_secs(21));
     let canary = DeviceId::new("edge-0").expect("a good name");
