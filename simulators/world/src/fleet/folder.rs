@@ -157,12 +157,19 @@ pub(crate) enum Hand {
     /// Whoever asks for it.
     Own(Box<Folder>),
     /// A thread of its own, which ends when nobody asks any more.
-    Other { words: Sender<Word>, cuts: Receiver<Result<Option<Cut>, Broken>> },
+    Other { words: Sender<Word>, cuts: Receiver<Result<Option<Cut>, Broken>>, gathered: Vec<Read> },
+}
+
+/// An entry, and what the lake had lost when it was read.
+pub(crate) struct Read {
+    offset: u64,
+    bytes: Arc<[u8]>,
+    lost: Lost,
 }
 
 /// What the other thread is told.
 pub(crate) enum Word {
-    Take { offset: u64, bytes: Arc<[u8]>, lost: Lost },
+    Take(Vec<Read>),
     Cut { enough: bool },
 }
 
@@ -175,23 +182,26 @@ impl Hand {
         std::thread::spawn(move || {
             for word in told {
                 match word {
-                    Word::Take { offset, bytes, lost } => folder.take(offset, bytes, &lost),
+                    Word::Take(entries) => {
+                        entries.into_iter().for_each(|Read { offset, bytes, lost }| folder.take(offset, bytes, &lost));
+                    }
                     // Nobody to answer: the lab has ended.
                     Word::Cut { enough } => drop(answer.send(folder.cut(enough))),
                 }
             }
         });
-        Self::Other { words, cuts }
+        Self::Other { words, cuts, gathered: Vec::new() }
     }
 
-    /// An entry, and what the lake had lost when it was read.
     pub(crate) fn take(&mut self, offset: u64, bytes: Arc<[u8]>, lost: &Lost) {
         match self {
             Self::Own(folder) => folder.take(offset, bytes, lost),
-            Self::Other { words, .. } => {
-                words
-                    .send(Word::Take { offset, bytes, lost: Arc::clone(lost) })
-                    .expect("the thread lives as long as this");
+            Self::Other { words, gathered, .. } => {
+                gathered.push(Read { offset, bytes, lost: Arc::clone(lost) });
+                // To wake the other thread takes longer than to fold an entry.
+                if gathered.len() >= AT_ONCE {
+                    words.send(Word::Take(std::mem::take(gathered))).expect("the thread lives as long as this");
+                }
             }
         }
     }
@@ -199,13 +209,17 @@ impl Hand {
     pub(crate) fn cut(&mut self, enough: bool) -> Result<Option<Cut>, Broken> {
         match self {
             Self::Own(folder) => folder.cut(enough),
-            Self::Other { words, cuts } => {
+            Self::Other { words, cuts, gathered } => {
+                words.send(Word::Take(std::mem::take(gathered))).expect("the thread lives as long as this");
                 words.send(Word::Cut { enough }).expect("the thread lives as long as this");
                 cuts.recv().expect("each cut is answered")
             }
         }
     }
 }
+
+/// So many entries go to the other thread at once.
+const AT_ONCE: usize = 64;
 
 fn agent_of(device: &DeviceId) -> usize {
     device.as_str().strip_prefix("edge-").and_then(|number| number.parse().ok()).unwrap_or(usize::MAX)

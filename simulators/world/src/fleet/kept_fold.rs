@@ -9,36 +9,42 @@ use kilter_fold::{Entry, Fold};
 
 use super::truth::{Broken, broken};
 
-/// A fold at a commit.
+/// A fold at a commit; what two of them have in common is shared.
 #[derive(Clone, Debug)]
 pub(crate) struct KeptFold {
     snapshot: Arc<[u8]>,
-    since: Vec<(u64, Arc<[u8]>)>,
+    /// Commit by commit.
+    since: Vec<Arc<[Folded]>>,
+    count: usize,
 }
+
+/// An entry and its offset.
+type Folded = (u64, Arc<[u8]>);
 
 impl KeptFold {
     /// Keeps the fold as it is now, `marks` of them.
-    pub(crate) fn keep(before: Option<Self>, folded: &mut Vec<(u64, Arc<[u8]>)>, fold: &Fold, marks: usize) -> Self {
-        match before.filter(|before| is_young(before.since.len() + folded.len(), marks)) {
+    pub(crate) fn keep(before: Option<Self>, folded: &mut Vec<Folded>, fold: &Fold, marks: usize) -> Self {
+        match before.filter(|before| is_young(before.count + folded.len(), marks)) {
             Some(mut kept) => {
-                kept.since.append(folded);
+                kept.count += folded.len();
+                kept.since.push(folded.drain(..).collect());
                 kept
             }
             None => {
                 folded.clear();
-                Self { snapshot: fold.snapshot().into(), since: Vec::new() }
+                Self::of(fold)
             }
         }
     }
 
     /// The snapshot of this very moment.
     pub(crate) fn of(fold: &Fold) -> Self {
-        Self { snapshot: fold.snapshot().into(), since: Vec::new() }
+        Self { snapshot: fold.snapshot().into(), since: Vec::new(), count: 0 }
     }
 
     pub(crate) fn restore(&self) -> Result<Fold, Broken> {
         let mut fold = Fold::restore(&self.snapshot).or_else(|error| broken("L1", error.to_string()))?;
-        for (offset, bytes) in &self.since {
+        for (offset, bytes) in self.since.iter().flat_map(|folded| folded.iter()) {
             let entry = Entry::decode(bytes).or_else(|error| broken("J2", error.to_string()))?;
             fold.apply(*offset, entry, &mut drop);
         }
