@@ -12,6 +12,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kilter-wire", &["kilter-types"]),
     ("kilter-journal", &["kilter-types"]),
     ("kilter-recording", &["kilter-types"]),
+    ("kilter-text", &["kilter-types"]),
     ("kilter-monitor", &["kilter-types", "kilter-signal", "kilter-infer"]),
     ("kilter-node", &["kilter-types", "kilter-monitor", "kilter-wire", "kilter-infer"]),
     ("kilter-source", SHARED),
@@ -21,7 +22,10 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("kilter-live", &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], "kilter-fold"]),
     ("kilter-fleet", SHARED),
     ("kilter-lab-config", SHARED),
-    ("kilter-lake", &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], "kilter-fold"]),
+    (
+        "kilter-lake",
+        &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], SHARED[7], "kilter-fold"],
+    ),
     ("kilter-history", &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], "kilter-lake"]),
     ("kilter-train", &[SHARED[0], SHARED[1], SHARED[2], SHARED[3], SHARED[4], SHARED[5], SHARED[6], "kilter-history"]),
 ];
@@ -34,6 +38,7 @@ const SHARED: &[&str] = &[
     "kilter-wire",
     "kilter-journal",
     "kilter-recording",
+    "kilter-text",
 ];
 
 /// Binaries wire siblings together, each on its own side of the house.

@@ -11,9 +11,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::{fmt, io};
 
+use kilter_text::comes_back;
 use kilter_types::{
-    Class, Contribution, Digest, Epoch, MAX_CONTRIBUTIONS, MAX_SEALED_RANGES, MAX_SEALED_RECORDS, Payload, Record,
-    Seal, SealBefore, SealedRange,
+    Class, Digest, Epoch, MAX_SEALED_RANGES, MAX_SEALED_RECORDS, Payload, Record, Seal, SealBefore, SealedRange,
 };
 use kilter_wire::seal::{Fingerprint, RangeHash, named, record_hash, sign};
 use tracing::{info, warn};
@@ -190,30 +190,6 @@ impl Sealer {
         }
     }
 }
-
-/// Does a table of the lake give this record back bit for bit? Some of what it says is kept there as JSON, which has no NaN.
-fn comes_back(record: &Record) -> bool {
-    match &record.payload {
-        Payload::Features(_) | Payload::Gap(_) | Payload::Clip(_) | Payload::Seal(_) => true,
-        Payload::Score(score) => {
-            let text = serde_json::to_string(&score.contributions);
-            let back = text.ok().and_then(|text| serde_json::from_str::<Contributions>(&text).ok());
-            back.is_some_and(|back| back == score.contributions)
-        }
-        Payload::Alarm(_)
-        | Payload::Event(_)
-        | Payload::Opening(_)
-        | Payload::Report(_)
-        | Payload::State(_)
-        | Payload::Spectrum(_) => {
-            let text = serde_json::to_string(&record.payload);
-            let back = text.ok().and_then(|text| serde_json::from_str::<Payload>(&text).ok());
-            back.is_some_and(|back| back == record.payload)
-        }
-    }
-}
-
-type Contributions = heapless::Vec<Contribution, MAX_CONTRIBUTIONS>;
 
 fn parse(text: &str) -> io::Result<[u8; 32]> {
     let digits = Digest::parse(text).ok_or_else(|| io::Error::other("seal.key is not 64 hexadecimal digits"))?;

@@ -3,12 +3,11 @@
 //! A column that is null where a record has a value means a row of an older build or of another writer: it is left out.
 
 use kilter_fold::{Output, Row};
+use kilter_text::{from_json, variant};
 use kilter_types::{
-    Class, Clip, ClipCause, DeviceId, Digest, Epoch, FeatureRow, FeatureVector, Gap, Hertz, Hours, KernelId, Micros,
-    Monotonic, Name, OperatingState, Payload, Point, Quality, Record, RowRef, Rpm, Rul, SchemaHash, Score, Timeline,
+    Class, Clip, DeviceId, Digest, Epoch, FeatureRow, FeatureVector, Gap, Hertz, Hours, KernelId, Micros, Monotonic,
+    Name, OperatingState, Payload, Point, Quality, Record, RowRef, Rpm, Rul, SchemaHash, Score, Timeline,
 };
-use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use crate::{Rows, TableName, Values};
 
@@ -71,7 +70,7 @@ impl<'a> Cells<'a> {
         match self.rows.table() {
             TableName::Features => self.features().map(Payload::Features),
             TableName::Scores => self.score().map(Payload::Score),
-            TableName::Events => serde_json::from_str(self.text("json")?).ok(),
+            TableName::Events => from_json(self.text("json")?),
             TableName::Gaps => self.gap().map(Payload::Gap),
             TableName::Clips => self.clip().map(Payload::Clip),
             TableName::Quarantine => None,
@@ -81,7 +80,7 @@ impl<'a> Cells<'a> {
     fn features(self) -> Option<FeatureRow> {
         Some(FeatureRow {
             group: self.small("group")?,
-            kind: word(self.text("kind")?)?,
+            kind: variant(self.text("kind")?)?,
             index: self.bits("window_index")?,
             start: Micros(self.int("start_us")?),
             end: Micros(self.int("end_us")?),
@@ -113,8 +112,8 @@ impl<'a> Cells<'a> {
             rul,
             model: Digest::parse(self.text("model")?)?,
             kernel: KernelId(self.small("kernel")?),
-            role: word(self.text("role")?)?,
-            contributions: serde_json::from_str(self.text("contributions")?).ok()?,
+            role: variant(self.text("role")?)?,
+            contributions: from_json(self.text("contributions")?)?,
             rest: self.float("rest")?,
         })
     }
@@ -126,16 +125,16 @@ impl<'a> Cells<'a> {
             epoch: Epoch(self.bits("gap_epoch")?),
             first_seq: self.bits("first_seq")?,
             last_seq: self.bits("last_seq")?,
-            reason: word(self.text("reason")?)?,
+            reason: variant(self.text("reason")?)?,
         })
     }
 
     fn clip(self) -> Option<Clip> {
         Some(Clip {
             id: self.bits("clip")?,
-            cause: serde_json::from_str::<ClipCause>(self.text("cause")?).ok()?,
+            cause: from_json(self.text("cause")?)?,
             channel: Name::new(self.text("channel")?).ok()?,
-            unit: word(self.text("unit")?)?,
+            unit: variant(self.text("unit")?)?,
             rate: Hertz(self.float("rate_hz")?),
             position: self.bits("position")?,
             t0: Micros(self.int("t0_us")?),
@@ -182,11 +181,6 @@ impl<'a> Cells<'a> {
             _ => None,
         }
     }
-}
-
-/// The variant that one word stands for.
-fn word<T: DeserializeOwned>(word: &str) -> Option<T> {
-    serde_json::from_value(Value::from(word)).ok()
 }
 
 fn state(text: &str) -> Option<OperatingState> {

@@ -3,8 +3,8 @@
 mod events;
 
 use kilter_fold::Output;
+use kilter_text::{to_json, word};
 use kilter_types::{DeviceId, Micros, OperatingState, Payload, Record, Timeline};
-use serde::Serialize;
 
 use self::events::{EventRow, event};
 use crate::{TableName, Values, bucket_of, day_of};
@@ -259,7 +259,7 @@ fn payload(row: &mut RowWriter<'_>, payload: &Payload) {
             row.text("model", score.model.to_string().as_str());
             row.int32("kernel", i32::from(score.kernel.0));
             row.text("role", word(&score.role).as_str());
-            row.text("contributions", json(&score.contributions).as_str());
+            row.text("contributions", to_json(&score.contributions).as_str());
             row.float32("rest", score.rest);
         }
         Payload::Gap(gap) => {
@@ -291,7 +291,7 @@ fn payload(row: &mut RowWriter<'_>, payload: &Payload) {
         }
         Payload::Clip(clip) => {
             row.bits("clip", clip.id);
-            row.text("cause", json(&clip.cause).as_str());
+            row.text("cause", to_json(&clip.cause).as_str());
             row.text("channel", clip.channel.as_str());
             row.text("unit", word(&clip.unit).as_str());
             row.float32("rate_hz", clip.rate.0);
@@ -311,13 +311,4 @@ fn state(state: OperatingState) -> String {
         OperatingState::Transient => "transient".into(),
         OperatingState::Steady(bin) => format!("steady:{bin}"),
     }
-}
-
-/// The one word that stands for a plain variant on the wire and in APIs.
-fn word(variant: &impl Serialize) -> String {
-    json(variant).trim_matches('"').to_owned()
-}
-
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string(value).expect("a record holds nothing that JSON can't write")
 }

@@ -76,7 +76,7 @@ pub(crate) fn channels(record: &Record, ask: &Analyze, standing: Standing) -> an
             matches!(channel.unit, Unit::G | Unit::MetrePerSecondSquared),
             "analyse channel {}: its unit is {}, but vibration is in g or m/s2; export acceleration, or declare its real unit",
             channel.name,
-            serde_json::to_value(channel.unit).ok().and_then(|u| u.as_str().map(str::to_owned)).unwrap_or_default()
+            kilter_text::word(&channel.unit)
         );
         let id = ChannelId(u8::try_from(place).context("too many channels")?);
         let samples = recording.samples(id);

@@ -1,8 +1,9 @@
 //! What the table of events holds of alarms, events and everything else that has a record of its own there.
 
+use kilter_text::{to_json, word};
 use kilter_types::{Alarm, AlarmState, Event, Label, Payload};
 
-use super::{RowWriter, json, word};
+use super::RowWriter;
 
 /// The columns of `events`, before they are written in order.
 #[derive(Default)]
@@ -90,5 +91,5 @@ pub(super) fn event(row: &mut RowWriter<'_>, event: &EventRow, payload: &Payload
     row.int64("from_us", event.from);
     row.int64("to_us", event.to);
     row.text("label", event.label.as_deref());
-    row.text("json", json(payload).as_str());
+    row.text("json", to_json(payload).as_str());
 }

@@ -4,10 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::sample::{feature_rows, gap_rows, keys};
+use kilter_fold::Output;
 use kilter_lake::{
     Appended, Compaction, DeltaTable, LakeError, MemoryTable, Offset, Place, Rows, Table, TableName, open_gate,
 };
-use kilter_types::JournalId;
+use kilter_text::comes_back;
+use kilter_types::{Digest, Event, JournalId, Payload, Spectrum};
 use object_store::memory::InMemory;
 
 pub(crate) const JOURNAL: JournalId = JournalId(7);
@@ -143,6 +145,23 @@ fn s4_33_every_row_can_be_read_back_as_what_the_fold_gave() {
         // Of a clip the samples stay where they are.
         for column in name.columns().filter(|column| column.name != "samples") {
             assert_eq!(again.column(column.name), rows.column(column.name), "{} of {name}", column.name);
+        }
+    }
+}
+
+#[test]
+fn d12_a_row_gives_back_what_a_device_may_vouch_for_and_of_the_rest_nothing() {
+    for number in [0.1, -0.0, 1e-45, f32::MAX, f32::NAN, f32::INFINITY] {
+        let drift = Payload::Event(Event::Drift { model: Digest::NONE, share: number });
+        let (lines, full_scale) = (std::iter::once(7).collect(), number);
+        let spectrum = Spectrum { group: 0, index: 8, envelope: true, line_hz: 2.0, full_scale, lines };
+        for payload in [drift, Payload::Spectrum(spectrum)] {
+            let output = crate::sample::output(4, 4, payload);
+            let mut rows = Rows::new(Rows::table_of(&output));
+            rows.push(&output);
+            let Output::Row(row) = output else { panic!("a record") };
+            let vouched = comes_back(&row.record);
+            assert_eq!((vouched, rows.recorded(0)), (number.is_finite(), vouched.then_some(row.record)), "{number}");
         }
     }
 }
