@@ -1,15 +1,16 @@
 //! The binary as agents and tests meet it: over the sensor socket, the control API and its log files.
 
-use std::collections::BTreeMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+mod agent;
+mod sim;
 
-use kilter_types::Name;
-use kilter_wire::frame::{Kind, MAX_FRAME_BYTES, decode, encode, length};
-use kilter_wire::sensor::{Offer, SensorDown, SensorUp, values};
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+
+use agent::{Agent, subscribe};
 use serde_json::Value;
+use sim::{Sim, run};
 
 #[test]
 fn an_agent_that_is_cut_off_and_comes_back_has_every_sample_once_and_the_log_agrees() {
@@ -258,181 +259,6 @@ fn data_sets_are_replayed_as_they_are() {
     assert_eq!((cycles.last_us - cycles.t0_us) % 191, 0, "cycles are one declared period apart");
     assert!(cycles.last_us > cycles.t0_us && engine.clock_back == 0);
     sim.stop();
-}
-
-/// A running simulator.
-struct Sim {
-    child: Child,
-    out: BufReader<std::process::ChildStdout>,
-    listen: SocketAddr,
-    control: Option<SocketAddr>,
-}
-
-impl Sim {
-    fn start(args: &[&str]) -> Self {
-        let listen = ["--listen", "127.0.0.1:0", "--json"];
-        let linger = if args.contains(&"--linger") { &[][..] } else { &["--linger", "600"] };
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kilter-sim"))
-            .args(args)
-            .args(listen)
-            .args(linger)
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the simulator starts");
-        let mut out = BufReader::new(child.stdout.take().expect("a pipe"));
-        let mut line = String::new();
-        out.read_line(&mut line).expect("a line");
-        let said: Value = serde_json::from_str(&line).expect("JSON");
-        let address = |value: &Value| value.as_str().and_then(|text| text.parse().ok());
-        Self { child, out, listen: address(&said["listen"]).expect("an address"), control: address(&said["control"]) }
-    }
-
-    fn post(&self, path: &str, body: &str) -> (u16, Value) {
-        self.http(&format!(
-            "POST {path} HTTP/1.1\r\nHost: sim\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        ))
-    }
-
-    fn get(&self, path: &str) -> (u16, Value) {
-        self.http(&format!("GET {path} HTTP/1.1\r\nHost: sim\r\nConnection: close\r\n\r\n"))
-    }
-
-    fn http(&self, request: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(self.control.expect("a control address")).expect("connected");
-        stream.write_all(request.as_bytes()).expect("written");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).expect("an answer");
-        let status = answer.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
-        let body = answer.split_once("\r\n\r\n").expect("a body").1;
-        (status, serde_json::from_str(body).expect("JSON"))
-    }
-
-    /// Stops it as a person would, and returns its summary.
-    fn stop(self) -> Value {
-        let stopped = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().expect("kill runs");
-        assert!(stopped.success());
-        self.wait()
-    }
-
-    fn wait(mut self) -> Value {
-        let mut rest = String::new();
-        self.out.read_to_string(&mut rest).expect("the summary");
-        assert!(self.child.wait().expect("it ends").success());
-        serde_json::from_str(&rest).expect("JSON")
-    }
-}
-
-/// What an agent has received so far.
-#[derive(Default)]
-struct Agent {
-    channels: BTreeMap<String, Received>,
-    skipped: Vec<(String, u64)>,
-    clock_back: u64,
-    cycles: u64,
-    ended: bool,
-}
-
-#[derive(Debug, Default, PartialEq)]
-struct Received {
-    position: u64,
-    t0_us: i64,
-    last_us: i64,
-    rate_hz: Option<f32>,
-    samples: Vec<u32>,
-}
-
-impl Agent {
-    /// Subscribes from where it stands, reads this many messages (or to the end) and hangs up.
-    fn subscribed(mut self, sim: &Sim, asset: &str, messages: Option<usize>) -> Self {
-        let mut stream = TcpStream::connect(sim.listen).expect("connected");
-        let from: Vec<(&str, u64)> =
-            self.channels.iter().map(|(name, received)| (name.as_str(), received.position)).collect();
-        subscribe(&mut stream, asset, &from);
-        let mut reader = BufReader::new(stream);
-        let frame = read_frame(&mut reader);
-        let SensorUp::Offer(offer) = decode(Kind::SensorUp, &frame).expect("an offer") else { panic!("no offer") };
-        for channel in &offer.channels {
-            let received = self.channels.entry(channel.name.to_string()).or_default();
-            received.rate_hz = channel.rate.map(|rate| rate.0);
-            assert_eq!(channel.position, received.position);
-        }
-        for _ in 0..messages.unwrap_or(usize::MAX) {
-            let frame = read_frame(&mut reader);
-            self.take(&offer, decode(Kind::SensorUp, &frame).expect("a message"));
-            if self.ended {
-                break;
-            }
-        }
-        self
-    }
-
-    fn until_end(self) -> Self {
-        assert!(self.ended, "the end was told");
-        self
-    }
-
-    fn until_end_of(self, sim: &Sim, asset: &str) -> Self {
-        self.subscribed(sim, asset, None).until_end()
-    }
-
-    fn take(&mut self, offer: &Offer, message: SensorUp<'_>) {
-        let name = |channel: kilter_types::ChannelId| offer.channels[usize::from(channel.0)].name.to_string();
-        let (channel, position, t_us, bits): (_, _, _, Vec<u32>) = match message {
-            SensorUp::Block(block) => {
-                (block.channel, block.position, block.t0.0, values(block.samples).map(f32::to_bits).collect())
-            }
-            SensorUp::Reading { channel, position, t, value } => (channel, position, t.0, vec![value.to_bits()]),
-            SensorUp::CycleAt { channel, position, n, t, row } => {
-                self.cycles += 1;
-                assert_eq!(u64::from(n), position + 1);
-                (channel, position, t.0, values(row).map(f32::to_bits).collect())
-            }
-            SensorUp::Skipped { channel, from, to } => {
-                let received = self.channels.entry(name(channel)).or_default();
-                assert_eq!(received.position, from);
-                received.position = to;
-                self.skipped.push((name(channel), to - from));
-                return;
-            }
-            SensorUp::End => {
-                self.ended = true;
-                return;
-            }
-            SensorUp::Offer(_) | SensorUp::Event { .. } | SensorUp::Cycle { .. } => panic!("{message:?}"),
-        };
-        let received = self.channels.entry(name(channel)).or_default();
-        assert_eq!(position, received.position, "no hole and no doubling in {}", name(channel));
-        let is_cycle = matches!(message, SensorUp::CycleAt { .. });
-        received.position += if is_cycle { 1 } else { bits.len() as u64 };
-        if received.samples.is_empty() {
-            received.t0_us = t_us;
-        }
-        self.clock_back += u64::from(t_us < received.last_us);
-        received.last_us = t_us;
-        received.samples.extend(bits);
-    }
-}
-
-fn subscribe(stream: &mut TcpStream, asset: &str, from: &[(&str, u64)]) {
-    let name = |text: &str| Name::new(text).expect("a name");
-    let from = from.iter().map(|(channel, position)| (name(channel), *position)).collect();
-    let message = SensorDown::Subscribe { asset: name(asset), from };
-    let mut buffer = vec![0; MAX_FRAME_BYTES];
-    stream.write_all(encode(Kind::SensorDown, &message, &mut buffer).expect("a frame")).expect("written");
-}
-
-fn read_frame(reader: &mut impl std::io::Read) -> Vec<u8> {
-    let mut frame = vec![0; 8];
-    reader.read_exact(&mut frame).expect("a header");
-    let total = length(&frame).expect("a frame").expect("a whole header");
-    frame.resize(total, 0);
-    reader.read_exact(&mut frame[8..]).expect("a body");
-    frame
-}
-
-fn run(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_kilter-sim")).args(args).output().expect("it runs")
 }
 
 fn read_lines(path: &Path) -> Vec<Value> {
