@@ -1,7 +1,9 @@
 //! Wiring: which part talks to which, in one place, and the order in which they begin and end.
 
+mod start;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -9,9 +11,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use kilter_journal::RealFilesystem;
-use kilter_monitor::ChannelKind;
-use kilter_source::{Door, FileSource, MqttSource, SerialLine, SocketSource, Source, Stop};
-use kilter_types::{Alarm, Clock as _, DeviceId, Epoch, Event, Micros, Name, Payload, Role};
+use kilter_source::Stop;
+use kilter_types::{Clock as _, DeviceId, Epoch, Micros, Name};
 use kilter_uplink::{self as uplink, Identity, JournalSpool, Ports, Server, Session, Status};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,17 +22,16 @@ use tracing::{info, warn};
 use crate::action::Actions;
 use crate::board::Board;
 use crate::checkpoint::Checkpoint;
-use crate::clip::Clips;
 use crate::clock::SystemClock;
-use crate::config::{self, Config, SourceConfig};
+use crate::config::{self, Config};
 use crate::control::{Control, Done, Work};
 use crate::exception::Exception;
 use crate::file;
 use crate::http::{self, Page};
 use crate::identity::Enrolled;
-use crate::machine::{Install, Machine, Order, Outlet, Parts};
+use crate::machine::Outlet;
 use crate::models::{Candidate, Store};
-use crate::node::{self, Carrier, Word};
+use crate::node::Word;
 use crate::number::{Numbering, Place, Stamp};
 use crate::post::{self, Post};
 use crate::recorder::{self, Message, Recorder};
@@ -39,6 +39,7 @@ use crate::reset::Desk;
 use crate::sealer::Sealer;
 use crate::spent;
 use crate::spooler::Spooler;
+use start::{Shared, start};
 
 /// Everything that runs.
 pub(crate) struct App {
@@ -308,122 +309,6 @@ impl App {
     }
 }
 
-/// What every machine is built with.
-struct Shared<'a> {
-    config: &'a Config,
-    data: &'a Path,
-    store: &'a Store,
-    outlet: &'a Outlet,
-    clock: &'a SystemClock,
-    stop: &'a Stop,
-    /// The fleet's model-signing key; `None` for an agent that works alone.
-    key: Option<[u8; 32]>,
-    words: &'a mpsc::Sender<Word>,
-}
-
-/// Builds one machine and starts its thread; `alarms` is what the journal says last of each of its alarms.
-fn start(
-    place: usize,
-    machine: &config::Machine,
-    alarms: Vec<(Name, Alarm)>,
-    shared: &Shared<'_>,
-) -> anyhow::Result<(SyncSender<Order>, JoinHandle<()>, Option<Post>)> {
-    let Shared { config, data, store, outlet, clock, stop, .. } = *shared;
-    let asset = machine.asset.clone();
-    let (order, orders) = sync_channel(ORDERS);
-    let path = Checkpoint::path(data, &asset);
-    let checkpoint = Checkpoint::load(&path).with_context(|| format!("read {}", path.display()))?;
-    if let SourceConfig::Node { address, baud, settings } = &machine.source {
-        let confirmed = store.candidates(&asset).into_iter().find(|install| install.role == Role::Leader);
-        let signed = |install: Install| {
-            let signed = store.signed(install.digest, &shared.key?)?;
-            Some(Install { signed: Some(signed), ..install })
-        };
-        let parts = node::Parts {
-            place,
-            asset: asset.clone(),
-            line: SerialLine::new(address, *baud, stop.clone()),
-            checkpoint,
-            alarms,
-            orders,
-            words: shared.words.clone(),
-            outlet: outlet.clone(),
-            clock: clock.clone(),
-            checkpoint_us: (config.checkpoint_secs * 1e6) as u64,
-            settings: settings.unwrap_or_default().wire(),
-            offered: confirmed.and_then(signed),
-            shelf: node::Shelf::of(data, &machine.asset),
-            key: shared.key,
-        };
-        let (carrier, stop) = (Carrier::new(parts), stop.clone());
-        return Ok((order, thread(asset.as_str(), move || carrier.run(&stop))?, None));
-    }
-    let models = store.candidates(&asset);
-    let monitor = machine.monitor().map_err(anyhow::Error::msg)?;
-    for doubt in machine.doubts() {
-        warn!(%asset, doubt, "declared, and not to be believed throughout");
-    }
-    let sampled = monitor.channels.iter().map(|channel| match channel.kind {
-        ChannelKind::Vibration { rate } => Some((channel.name.clone(), channel.unit, rate)),
-        ChannelKind::Reading { .. }
-        | ChannelKind::Cycle { .. }
-        | ChannelKind::Speed
-        | ChannelKind::Tacho { .. }
-        | ChannelKind::Load
-        | ChannelKind::Ambient => None,
-    });
-    let sampled = sampled.collect();
-    let parts = Parts {
-        place,
-        asset: asset.clone(),
-        config: monitor,
-        checkpoint,
-        alarms,
-        orders,
-        outlet: outlet.clone(),
-        clock: clock.clone(),
-        checkpoint_us: (config.checkpoint_secs * 1e6) as u64,
-        clips: Clips::new(config.clip.clone(), sampled, data.join("clips").join(asset.as_str())),
-    };
-    let mut post = None;
-    let source = |positions: &[u64]| -> anyhow::Result<Box<dyn Source>> {
-        let (specs, positions) = (machine.specs(), positions.to_vec());
-        Ok(match &machine.source {
-            SourceConfig::Socket { address } => {
-                Box::new(SocketSource::new(address, asset.clone(), specs, positions, stop.clone()))
-            }
-            SourceConfig::Mqtt { .. } => {
-                let read = |path: &Path| file::secret(path).with_context(|| format!("read {}", path.display()));
-                let broker = machine.source.broker(&asset, read)?.context("a broker")?;
-                Box::new(MqttSource::start(broker, asset.clone(), specs, positions, stop.clone())?)
-            }
-            SourceConfig::Http { token_file } => {
-                let (door, source) = Door::open(asset.clone(), specs, positions, stop.clone());
-                post = Some(Post::new(door, token_file)?);
-                Box::new(source)
-            }
-            SourceConfig::File { .. } | SourceConfig::Node { .. } => {
-                let file = machine.source.file().context("a file source")?;
-                Box::new(FileSource::open(&file, &asset, &specs, positions, stop.clone())?)
-            }
-        })
-    };
-    let (built, running) =
-        Machine::new(parts, models.clone(), source).with_context(|| format!("start machine {asset}"))?;
-    for install in &running {
-        if store.fell_back(&asset, install).with_context(|| format!("save the models of {asset}"))? {
-            warn!(%asset, digest = %install.digest, role = ?install.role, "the model before runs again");
-            let failed = models.iter().find(|model| model.role == install.role && model.digest != install.digest);
-            let model = failed.map_or(kilter_types::Digest::NONE, |model| model.digest);
-            let reason = Name::new("reverted").context("a good name")?;
-            let payload = Payload::Event(Event::ModelRefused { model, reason });
-            let _ = outlet.recorder.try_send(Message::About { machine: place, payload });
-        }
-    }
-    let stop = stop.clone();
-    Ok((order, thread(asset.as_str(), move || built.run(&stop))?, post))
-}
-
 fn thread(name: &str, run: impl FnOnce() + Send + 'static) -> anyhow::Result<JoinHandle<()>> {
     let builder = std::thread::Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
     builder.spawn(run).with_context(|| format!("start the thread {name}"))
@@ -447,7 +332,6 @@ fn default_name() -> Name {
 }
 
 const INBOX: usize = 128;
-const ORDERS: usize = 16;
 const NOTES: usize = 256;
 /// Address space only: what a thread does not touch costs nothing.
 const STACK_BYTES: usize = 2 << 20;
