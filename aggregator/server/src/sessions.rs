@@ -21,7 +21,7 @@ use crate::clock;
 use crate::committed::CommittedMarks;
 use crate::fleet::FleetHandle;
 use crate::refetch::REFETCH_SINCE;
-use crate::store::Store;
+use crate::store::{NotStored, Store};
 
 /// Everything that an answer needs; cheap to clone.
 #[derive(Clone)]
@@ -207,14 +207,8 @@ impl Sessions {
                     false => Entry::Batch { device: from, received, epoch, records },
                     true => Entry::OverQuota { device: from, received, epoch, records },
                 };
-                // In the order in which they came; only the answers overtake each other.
-                let pending = self.store.submit(entry).await;
                 let this = self.clone();
-                tokio::spawn(async move {
-                    let stored = match pending {
-                        Ok(pending) => pending.stored().await,
-                        Err(error) => Err(error),
-                    };
+                self.keep(entry, move |stored| {
                     this.admission().settle(&device, bytes);
                     match stored {
                         Ok(()) => ack.accept(),
@@ -224,7 +218,8 @@ impl Sessions {
                         }
                     }
                     this.send_ack(&device, epoch);
-                });
+                })
+                .await;
             }
             Admit::TimeRequest { request, exchange } => {
                 ack.accept();
@@ -233,9 +228,12 @@ impl Sessions {
                 if let Some(Exchange { epoch, received, monotonic, round_trip_us }) = exchange {
                     let asked_by = device.device.clone();
                     let entry = Entry::Exchange { device: asked_by, epoch, received, monotonic, round_trip_us };
-                    if let Err(error) = self.store.append(entry).await {
-                        debug!(device = %device, %error, "time exchange not kept");
-                    }
+                    self.keep(entry, move |stored| {
+                        if let Err(error) = stored {
+                            debug!(device = %device, %error, "time exchange not kept");
+                        }
+                    })
+                    .await;
                 }
             }
             Admit::Fetch(fetch) => {
@@ -255,10 +253,11 @@ impl Sessions {
                     reason: reason.into(),
                     bytes: bytes[..kept].to_vec(),
                 };
-                match self.store.append(entry).await {
+                self.keep(entry, |stored| match stored {
                     Ok(()) => ack.accept(),
                     Err(_) => ack.refuse(Refuse::NotStored),
-                }
+                })
+                .await;
             }
             Admit::Refuse(reason) => {
                 ack.refuse(reason);
@@ -267,6 +266,17 @@ impl Sessions {
                 epochs.into_iter().flatten().for_each(|epoch| self.send_ack(&device, epoch));
             }
         }
+    }
+
+    /// Entries become durable in the order in which they came; no message waits for another one's sync, and answers may overtake each other.
+    async fn keep(&self, entry: Entry, told: impl FnOnce(Result<(), NotStored>) + Send + 'static) {
+        let pending = self.store.submit(entry).await;
+        tokio::spawn(async move {
+            told(match pending {
+                Ok(pending) => pending.stored().await,
+                Err(error) => Err(error),
+            });
+        });
     }
 
     /// Sends what the device shall run, if anything was decided.
