@@ -196,7 +196,8 @@ impl Live {
                 }
                 Event::ModelSwitched { .. } => machine.drift = None,
                 Event::ModelRefused { model, reason } => machine.refused(*model, reason),
-                Event::NewRegime { .. } | Event::Maintenance { .. } | Event::Labelled { .. } | Event::Reset { .. } => {}
+                Event::Maintenance { .. } => machine.maintained(),
+                Event::NewRegime { .. } | Event::Labelled { .. } | Event::Reset { .. } => {}
             },
             Payload::Opening(_) | Payload::Gap(_) | Payload::State(_) | Payload::Clip(_) | Payload::Seal(_) => {}
         }
@@ -219,4 +220,4 @@ pub enum SnapshotError {
     Body,
 }
 
-const SNAPSHOT_VERSION: u8 = 2;
+const SNAPSHOT_VERSION: u8 = 3;

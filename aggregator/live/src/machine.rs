@@ -8,6 +8,7 @@ use kilter_types::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::outlook::Outlooks;
 use crate::run::Runs;
 use crate::trend::{RollUp, insert};
 
@@ -88,6 +89,8 @@ pub struct PointState {
     pub spectra: BTreeMap<(u8, bool), (Micros, Spectrum)>,
     /// The last scores.
     pub scores: VecDeque<ScorePoint>,
+    /// Where they are heading.
+    pub outlooks: Outlooks,
 }
 
 /// One feature group of a point.
@@ -153,8 +156,11 @@ impl Machine {
         if score.role == Role::Leader && score.threshold > 0.0 {
             self.health.add(t, score.anomaly / score.threshold);
         }
-        let scores = &mut self.points.entry(point.clone()).or_default().scores;
-        insert(scores, ScorePoint { t, score: score.clone() }, MAX_SCORES, |point| point.t);
+        let point = self.points.entry(point.clone()).or_default();
+        if score.role == Role::Leader {
+            point.outlooks.take(t, score);
+        }
+        insert(&mut point.scores, ScorePoint { t, score: score.clone() }, MAX_SCORES, |point| point.t);
     }
 
     pub(crate) fn spectrum(&mut self, point: &Name, t: Micros, spectrum: &Spectrum) {
@@ -163,6 +169,11 @@ impl Machine {
         if spectra.get(&key).is_none_or(|(known, _)| *known <= t) {
             spectra.insert(key, (t, spectrum.clone()));
         }
+    }
+
+    /// Something was done to it: what its scores were before says nothing of what they will be.
+    pub(crate) fn maintained(&mut self) {
+        self.points.values_mut().for_each(|point| point.outlooks.restart());
     }
 
     pub(crate) fn refused(&mut self, model: Digest, reason: &Name) {

@@ -2,6 +2,7 @@
 
 mod fleet;
 mod machine;
+mod outlook;
 mod words;
 
 use kilter_types::{AlarmState, DeviceId, GroupKind, Role, Severity};
@@ -75,6 +76,8 @@ pub struct FleetRow {
     pub velocity_mm_s: Option<f32>,
     /// Remaining useful life in hours: low, estimate, high.
     pub rul_h: Option<(f32, f32, f32)>,
+    /// When its score reaches its limit, at the point where that is soonest; `None` while its errors are being learned.
+    pub outlook: Option<LimitView>,
     /// Latest event time.
     pub last_event_us: i64,
     /// When something last came in.
@@ -87,6 +90,18 @@ pub struct FleetRow {
     pub drift: Option<f32>,
     /// What scores it.
     pub models: Vec<ModelView>,
+}
+
+/// When a score reaches its limit if it goes on as it does.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct LimitView {
+    /// Where.
+    pub point: String,
+    /// Earliest, estimate and latest of a 90 % interval, in hours after the newest score; 0 where it stands above it, `None` where that is
+    /// not within `within_h`.
+    pub limit_h: (Option<f32>, Option<f32>, Option<f32>),
+    /// How many hours are foreseen.
+    pub within_h: f32,
 }
 
 /// A model on a machine.
@@ -173,6 +188,8 @@ pub struct MachineView {
     pub row: FleetRow,
     /// What we think and why, in one sentence.
     pub sentence: String,
+    /// Where its scores are heading.
+    pub outlooks: Vec<OutlookView>,
     /// The trends of its leading features and scores.
     pub trends: Vec<TrendView>,
     /// Its last spectra.
@@ -240,6 +257,38 @@ pub struct TrendView {
     pub values: Vec<(i64, f32)>,
     /// Ten-minute time, minimum, mean, maximum of the last week.
     pub week: Vec<(i64, f32, f32, f32)>,
+}
+
+/// Where one series of scores is heading; all of it as score over threshold, 1 is the limit.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OutlookView {
+    /// Where.
+    pub point: String,
+    /// The group of features that is scored.
+    pub group: u8,
+    /// Event time of the newest score.
+    pub t_us: i64,
+    /// The level now.
+    pub level: f32,
+    /// As in [`LimitView`].
+    pub limit_h: (Option<f32>, Option<f32>, Option<f32>),
+    /// How many hours are foreseen.
+    pub within_h: f32,
+    /// What is forecast, the nearest first.
+    pub steps: Vec<OutlookStep>,
+}
+
+/// What is forecast for one time ahead, with its 90 % interval.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct OutlookStep {
+    /// So many hours after the newest score.
+    pub in_h: f32,
+    /// Below this lies one of twenty.
+    pub low: f32,
+    /// The forecast.
+    pub mid: f32,
+    /// Above this lies one of twenty.
+    pub high: f32,
 }
 
 /// One spectrum.

@@ -1,5 +1,8 @@
 //! Latest by event time, alarms that open and close once, silence that shows.
 
+#[path = "live/outlook.rs"]
+mod outlook;
+
 use kilter_fold::{Output, Row};
 use kilter_live::{AssetKey, Live};
 use kilter_types::{

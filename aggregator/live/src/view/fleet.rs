@@ -3,6 +3,7 @@
 use kilter_types::{Cause, Micros, Quality};
 
 use super::machine::{latest_rows, runs, spark, spectra, trends, velocity};
+use super::outlook::{outlooks, soonest};
 use super::words::{name_of, named, operating_state, sentence, severity_word};
 use super::{AlarmView, ContributionView, DeviceView, EvidenceView, FleetRow, FleetView, MachineView, ModelView};
 use crate::machine::{AssetKey, Machine, ratio};
@@ -58,7 +59,7 @@ impl Live {
     /// One machine's page.
     pub fn machine_view(&self, key: &AssetKey, now: Micros) -> Option<MachineView> {
         let machine = self.machines.get(key)?;
-        let row = self.fleet_row(key, machine, now);
+        let (row, outlooks) = (self.fleet_row(key, machine, now), outlooks(machine));
         let latest = machine
             .points
             .values()
@@ -68,6 +69,7 @@ impl Live {
         let alarms: Vec<_> = self.alarm_views().into_iter().filter(|alarm| alarm.asset == *key).take(50).collect();
         Some(MachineView {
             sentence: sentence(&row, &alarms),
+            outlooks,
             trends: trends(machine),
             spectra: spectra(machine),
             features: latest.map(|(_, row)| named(row)).unwrap_or_default(),
@@ -120,6 +122,7 @@ impl Live {
             spark: spark(machine),
             velocity_mm_s: velocity(machine),
             rul_h: machine.rul().map(|rul| (rul.low.0, rul.hours.0, rul.high.0)),
+            outlook: soonest(&outlooks(machine)),
             last_event_us: machine.last_event.0,
             last_received_us: machine.last_received.0,
             stale,
