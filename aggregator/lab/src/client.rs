@@ -58,24 +58,8 @@ pub(crate) async fn status(data: &Path) -> anyhow::Result<()> {
 pub(crate) async fn completeness(data: &Path, point: &str, from: i64, to: i64) -> anyhow::Result<()> {
     let request = json!({ "op": "completeness", "point": point, "from": from, "to": to });
     let told = ask(data, &request).await?.context("no lab runs on this data")?;
-    println!(
-        "{}: {}, {} rows",
-        point,
-        if told["complete"] == true { "complete" } else { "not complete" },
-        told["rows"]
-    );
-    for hole in told["holes"].as_array().into_iter().flatten() {
-        println!("  {}: {}", range(hole), text(&hole["cause"]));
-    }
-    for broken in told["broken"].as_array().into_iter().flatten() {
-        println!("  {}: broken: {}", range(broken), text(&broken["what"]));
-    }
+    print!("{}", kilter_text::account(&told));
     Ok(())
-}
-
-/// Whose, which class, from which number to which.
-fn range(told: &Value) -> String {
-    format!("{} {} {}..={}", text(&told["device"]), text(&told["class"]), told["first"], told["last"])
 }
 
 /// Erases rows with these values, within this time where one is given.

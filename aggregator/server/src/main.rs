@@ -221,7 +221,7 @@ async fn run(arguments: Arguments) -> anyhow::Result<()> {
             let told = client::ask(http, "GET", &path, None).await?;
             match json {
                 true => println!("{told}"),
-                false => print::account(&told),
+                false => print!("{}", kilter_text::account(&told)),
             }
             anyhow::ensure!(told["complete"] == true, print::NotComplete);
             Ok(())

@@ -1,7 +1,5 @@
 //! What commands print for people.
 
-use std::collections::BTreeMap;
-
 use serde_json::Value;
 
 /// The account says that something is missing; told already.
@@ -48,37 +46,6 @@ pub(crate) fn fleet(fleet: &Value, models: &Value) {
             println!("{:<12} {why}", "");
         }
     }
-}
-
-/// One line for the range, one for each hole.
-pub(crate) fn account(told: &Value) {
-    let complete = if told["complete"] == true { "complete" } else { "not complete" };
-    println!("{}: {complete}, {} rows", text(&told["point"]), told["rows"]);
-    for hole in told["holes"].as_array().into_iter().flatten() {
-        println!("  {}: {}", range(hole), text(&hole["cause"]));
-    }
-    let mut stands: BTreeMap<String, u64> = BTreeMap::new();
-    let seals = told["ranges"].as_array().into_iter().flatten().flat_map(|range| range["seals"].as_array());
-    for piece in seals.flatten() {
-        let why = piece["why"].as_str().map_or_else(String::new, |why| format!(" ({why})"));
-        let numbers = piece["last"].as_u64().zip(piece["first"].as_u64()).map_or(0, |(last, first)| last - first + 1);
-        *stands.entry(format!("{}{why}", text(&piece["state"]))).or_default() += numbers;
-    }
-    stands.iter().for_each(|(stand, numbers)| println!("seals: {numbers} {stand}"));
-    for broken in told["broken"].as_array().into_iter().flatten() {
-        println!("  {}: broken: {}", range(broken), text(&broken["what"]));
-    }
-    for (device, keys) in told["keys"].as_object().into_iter().flatten() {
-        for key in keys.as_array().into_iter().flatten() {
-            let accepted = if key["accepted"] == true { "" } else { ", which is not the first one seen" };
-            println!("seals: {device} seals with {}{accepted}", text(&key["key"]));
-        }
-    }
-}
-
-/// Whose, which class, from which number to which.
-fn range(told: &Value) -> String {
-    format!("{} {} {}..={}", text(&told["device"]), text(&told["class"]), told["first"], told["last"])
 }
 
 /// What the edge is asked for, and what was put back without it.
