@@ -385,16 +385,4 @@ const CHUNK_BYTES: usize = 64 * 1024;
 const DOWN_BYTES: usize = 96 * 1024;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_epoch_that_was_silent_longest_goes_first() {
-        let (own, mut known) = (Epoch(0), vec![Epoch(0)]);
-        for start in 1..=3 * MAX_EPOCHS as u64 {
-            see(&mut known, &[Epoch(start), own]);
-            assert_eq!(known.last(), Some(&own));
-        }
-        assert_eq!((known.len(), known[0]), (MAX_EPOCHS, Epoch(2 * MAX_EPOCHS as u64 + 2)));
-    }
-}
+mod tests;
