@@ -2,8 +2,131 @@
 
 use std::path::PathBuf;
 
+use clap::Args;
+use kilter_types::Micros;
+
+use crate::{backtest, teach, trainer, training};
+
+/// What a back-test is asked for.
+#[derive(Args)]
+pub(crate) struct Backtest {
+    /// A digest in the outbox, or the file of an artifact (.kltm).
+    #[arg(long, value_name = "MODEL", required_unless_present = "rule", conflicts_with = "rule")]
+    model: Option<String>,
+    /// A fixed limit on a feature instead.
+    #[arg(long, value_name = "FEATURE>LIMIT")]
+    rule: Option<String>,
+    /// Judge by this threshold instead of the model's own.
+    #[arg(long, value_name = "SCORE")]
+    threshold: Option<f32>,
+    /// As the lake stood then: the end of a day as in 2036-01-31 (UTC), or microseconds since 1970 by the lab's clock.
+    #[arg(long, value_name = "DATE", value_parser = end_us, allow_negative_numbers = true)]
+    as_of: Option<i64>,
+    /// Event time to judge, days or microseconds since 1970, both ends included; the model runs up to it from its switch on.
+    #[arg(long, value_name = "FROM..TO", value_parser = range_us, default_value = "0..9223372036854775807")]
+    range: (i64, i64),
+    /// Write everything as one JSON object here.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The aggregator's data folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+impl Backtest {
+    pub(crate) fn wish(self) -> backtest::Wish {
+        let Self { model, rule, threshold, as_of, range: (from, to), json, .. } = self;
+        backtest::Wish { model, rule, threshold, as_of: as_of.map(Micros), range: (Micros(from), Micros(to)), json }
+    }
+}
+
+/// Which record is corrected, and how.
+#[derive(Args)]
+pub(crate) struct Correct {
+    /// Column and new value, as in rpm=1480 or label=healthy; lists and null as in JSON.
+    #[arg(required = true, value_name = "COLUMN=VALUE")]
+    pub(crate) set: Vec<String>,
+    /// The device that made the record.
+    #[arg(long)]
+    pub(crate) device: String,
+    /// Its epoch.
+    #[arg(long)]
+    pub(crate) epoch: u64,
+    /// Its class, as in feature.
+    #[arg(long)]
+    pub(crate) class: String,
+    /// Its number.
+    #[arg(long)]
+    pub(crate) seq: u64,
+    /// Who wants it.
+    #[arg(long)]
+    pub(crate) who: String,
+    /// Why.
+    #[arg(long)]
+    pub(crate) why: String,
+    /// The aggregator's data folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+}
+
+/// What a training is asked for.
+#[derive(Args)]
+pub(crate) struct Train {
+    /// The aggregator's data folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+    /// One kind of machine only.
+    #[arg(long, value_name = "CLASS")]
+    class: Option<String>,
+    /// All random choices follow from it.
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Look for better options of the network first, among so many candidates; an interrupted search goes on.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    search: Option<u32>,
+    /// Steps of each candidate in the first rung of a search; three times as many in the next.
+    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    first_steps: u32,
+    /// Choose family and size for the device, and say why.
+    #[arg(long)]
+    auto: bool,
+    /// Memory of the device that the model must fit in, as in 64k or 2M.
+    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    device_ram: Option<usize>,
+    /// Time that one score may take on the device, as in 1ms or 500us.
+    #[arg(long, value_name = "TIME", value_parser = micros)]
+    latency: Option<u64>,
+    /// Multiplications with addition that the device does in a second.
+    #[arg(long, value_name = "N", default_value_t = 30e6)]
+    device_rate: f64,
+    /// Go on from the newest network of the class instead of from scratch.
+    #[arg(long, conflicts_with_all = ["search", "auto"])]
+    warm: bool,
+    /// With --warm: share of windows in each step that the network knows already, 0 to 1.
+    #[arg(long, value_name = "SHARE", default_value_t = trainer::REHEARSAL, requires = "warm")]
+    rehearsal: f64,
+}
+
+impl Train {
+    pub(crate) fn wish(self) -> teach::Wish {
+        let bound = self.device_ram.is_some() || self.latency.is_some();
+        let candidates = match self.search {
+            Some(candidates) => Some(candidates as usize),
+            None => (self.auto || bound).then(|| training::Search::default().candidates),
+        };
+        let search = candidates.map(|candidates| training::Search {
+            candidates,
+            first_steps: self.first_steps as usize,
+            device_ram_bytes: self.device_ram,
+            latency_us: self.latency,
+            products_per_sec: self.device_rate,
+        });
+        teach::Wish { class: self.class, seed: self.seed, search, rehearsal: self.warm.then_some(self.rehearsal) }
+    }
+}
+
 /// Which key of which device is accepted.
-#[derive(clap::Args)]
+#[derive(Args)]
 pub(crate) struct Accept {
     /// The device.
     pub(crate) device: String,

@@ -43,7 +43,7 @@ mod upkeep;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 /// The cold half of the aggregator: lake, history and training.
@@ -77,7 +77,7 @@ enum Command {
         as_of: Option<i64>,
     },
     /// Train models now.
-    Train(TrainArguments),
+    Train(arguments::Train),
     /// Train a head that says how long is left, on machines that ran to failure; needs no running lab.
     Life {
         /// A folder in the layout of C-MAPSS; only its training part is read from.
@@ -144,7 +144,7 @@ enum Command {
         data: PathBuf,
     },
     /// Correct a record: what it says is replaced, the past still reads as it was; the lab must be running.
-    Correct(CorrectArguments),
+    Correct(arguments::Correct),
     /// Define features over what the lake keeps, compute them over the past, and follow what comes; the lab must be running.
     #[command(subcommand)]
     Reprocess(reprocess::Command),
@@ -184,7 +184,7 @@ enum Command {
     },
     /// Run a model, a rule or another threshold over the past, through the code that judges on machines; needs no running lab.
     #[command(after_help = BACKTEST_EXAMPLES)]
-    Backtest(BacktestArguments),
+    Backtest(arguments::Backtest),
     /// Make a model again from its card and compare the digests; the folder needs the lake only.
     Reproduce {
         /// The model's card, a JSON file.
@@ -193,125 +193,6 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
-}
-
-/// What a back-test is asked for.
-#[derive(Args)]
-struct BacktestArguments {
-    /// A digest in the outbox, or the file of an artifact (.kltm).
-    #[arg(long, value_name = "MODEL", required_unless_present = "rule", conflicts_with = "rule")]
-    model: Option<String>,
-    /// A fixed limit on a feature instead.
-    #[arg(long, value_name = "FEATURE>LIMIT")]
-    rule: Option<String>,
-    /// Judge by this threshold instead of the model's own.
-    #[arg(long, value_name = "SCORE")]
-    threshold: Option<f32>,
-    /// As the lake stood then: the end of a day as in 2036-01-31 (UTC), or microseconds since 1970 by the lab's clock.
-    #[arg(long, value_name = "DATE", value_parser = arguments::end_us, allow_negative_numbers = true)]
-    as_of: Option<i64>,
-    /// Event time to judge, days or microseconds since 1970, both ends included; the model runs up to it from its switch on.
-    #[arg(long, value_name = "FROM..TO", value_parser = arguments::range_us, default_value = "0..9223372036854775807")]
-    range: (i64, i64),
-    /// Write everything as one JSON object here.
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The aggregator's data folder.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-}
-
-impl BacktestArguments {
-    fn wish(self) -> backtest::Wish {
-        let micros = kilter_types::Micros;
-        let Self { model, rule, threshold, as_of, range: (from, to), json, .. } = self;
-        backtest::Wish { model, rule, threshold, as_of: as_of.map(micros), range: (micros(from), micros(to)), json }
-    }
-}
-
-/// Which record is corrected, and how.
-#[derive(Args)]
-struct CorrectArguments {
-    /// Column and new value, as in rpm=1480 or label=healthy; lists and null as in JSON.
-    #[arg(required = true, value_name = "COLUMN=VALUE")]
-    set: Vec<String>,
-    /// The device that made the record.
-    #[arg(long)]
-    device: String,
-    /// Its epoch.
-    #[arg(long)]
-    epoch: u64,
-    /// Its class, as in feature.
-    #[arg(long)]
-    class: String,
-    /// Its number.
-    #[arg(long)]
-    seq: u64,
-    /// Who wants it.
-    #[arg(long)]
-    who: String,
-    /// Why.
-    #[arg(long)]
-    why: String,
-    /// The aggregator's data folder.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-}
-
-/// What a training is asked for.
-#[derive(Args)]
-struct TrainArguments {
-    /// The aggregator's data folder.
-    #[arg(long, value_name = "DIR")]
-    data: PathBuf,
-    /// One kind of machine only.
-    #[arg(long, value_name = "CLASS")]
-    class: Option<String>,
-    /// All random choices follow from it.
-    #[arg(long)]
-    seed: Option<u64>,
-    /// Look for better options of the network first, among so many candidates; an interrupted search goes on.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
-    search: Option<u32>,
-    /// Steps of each candidate in the first rung of a search; three times as many in the next.
-    #[arg(long, value_name = "N", default_value_t = 60, value_parser = clap::value_parser!(u32).range(1..=100_000))]
-    first_steps: u32,
-    /// Choose family and size for the device, and say why.
-    #[arg(long)]
-    auto: bool,
-    /// Memory of the device that the model must fit in, as in 64k or 2M.
-    #[arg(long, value_name = "BYTES", value_parser = arguments::bytes)]
-    device_ram: Option<usize>,
-    /// Time that one score may take on the device, as in 1ms or 500us.
-    #[arg(long, value_name = "TIME", value_parser = arguments::micros)]
-    latency: Option<u64>,
-    /// Multiplications with addition that the device does in a second.
-    #[arg(long, value_name = "N", default_value_t = 30e6)]
-    device_rate: f64,
-    /// Go on from the newest network of the class instead of from scratch.
-    #[arg(long, conflicts_with_all = ["search", "auto"])]
-    warm: bool,
-    /// With --warm: share of windows in each step that the network knows already, 0 to 1.
-    #[arg(long, value_name = "SHARE", default_value_t = trainer::REHEARSAL, requires = "warm")]
-    rehearsal: f64,
-}
-
-impl TrainArguments {
-    fn wish(self) -> teach::Wish {
-        let bound = self.device_ram.is_some() || self.latency.is_some();
-        let candidates = match self.search {
-            Some(candidates) => Some(candidates as usize),
-            None => (self.auto || bound).then(|| training::Search::default().candidates),
-        };
-        let search = candidates.map(|candidates| training::Search {
-            candidates,
-            first_steps: self.first_steps as usize,
-            device_ram_bytes: self.device_ram,
-            latency_us: self.latency,
-            products_per_sec: self.device_rate,
-        });
-        teach::Wish { class: self.class, seed: self.seed, search, rehearsal: self.warm.then_some(self.rehearsal) }
-    }
 }
 
 fn main() -> ExitCode {
@@ -345,7 +226,7 @@ async fn run() -> ExitCode {
         Command::Erase { equals, from, to, who, why, data } => {
             client::erase(&data, &equals, (from, to), &who, &why).await
         }
-        Command::Correct(CorrectArguments { set, device, epoch, class, seq, who, why, data }) => {
+        Command::Correct(arguments::Correct { set, device, epoch, class, seq, who, why, data }) => {
             let record = serde_json::json!({ "device": device, "epoch": epoch, "class": class, "seq": seq });
             client::correct(&data, &record, &set, &who, &why).await
         }
