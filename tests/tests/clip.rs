@@ -22,10 +22,10 @@ use kilter_signal::{
 use kilter_tests::{
     Bins, House, Options, Ports, Tuning, free_port,
     model::{publish, statistic},
-    post, request, story,
+    npy, post, request, story,
 };
 use kilter_types::{Digest, Hertz, Rpm};
-use recorded::{CONFIG, RATE_HZ, npy, simulate};
+use recorded::{CONFIG, RATE_HZ, simulate};
 use serde_json::{Value, json};
 
 const BEFORE_S: usize = 2;

@@ -9,8 +9,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, free_port, request};
-use recorded::{CONFIG, npy, simulate};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, free_port, npy, request};
+use recorded::{CONFIG, simulate};
 
 const TUNING: Tuning =
     Tuning { commissioning_windows: 12, window: 1280, temperature_window: 10, period_secs: 1.0, report_secs: 1.0 };

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use kilter_tests::npy;
 use serde_json::Value;
 
 fn analyze(arguments: &[&str]) -> Output {
@@ -47,15 +48,6 @@ fn struck(hits_hz: f64, seconds: usize) -> Vec<f32> {
         hit += (1.0 + 0.01 * f64::from(uniform() - 0.5)) / hits_hz;
     }
     samples
-}
-
-fn npy(values: &[f32]) -> Vec<u8> {
-    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}\n", values.len());
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    bytes.extend(values.iter().flat_map(|x| x.to_le_bytes()));
-    bytes
 }
 
 /// Two seconds of 16-bit PCM, full scale 4 g.

@@ -288,20 +288,14 @@ mod tests {
     fn no_bytes_make_reading_a_message_panic() {
         let good = "[{\"channel\": \"de\", \"position\": 7, \"t_us\": 5, \"samples\": [0.5, null, -1e30]}, {\"channel\": \"temp\", \
                     \"value\": 3, \"t_us\": 18446744073709551615}]";
-        let mut random = 7_u64;
-        let mut below = |limit: usize| {
-            random ^= random << 13;
-            random ^= random >> 7;
-            random ^= random << 17;
-            (random % limit as u64) as usize
-        };
+        let mut chance = kilter_tests::Chance::new(7);
         for _ in 0..5000 {
             let mut bytes = good.as_bytes().to_vec();
-            for _ in 0..=below(4) {
-                let at = below(bytes.len());
-                bytes[at] = below(256) as u8;
+            for _ in 0..=chance.below(4) {
+                let at = chance.place(bytes.len());
+                bytes[at] = chance.below(256) as u8;
             }
-            bytes.truncate(1 + below(bytes.len()));
+            bytes.truncate(1 + chance.place(bytes.len()));
             for encoding in [Encoding::Json, Encoding::Frames] {
                 let _ = parse(&name("pump-1"), &channels(), encoding, &bytes);
             }

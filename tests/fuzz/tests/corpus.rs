@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use kilter_fuzz::TARGETS;
+use kilter_tests::Chance;
 
 #[test]
 fn every_stored_input_and_its_mutations_are_survived() {
@@ -10,11 +11,11 @@ fn every_stored_input_and_its_mutations_are_survived() {
     for (name, run) in TARGETS {
         let inputs = stored(name);
         assert!(!inputs.is_empty(), "corpus/{name} is empty");
-        let mut random = 0x9E37_79B9_7F4A_7C15_u64;
+        let mut chance = Chance::new(1);
         for input in &inputs {
             run(input);
             for _ in 0..(2_000 / inputs.len()).max(1) {
-                run(&mutated(input, &inputs, &mut random));
+                run(&mutated(input, &inputs, &mut chance));
                 total += 1;
             }
         }
@@ -23,35 +24,28 @@ fn every_stored_input_and_its_mutations_are_survived() {
 }
 
 /// Some bytes changed, cut, doubled, or taken over from another input.
-fn mutated(input: &[u8], others: &[Vec<u8>], random: &mut u64) -> Vec<u8> {
+fn mutated(input: &[u8], others: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
     let mut bytes = input.to_vec();
-    for _ in 0..1 + below(random, 4) {
-        let at = below(random, bytes.len() + 1);
-        match below(random, 5) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << below(random, 8),
-            1 if at < bytes.len() => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][below(random, 5)],
+    for _ in 0..1 + chance.below(4) {
+        let at = chance.place(bytes.len() + 1);
+        match chance.below(5) {
+            0 if at < bytes.len() => bytes[at] ^= 1 << chance.below(8),
+            1 if at < bytes.len() => bytes[at] = [0, 1, 0x7F, 0x80, 0xFF][chance.place(5)],
             2 => bytes.truncate(at),
             3 => {
-                let end = (at + below(random, 32)).min(bytes.len());
+                let end = (at + chance.place(32)).min(bytes.len());
                 let piece = bytes[at..end].to_vec();
                 bytes.splice(at..at, piece);
             }
             _ => {
-                let other = &others[below(random, others.len())];
-                let from = below(random, other.len() + 1);
+                let other = &others[chance.place(others.len())];
+                let from = chance.place(other.len() + 1);
                 bytes.truncate(at);
                 bytes.extend_from_slice(&other[from..]);
             }
         }
     }
     bytes
-}
-
-fn below(random: &mut u64, limit: usize) -> usize {
-    *random ^= *random << 13;
-    *random ^= *random >> 7;
-    *random ^= *random << 17;
-    (*random % limit.max(1) as u64) as usize
 }
 
 fn stored(name: &str) -> Vec<Vec<u8>> {

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, ensure};
-use kilter_fold::{Entry, Fold, Output, Row};
-use kilter_journal::{Offset, RealFilesystem, follow};
-use kilter_tests::{House, request};
+use anyhow::ensure;
+use kilter_fold::{Output, Row};
+use kilter_tests::{House, journalled, request};
 use kilter_types::{FeatureRow, Payload};
 
 /// Every record once, in the order of the journal.
@@ -17,15 +16,12 @@ pub(crate) struct Accepted {
 impl Accepted {
     /// Folds the whole journal under the aggregator's data folder. Fails when anything in it could not be read.
     pub(crate) fn read(data: &Path) -> anyhow::Result<Self> {
-        let dir = data.join("journal");
-        let mut reader = follow(RealFilesystem, &dir, Offset(0)).context("open the aggregator's journal")?;
-        let (mut fold, mut rows, mut refused) = (Fold::new(), Vec::new(), Vec::new());
-        while let Some(entry) = reader.next()? {
-            let read = Entry::decode(&entry.bytes)?;
-            fold.apply(entry.offset.get(), read, &mut |output| match output {
+        let (mut rows, mut refused) = (Vec::new(), Vec::new());
+        for output in journalled(data)? {
+            match output {
                 Output::Row(row) => rows.push(*row),
                 Output::Quarantine { device, reason, .. } => refused.push(format!("{device}: {reason}")),
-            });
+            }
         }
         ensure!(refused.is_empty(), "in quarantine: {refused:?}");
         Ok(Self { rows })

@@ -118,7 +118,7 @@ fn write_bundle(path: &Path, server: &str) {
 
 fn write_npy(path: &Path) {
     let samples: Vec<f32> = (0..20_000).map(|i| (i as f32 * 0.3).sin()).collect();
-    std::fs::write(path, crate::samples::npy(&samples)).expect("the folder can be written");
+    std::fs::write(path, kilter_tests::npy(&samples)).expect("the folder can be written");
 }
 
 const LOCAL: &str = "127.0.0.1:1";

@@ -1,13 +1,12 @@
 //! Somebody who may write the lake changes a value as the lab itself would, and wipes the audit: the seal over the row tells.
 
 use std::net::SocketAddr;
-use std::process::Command;
 
 use anyhow::{Context, ensure};
 use kilter_tests::{House, get};
 use serde_json::{Value, json};
 
-use crate::stage::PATIENCE;
+use crate::stage::{PATIENCE, lab_asked};
 
 /// At the end of a journey, when all that was produced is in the lake.
 pub(crate) fn is_told(house: &mut House, asset: &str) -> anyhow::Result<()> {
@@ -34,17 +33,11 @@ pub(crate) fn is_told(house: &mut House, asset: &str) -> anyhow::Result<()> {
     let own = pages.find(|status| status["device"] == device.as_str()).context("the agent's own page")?;
     let seen = &told["keys"][&device];
     ensure!(seen == &json!([{ "key": own["seal_key"], "accepted": true }]), "{seen} is not {}", own["seal_key"]);
-    let lab = |arguments: &[&str]| -> anyhow::Result<(bool, String)> {
-        let program = house.bins().path("kilter-lab")?;
-        let output = Command::new(program).args(arguments).arg("--data").arg(house.data_dir()).output()?;
-        let said = [output.stdout, output.stderr].concat();
-        Ok((output.status.success(), String::from_utf8_lossy(&said).into_owned()))
-    };
     let (epoch, number) = (epoch.to_string(), seq.to_string());
     let record = ["--device", &device, "--epoch", &epoch, "--class", "feature", "--seq", &number];
-    let (done, said) =
-        lab(&[&["correct", "rpm=1"][..], &record, &["--who", "nobody", "--why", "to hide it"]].concat())?;
-    ensure!(done, "{said}");
+    let correct = [&["correct", "rpm=1"][..], &record, &["--who", "nobody", "--why", "to hide it"]].concat();
+    let (code, said) = lab_asked(house, &correct)?;
+    ensure!(code == 0, "{said}");
     std::fs::remove_file(house.data_dir().join("lab/audit.jsonl")).context("wipe the audit")?;
     let told = get(house.ports.http, &path)?;
     let hit = told["broken"].as_array().into_iter().flatten().find(|broken| {
@@ -53,8 +46,8 @@ pub(crate) fn is_told(house: &mut House, asset: &str) -> anyhow::Result<()> {
     });
     println!("told: {}", hit.with_context(|| format!("nobody tells that row {seq} was changed: {told}"))?);
     ensure!(told["complete"] == false, "{told}");
-    let (clean, said) = lab(&["reconcile"])?;
-    ensure!(!clean && said.contains("hash: the rows are not what the device recorded"), "{said}");
+    let (code, said) = lab_asked(house, &["reconcile"])?;
+    ensure!(code == 1 && said.contains("hash: the rows are not what the device recorded"), "{said}");
     Ok(())
 }
 

@@ -2,10 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context;
-use kilter_fold::{Entry, Fold, Output, Row};
-use kilter_journal::{Offset, RealFilesystem, follow};
-use kilter_tests::House;
+use kilter_fold::{Output, Row};
+use kilter_tests::{House, journalled};
 use kilter_types::{Class, Digest, Epoch, FeatureRow, Gap, Payload, Role};
 
 use crate::stage::Windows;
@@ -21,15 +19,12 @@ pub(crate) struct Kept {
 impl Kept {
     /// Reads the journal of a house from its beginning, beside the aggregator that writes it.
     pub(crate) fn read(house: &House) -> anyhow::Result<Self> {
-        let dir = house.data_dir().join("journal");
-        let mut reader = follow(RealFilesystem, &dir, Offset(0)).context("follow the journal")?;
-        let (mut fold, mut kept) = (Fold::new(), Self::default());
-        while let Some(stored) = reader.next().context("read the journal")? {
-            let entry = Entry::decode(&stored.bytes).map_err(|error| anyhow::anyhow!("read an entry: {error}"))?;
-            fold.apply(stored.offset.0, entry, &mut |output| match output {
+        let mut kept = Self::default();
+        for output in journalled(&house.data_dir())? {
+            match output {
                 Output::Row(row) => kept.rows.push(*row),
                 Output::Quarantine { device, reason, .. } => kept.quarantined.push((device.to_string(), reason)),
-            });
+            }
         }
         Ok(kept)
     }

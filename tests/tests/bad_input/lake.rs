@@ -8,8 +8,8 @@ use anyhow::{Context, ensure};
 use kilter_tests::{House, get, lake, request};
 use serde_json::json;
 
-use crate::insider;
-use crate::stage::{self, Mount, PATIENCE, goes_on, nothing_is_lost, open, produced};
+use crate::stage::{self, Mount, PATIENCE, asked, goes_on, lab_asked, nothing_is_lost, open, produced};
+use crate::{defined, insider};
 
 #[test]
 fn a_lab_that_is_stopped_or_killed_touches_neither_ingest_nor_alarms_nor_the_page() {
@@ -35,7 +35,8 @@ fn a_lab_that_is_stopped_or_killed_touches_neither_ingest_nor_alarms_nor_the_pag
         hot_half_goes_on(house)?;
         house.wait_for("the lab", PATIENCE, |house| get(house.ports.http, "/api/lab").ok())?;
         nothing_is_lost(house)?;
-        the_lake_holds_each_window_once(house)
+        the_lake_holds_each_window_once(house)?;
+        defined::are_computed(house)
     });
 }
 
@@ -97,6 +98,10 @@ fn s1_01_completeness_as_a_program_says_complete_or_names_each_gap_and_ends_with
         ensure!(code == 0 && said.contains("\"complete\":true"), "{said}");
         let (code, said) = account(house, &vertical, "0..9223372036854775807", false)?;
         ensure!(code == 0 && said.starts_with(&format!("{vertical}: complete, ")), "it ends with {code}: {said}");
+        // The program beside the lab says it in the same words, seals included.
+        let (code, said) = lab_asked(house, &["completeness", &vertical])?;
+        let complete = said.starts_with(&format!("{vertical}: complete, "));
+        ensure!(code == 0 && complete && said.contains("\nseals: "), "it ends with {code}: {said}");
 
         // Data of the other machine is erased, in the middle of what it sent.
         let asset = house.machines[0].asset.clone();
@@ -108,23 +113,10 @@ fn s1_01_completeness_as_a_program_says_complete_or_names_each_gap_and_ends_with
         let times = house.query(&format!("{sql}'{asset}' ORDER BY event_time_us"))?;
         let at = |place: usize| times[place][0].to_string();
         let (from, to) = (at(times.len() / 3), at(times.len() / 2));
-        let erased = Command::new(house.bins().path("kilter-lab")?)
-            .args([
-                "erase",
-                &format!("asset={asset}"),
-                "--from",
-                &from,
-                "--to",
-                &to,
-                "--who",
-                "ops",
-                "--why",
-                "a test",
-                "--data",
-            ])
-            .arg(house.data_dir())
-            .output()?;
-        ensure!(erased.status.success(), "{}", String::from_utf8_lossy(&erased.stderr));
+        let subject = format!("asset={asset}");
+        let erase = ["erase", &subject, "--from", &from, "--to", &to, "--who", "ops", "--why", "a test"];
+        let (code, said) = lab_asked(house, &erase)?;
+        ensure!(code == 0, "{said}");
         let (code, said) = house.wait_for("the account with gaps", PATIENCE, |house| {
             let (code, said) = account(house, &cut, "0..9223372036854775807", false).ok()?;
             let known = said.lines().skip(1).all(|line| line.ends_with(": erased") || line.starts_with("seals: "));
@@ -161,22 +153,15 @@ fn f11_a_data_file_that_is_gone_comes_again_from_the_agents_when_a_person_asks_f
         house.wait_for("the lab", PATIENCE, |house| get(house.ports.http, "/api/lab").ok())?;
         let largest = files(&data.join("lake/features"))?.into_iter().max().context("find a data file")?;
         std::fs::remove_file(&largest.1).context("lose a data file")?;
-        let refetch = |house: &House, device: &str| {
-            Command::new(house.bins().path("kilter-aggregator")?)
-                .args(["refetch", "--device", device, "--range", "0..9223372036854775807", "--why", "a file is gone"])
-                .args(["--http", &house.ports.http.to_string()])
-                .output()
-                .context("ask the edge again")
-        };
-        let mut asked = 0;
+        let mut ranges = 0;
         for device in house.agent_names() {
-            let output = refetch(house, &device)?;
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            ensure!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+            let range = ["--range", "0..9223372036854775807", "--why", "a file is gone"];
+            let (code, said) = asked(house, &[&["refetch", "--device", &device][..], &range].concat())?;
+            ensure!(code == 0, "{said}");
             println!("{said}");
-            asked += said.lines().filter(|line| line.contains(" feature ")).count();
+            ranges += said.lines().filter(|line| line.contains(" feature ")).count();
         }
-        ensure!(asked > 0, "a file is gone and nobody is asked for it");
+        ensure!(ranges > 0, "a file is gone and nobody is asked for it");
         the_lake_holds_each_window_once(house)?;
         house.wait_for("the end of asking", PATIENCE, |_| {
             std::fs::read(data.join("lab/refetch.json")).ok().filter(|text| text == b"[]")
@@ -203,13 +188,9 @@ fn files(folder: &Path) -> anyhow::Result<Vec<(u64, std::path::PathBuf)>> {
 
 /// `kilter-aggregator completeness`: what it ends with, and what it says.
 fn account(house: &House, point: &str, range: &str, as_json: bool) -> anyhow::Result<(i32, String)> {
-    let output = Command::new(house.bins().path("kilter-aggregator")?)
-        .args(["completeness", "--point", point, "--range", range, "--http", &house.ports.http.to_string()])
-        .args(as_json.then_some("--json"))
-        .output()
-        .context("ask for an account")?;
-    let said = [output.stdout, output.stderr].concat();
-    Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned()))
+    let ask = ["completeness", "--point", point, "--range", range];
+    let more: &[&str] = if as_json { &["--json"] } else { &[] };
+    asked(house, &[&ask[..], more].concat())
 }
 
 /// New windows reach the journal, the fleet's numbers move, and the page is served.

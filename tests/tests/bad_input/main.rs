@@ -3,6 +3,7 @@
 mod agent_start;
 mod aggregator_start;
 mod away;
+mod defined;
 mod full_disk;
 mod insider;
 mod kept;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, ensure};
-use kilter_tests::{House, request};
+use kilter_tests::{House, npy, request};
 use kilter_types::{FeatureRow, Quality};
 use serde_json::Value;
 
@@ -108,19 +108,6 @@ fn noise(i: usize) -> f32 {
     let random = (i as u64 + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(23).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     let turn = i as f32 / 12_800.0 * 24.7;
     0.1 * (turn.fract() * std::f32::consts::TAU).sin() + 0.05 * ((random >> 40) as f32 / 8_388_608.0 - 1.0)
-}
-
-/// A one-dimensional array of NumPy's format 1.0.
-pub(crate) fn npy(samples: &[f32]) -> Vec<u8> {
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", samples.len());
-    let room = (10 + header.len() + 1).next_multiple_of(64) - 10;
-    header.push_str(&" ".repeat(room - 1 - header.len()));
-    header.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend((header.len() as u16).to_le_bytes());
-    bytes.extend(header.as_bytes());
-    samples.iter().for_each(|sample| bytes.extend(sample.to_le_bytes()));
-    bytes
 }
 
 const READINGS: usize = 200;

@@ -85,6 +85,25 @@ pub(crate) fn refused(command: &mut Command, log: &Path) -> anyhow::Result<Strin
     Ok(process.log())
 }
 
+/// `kilter-aggregator` with these arguments, asked of a house: what it ends with, and what it says.
+pub(crate) fn asked(house: &House, arguments: &[&str]) -> anyhow::Result<(i32, String)> {
+    let address = house.ports.http.to_string();
+    ended(house, "kilter-aggregator", &[arguments, &["--http", &address]].concat())
+}
+
+/// `kilter-lab` with these arguments, beside the lab of a house.
+pub(crate) fn lab_asked(house: &House, arguments: &[&str]) -> anyhow::Result<(i32, String)> {
+    let data = house.data_dir();
+    ended(house, "kilter-lab", &[arguments, &["--data", data.to_str().context("a text path")?]].concat())
+}
+
+fn ended(house: &House, program: &str, arguments: &[&str]) -> anyhow::Result<(i32, String)> {
+    let output = Command::new(house.bins().path(program)?).args(arguments).output();
+    let output = output.with_context(|| format!("run {program}"))?;
+    let said = [output.stdout, output.stderr].concat();
+    Ok((output.status.code().unwrap_or(-1), String::from_utf8_lossy(&said).into_owned()))
+}
+
 /// Fails unless the text holds all these words.
 pub(crate) fn says(text: &str, words: &[&str]) -> anyhow::Result<()> {
     let missing: Vec<_> = words.iter().filter(|word| !text.contains(**word)).collect();

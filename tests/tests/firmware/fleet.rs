@@ -5,10 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use kilter_fold::{Entry, Fold, Output};
-use kilter_journal::{Offset, RealFilesystem, follow};
+use kilter_fold::Output;
 use kilter_tests::model::{artifact, publish};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, get, post, story};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, get, journalled, post, story};
 use kilter_types::{Digest, Epoch, Event, Payload, Record};
 use serde_json::{Value, json};
 
@@ -88,17 +87,11 @@ impl Plant {
 
     /// Every record that the aggregator holds of the node's machine, in order.
     fn records(&self) -> anyhow::Result<Vec<Record>> {
-        let mut reader = follow(RealFilesystem, &self.house.data_dir().join("journal"), Offset(0)).context("follow")?;
-        let (mut fold, mut records) = (Fold::new(), Vec::new());
-        while let Some(stored) = reader.next().context("read the journal")? {
-            let entry = Entry::decode(&stored.bytes).map_err(|error| anyhow::anyhow!("read an entry: {error}"))?;
-            fold.apply(stored.offset.0, entry, &mut |output| {
-                if let Output::Row(row) = output {
-                    records.push(row.record.clone());
-                }
-            });
-        }
-        Ok(records.into_iter().filter(|record| record.point.asset.as_str() == "pump-1").collect())
+        let own = |output: Output| match output {
+            Output::Row(row) => Some(row.record).filter(|record| record.point.asset.as_str() == "pump-1"),
+            Output::Quarantine { .. } => None,
+        };
+        Ok(journalled(&self.house.data_dir())?.into_iter().filter_map(own).collect())
     }
 
     fn scores_of(&self, model: Digest) -> usize {

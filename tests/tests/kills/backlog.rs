@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kilter_tests::Chance;
 use kilter_types::{
     Alarm, AlarmSource, AlarmState, Cause, Class, Class as C, Clip, ClipCause, Contribution, Digest, Epoch, Event,
     Evidence, FeatureId, FeatureRow, FeatureVector, Gap, GapReason, Generation, GroupKind, Hertz, KernelId, Micros,
@@ -54,22 +55,6 @@ impl Backlog {
             *rows.entry(table).or_default() += 1;
         }
         rows
-    }
-}
-
-/// Seeded numbers.
-pub(crate) struct Chance(u64);
-
-impl Chance {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
-    }
-
-    pub(crate) fn below(&mut self, most: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % most.max(1)
     }
 }
 

@@ -14,9 +14,9 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use backlog::{Backlog, Chance};
+use backlog::Backlog;
 use edge::Edge;
-use kilter_tests::{Bins, House, Options, Ports, Tuning, get, post};
+use kilter_tests::{Bins, Chance, House, Options, Ports, Tuning, get, post};
 use serde_json::{Value, json};
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use kilter_tests::{House, Mosquitto};
+use kilter_tests::{Chance, House, Mosquitto};
 
 use crate::net::Net;
 use crate::{PATIENCE, counted};
@@ -18,7 +18,7 @@ pub(crate) struct Trial {
     pub(crate) doubled: BTreeSet<String>,
     net: Net,
     broker: Option<Mosquitto>,
-    random: u64,
+    chance: Chance,
     agents: u64,
     /// Seconds since the beginning, and kilobytes of aggregator, lab and the largest agent.
     memory: Vec<(f64, [u64; 3])>,
@@ -61,13 +61,12 @@ const TROUBLES: [Trouble; 13] = [
 impl Trial {
     pub(crate) fn new(house: House, net: Net, broker: Option<Mosquitto>, seed: u64) -> Self {
         let agents = house.machines.len() as u64;
-        let random = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         Self {
             house,
             doubled: BTreeSet::new(),
             net,
             broker,
-            random,
+            chance: Chance::new(seed),
             agents,
             memory: Vec::new(),
             begun: Instant::now(),
@@ -82,14 +81,14 @@ impl Trial {
                 println!("{:5.1} s: {what}", self.begun.elapsed().as_secs_f64());
                 happen(self).with_context(|| what.to_owned())?;
                 self.measure();
-                let pause_ms = 200 + self.below(800);
+                let pause_ms = 200 + self.chance.below(800);
                 std::thread::sleep(Duration::from_millis(pause_ms));
             }
             if self.begun.elapsed() >= long {
                 return Ok(());
             }
             // Between two rounds, so that a long run is not nothing but trouble.
-            std::thread::sleep(Duration::from_secs(self.below(10)));
+            std::thread::sleep(Duration::from_secs(self.chance.below(10)));
         }
     }
 
@@ -254,13 +253,13 @@ impl Trial {
     }
 
     fn wait_ms(&mut self, about: u64) {
-        let wait_ms = about / 2 + self.below(about);
+        let wait_ms = about / 2 + self.chance.below(about);
         std::thread::sleep(Duration::from_millis(wait_ms));
     }
 
     /// Any but the two that others things happen to.
     fn some_agent(&mut self) -> String {
-        format!("edge-{}", 3 + self.below(self.agents.saturating_sub(2)))
+        format!("edge-{}", 3 + self.chance.below(self.agents.saturating_sub(2)))
     }
 
     fn measure(&mut self) {
@@ -270,13 +269,6 @@ impl Trial {
         let agents = self.house.agent_names().into_iter();
         let agent = agents.map(|name| kb(self.house.agent(&name).map(|process| process.pid()))).max();
         self.memory.push((self.begun.elapsed().as_secs_f64(), [aggregator, lab, agent.unwrap_or_default()]));
-    }
-
-    fn below(&mut self, most: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % most.max(1)
     }
 }
 

@@ -19,20 +19,6 @@ pub(crate) fn simulate(seconds: usize, changes: &[(f64, f64)]) -> anyhow::Result
     Ok(samples)
 }
 
-/// A NumPy file of little-endian f32.
-pub(crate) fn npy(samples: &[f32]) -> Vec<u8> {
-    let mut head = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", samples.len());
-    while (10 + head.len() + 1) % 64 != 0 {
-        head.push(' ');
-    }
-    head.push('\n');
-    let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
-    bytes.extend_from_slice(&(head.len() as u16).to_le_bytes());
-    bytes.extend_from_slice(head.as_bytes());
-    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
-    bytes
-}
-
 /// One machine; `PAGE` is the address of its local page. A window is a tenth of a second.
 pub(crate) const CONFIG: &str = r#"
 data = "data"

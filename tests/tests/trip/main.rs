@@ -8,7 +8,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, UNIX_EPOCH};
 
 use anyhow::{Context, ensure};
-use kilter_tests::{Bins, House, Options, Ports, Tuning, agent_config, free_port, get};
+use kilter_tests::{Bins, House, Options, Ports, Tuning, agent_config, free_port, get, npy};
 use serde_json::{Value, json};
 
 const RATE_HZ: usize = 12_800;
@@ -277,15 +277,6 @@ fn record(pieces: &[(usize, &dyn Fn(usize) -> f32)]) -> Vec<f32> {
         samples.extend((from..from + windows * WINDOW).map(sample));
     }
     samples
-}
-
-/// A NumPy file of little-endian f32.
-fn npy(samples: &[f32]) -> Vec<u8> {
-    let head = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({},), }}", samples.len());
-    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
-    bytes.extend_from_slice(format!("{head:<117}\n").as_bytes());
-    bytes.extend(samples.iter().flat_map(|sample| sample.to_le_bytes()));
-    bytes
 }
 
 const LIMIT: f64 = 6.0;
