@@ -163,10 +163,8 @@ pub(crate) fn names(row: &FeatureRow) -> impl Iterator<Item = String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kilter_types::{
-        Alarm, AlarmSource, AlarmState, Cause, Digest, FeatureVector, KernelId, OperatingState, Quality, Role, RowRef,
-        Rpm, Score, Severity, Timeline,
-    };
+    use crate::said::sample;
+    use kilter_types::{FeatureVector, OperatingState, Quality, Rpm, Timeline};
 
     fn name(text: &str) -> Name {
         Name::new(text).expect("a good name")
@@ -202,35 +200,11 @@ mod tests {
     }
 
     fn score(index: u64, anomaly: f32) -> Said {
-        let score = Score {
-            input: RowRef { group: 0, index, seq: 0 },
-            anomaly,
-            threshold: 2.0,
-            rul: None,
-            model: Digest::NONE,
-            kernel: KernelId::RULE,
-            role: Role::Leader,
-            contributions: heapless::Vec::new(),
-            rest: anomaly,
-        };
-        said(index, Payload::Score(score))
+        said(index, sample::score(index, anomaly))
     }
 
     fn alarm(index: u64) -> Said {
-        let alarm = Alarm {
-            id: 1,
-            state: AlarmState::Raised,
-            severity: Severity::Alarm,
-            source: AlarmSource::Rule,
-            cause: Cause::Unclear,
-            since: Micros(0),
-            input: RowRef { group: 0, index, seq: 0 },
-            model: Digest::NONE,
-            evidence: heapless::Vec::new(),
-            contributions: heapless::Vec::new(),
-            unjournaled: false,
-        };
-        said(index, Payload::Alarm(alarm))
+        said(index, sample::alarm(index))
     }
 
     /// What was recorded: the first letter of what it is, and its window.

@@ -45,3 +45,43 @@ impl Said {
         Some(Self { machine, point, group, index, at, timeline, replayable, payload })
     }
 }
+
+/// What tests have said.
+#[cfg(test)]
+pub(crate) mod sample {
+    use kilter_types::{
+        Alarm, AlarmSource, AlarmState, Cause, Digest, KernelId, Micros, Payload, Role, RowRef, Score, Severity,
+    };
+
+    /// A score of a window, against a threshold of 2.
+    pub(crate) fn score(index: u64, anomaly: f32) -> Payload {
+        Payload::Score(Score {
+            input: RowRef { group: 0, index, seq: 0 },
+            anomaly,
+            threshold: 2.0,
+            rul: None,
+            model: Digest::NONE,
+            kernel: KernelId::RULE,
+            role: Role::Leader,
+            contributions: heapless::Vec::new(),
+            rest: anomaly,
+        })
+    }
+
+    /// An alarm that a window raised.
+    pub(crate) fn alarm(index: u64) -> Payload {
+        Payload::Alarm(Alarm {
+            id: 1,
+            state: AlarmState::Raised,
+            severity: Severity::Alarm,
+            source: AlarmSource::Rule,
+            cause: Cause::Unclear,
+            since: Micros(0),
+            input: RowRef { group: 0, index, seq: 0 },
+            model: Digest::NONE,
+            evidence: heapless::Vec::new(),
+            contributions: heapless::Vec::new(),
+            unjournaled: false,
+        })
+    }
+}

@@ -2,11 +2,10 @@
 
 use super::*;
 use crate::number::Place;
+use crate::said::sample;
 use kilter_journal::model::MemoryFilesystem;
 use kilter_journal::{Config, Drop, FsyncPolicy};
-use kilter_types::{
-    Alarm, AlarmSource, AlarmState, Cause, Digest, KernelId, Micros, Monotonic, Role, RowRef, Score, Severity, Timeline,
-};
+use kilter_types::{Micros, Monotonic, Timeline};
 use kilter_wire::decode_record;
 
 fn name(text: &str) -> Name {
@@ -19,35 +18,11 @@ fn said(index: u64, payload: Payload) -> Said {
 }
 
 fn score(index: u64) -> Said {
-    let score = Score {
-        input: RowRef { group: 0, index, seq: 0 },
-        anomaly: 1.0,
-        threshold: 2.0,
-        rul: None,
-        model: Digest::NONE,
-        kernel: KernelId::RULE,
-        role: Role::Leader,
-        contributions: heapless::Vec::new(),
-        rest: 1.0,
-    };
-    said(index, Payload::Score(score))
+    said(index, sample::score(index, 1.0))
 }
 
 fn alarm(index: u64) -> Said {
-    let alarm = Alarm {
-        id: 1,
-        state: AlarmState::Raised,
-        severity: Severity::Alarm,
-        source: AlarmSource::Rule,
-        cause: Cause::Unclear,
-        since: Micros(0),
-        input: RowRef { group: 0, index, seq: 0 },
-        model: Digest::NONE,
-        evidence: heapless::Vec::new(),
-        contributions: heapless::Vec::new(),
-        unjournaled: false,
-    };
-    said(index, Payload::Alarm(alarm))
+    said(index, sample::alarm(index))
 }
 
 fn stamp(us: u64) -> Stamp {
