@@ -6,6 +6,9 @@
 #![no_std]
 #![no_main]
 
+mod flash;
+mod peripheral;
+
 use core::cell::RefCell;
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -14,17 +17,15 @@ use cortex_m::interrupt::{self, Mutex};
 use cortex_m::peripheral::syst::SystClkSource;
 use cortex_m_rt::{entry, exception};
 use cortex_m_semihosting::{hprintln, syscall};
-use embedded_storage::nor_flash::{ErrorType, NorFlash, NorFlashErrorKind, ReadNorFlash};
+use flash::{FLASH_BYTES, FileFlash, exists, remove};
 use kilter_board_qemu::file::{File, Mode};
 use kilter_monitor::{Carve, ChannelConfig, ChannelKind, FeatureLimit, GroupConfig, MachineConfig, Monitor};
 use kilter_node::{
-    Absent, AlarmOutput, FaultLog, Faults, Flash, Hardware, Identity, KEPT_BYTES, Lend, Link, Node, Parts, Power,
-    Reset, Ring, Sampler, Slots, Watchdog,
+    Absent, FaultLog, Faults, Hardware, Identity, KEPT_BYTES, Lend, Node, Parts, Power, Reset, Ring, Sampler, Slots,
 };
-use kilter_types::{
-    Cause, ChannelId, DeviceId, Epoch, FeatureId, GroupKind, Hertz, Micros, Monotonic, Name, Severity, Unit,
-};
+use kilter_types::{Cause, ChannelId, DeviceId, Epoch, FeatureId, GroupKind, Hertz, Micros, Monotonic, Name, Unit};
 use kilter_wire::node::FaultCounters;
+use peripheral::{Dog, Leds, Uart};
 
 /// This board.
 struct Board;
@@ -163,191 +164,6 @@ impl Lend<RING> for SharedRing {
     }
 }
 
-/// UART0 of the CMSDK.
-struct Uart;
-
-impl Uart {
-    fn new() -> Self {
-        write(UART + 0x10, 16);
-        write(UART + 0x08, 0b11);
-        Self
-    }
-}
-
-impl Link for Uart {
-    type Error = ();
-
-    fn send(&mut self, bytes: &[u8]) -> Result<(), ()> {
-        for byte in bytes {
-            let mut patience = 1_000_000u32;
-            while read(UART + 0x04) & 1 != 0 {
-                patience = patience.checked_sub(1).ok_or(())?;
-            }
-            write(UART, u32::from(*byte));
-        }
-        Ok(())
-    }
-
-    fn receive(&mut self, bytes: &mut [u8]) -> Result<usize, ()> {
-        let mut count = 0;
-        while count < bytes.len() && read(UART + 0x04) & 2 != 0 {
-            bytes[count] = read(UART) as u8;
-            count += 1;
-        }
-        Ok(count)
-    }
-}
-
-/// The user LEDs of the FPGA board: one for alarms, one for a trip.
-struct Leds;
-
-impl AlarmOutput for Leds {
-    fn show(&mut self, severity: Severity) {
-        write(LEDS, read(LEDS) & !1 | u32::from(severity >= Severity::Alarm));
-    }
-
-    fn trip(&mut self) {
-        write(LEDS, read(LEDS) | 2);
-    }
-
-    fn release(&mut self) {
-        write(LEDS, read(LEDS) & !2);
-    }
-}
-
-/// The CMSDK watchdog: two periods without food reset the machine.
-struct Dog;
-
-impl Dog {
-    fn new() -> Self {
-        write(DOG + 0xC00, 0x1ACC_E551);
-        write(DOG, DOG_TICKS);
-        write(DOG + 0x08, 0b11);
-        Self
-    }
-}
-
-impl Watchdog for Dog {
-    fn feed(&mut self) {
-        write(DOG + 0x0C, 1);
-        write(DOG, DOG_TICKS);
-    }
-}
-
-/// Flash in a file, with a copy in RAM to look at.
-struct FileFlash {
-    file: File,
-    image: &'static mut [u8; FLASH_BYTES],
-    /// Words until the power goes.
-    cut: Option<u32>,
-}
-
-impl FileFlash {
-    fn open() -> Option<Self> {
-        static mut IMAGE: [u8; FLASH_BYTES] = [0xFF; FLASH_BYTES];
-        // SAFETY: called once, before anything else could hold it.
-        let image = unsafe { &mut *(&raw mut IMAGE) };
-        image.fill(0xFF);
-        if !exists(c"flash.bin") && !File::open(c"flash.bin", Mode::Create)?.write(&image[..]) {
-            return None;
-        }
-        let mut file = File::open(c"flash.bin", Mode::ReadWrite)?;
-        file.read(&mut image[..]);
-        let mut cut = [0; 4];
-        let cuts = File::open(c"cut.bin", Mode::Read).is_some_and(|mut file| file.read(&mut cut) == 4);
-        Some(Self { file, image, cut: cuts.then(|| u32::from_le_bytes(cut)) })
-    }
-
-    fn put(&mut self, place: usize, bytes: &[u8]) -> Result<(), NorFlashErrorKind> {
-        self.image[place..place + bytes.len()].copy_from_slice(bytes);
-        if self.file.seek(place) && self.file.write(bytes) { Ok(()) } else { Err(NorFlashErrorKind::Other) }
-    }
-
-    /// One word or page: is it the one at which the power goes?
-    fn goes_dark(&mut self) -> bool {
-        match &mut self.cut {
-            Some(0) => true,
-            Some(left) => {
-                *left -= 1;
-                false
-            }
-            None => false,
-        }
-    }
-}
-
-impl ErrorType for FileFlash {
-    type Error = NorFlashErrorKind;
-}
-
-impl ReadNorFlash for FileFlash {
-    const READ_SIZE: usize = 1;
-
-    fn read(&mut self, offset: u32, bytes: &mut [u8]) -> Result<(), Self::Error> {
-        let from = self.image.get(offset as usize..).and_then(|image| image.get(..bytes.len()));
-        bytes.copy_from_slice(from.ok_or(NorFlashErrorKind::OutOfBounds)?);
-        Ok(())
-    }
-
-    fn capacity(&self) -> usize {
-        FLASH_BYTES
-    }
-}
-
-impl NorFlash for FileFlash {
-    const WRITE_SIZE: usize = 4;
-    const ERASE_SIZE: usize = 4096;
-
-    fn erase(&mut self, from: u32, to: u32) -> Result<(), Self::Error> {
-        for page in (from as usize..to as usize).step_by(Self::ERASE_SIZE) {
-            let dark = self.goes_dark();
-            let len = if dark { Self::ERASE_SIZE / 3 } else { Self::ERASE_SIZE };
-            for part in (0..len).step_by(256) {
-                self.put(page + part, &[0xFF; 256])?;
-            }
-            if dark {
-                go_dark();
-            }
-        }
-        Ok(())
-    }
-
-    fn write(&mut self, offset: u32, bytes: &[u8]) -> Result<(), Self::Error> {
-        for (i, word) in bytes.chunks(Self::WRITE_SIZE).enumerate() {
-            let place = offset as usize + i * Self::WRITE_SIZE;
-            if self.goes_dark() {
-                self.put(place, &word[..word.len() / 2])?;
-                go_dark();
-            }
-            self.put(place, word)?;
-        }
-        Ok(())
-    }
-}
-
-impl Flash for FileFlash {
-    fn view(&self, offset: u32, len: usize) -> Option<&'static [u8]> {
-        let bytes = self.image.get(offset as usize..)?.get(..len)?;
-        // SAFETY: the image is a static; what a view shows is written only after the node has let go of it.
-        Some(unsafe { core::slice::from_raw_parts(bytes.as_ptr(), bytes.len()) })
-    }
-}
-
-fn go_dark() -> ! {
-    hprintln!("the power goes");
-    kilter_board_qemu::exit(true)
-}
-
-fn exists(path: &core::ffi::CStr) -> bool {
-    File::open(path, Mode::Read).is_some()
-}
-
-/// Removes a file; `true` when it was there.
-fn remove(path: &core::ffi::CStr) -> bool {
-    // SAFETY: the path lives through the call and its length is right.
-    unsafe { syscall!(REMOVE, path.as_ptr(), path.count_bytes()) == 0 }
-}
-
 fn start_faults(flash: &mut FileFlash) -> Option<FaultLog> {
     // SAFETY: nothing else runs yet, and every bit pattern is a good value of both.
     let (kept, why) = unsafe { (&mut *(&raw mut KEPT), &mut *(&raw mut WHY)) };
@@ -370,16 +186,6 @@ fn panic(info: &PanicInfo<'_>) -> ! {
     cortex_m::peripheral::SCB::sys_reset()
 }
 
-fn read(address: usize) -> u32 {
-    // SAFETY: addresses of this board's peripherals, which are words.
-    unsafe { (address as *const u32).read_volatile() }
-}
-
-fn write(address: usize, value: u32) {
-    // SAFETY: addresses of this board's peripherals, which are words.
-    unsafe { (address as *mut u32).write_volatile(value) }
-}
-
 /// Left alone by the start-up code.
 #[unsafe(link_section = ".uninit.kept")]
 static mut KEPT: [u8; KEPT_BYTES] = [0; KEPT_BYTES];
@@ -393,13 +199,7 @@ static RING_CELL: Mutex<RefCell<Ring<RING>>> = Mutex::new(RefCell::new(Ring::new
 const RING: usize = 2048;
 const RATE_HZ: u32 = 3200;
 const CLOCK_HZ: u32 = 25_000_000;
-const FLASH_BYTES: usize = 64 * 1024;
 /// Log and models; the account of faults lies behind them.
 const SLOTS_BYTES: u32 = FLASH_BYTES as u32 - FaultLog::bytes::<FileFlash>();
 const SOFTWARE: u32 = 0x50F7;
 const RUNNING: u32 = 0x0D06;
-/// Two seconds.
-const DOG_TICKS: u32 = 2 * CLOCK_HZ;
-const UART: usize = 0x4000_4000;
-const DOG: usize = 0x4000_8000;
-const LEDS: usize = 0x4002_8000;
