@@ -32,7 +32,7 @@ pub(crate) enum Command {
     Evaluate(EvaluateArgs),
 }
 
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub(crate) struct EvaluateArgs {
     /// What to measure
     #[arg(value_enum)]
@@ -40,7 +40,7 @@ pub(crate) struct EvaluateArgs {
     /// Healthy machines, a month each
     #[arg(long, value_name = "N", default_value_t = 200)]
     pub(crate) machine_months: u64,
-    /// Faulty machines per kind of fault
+    /// Faulty machines per kind of fault; outlook: and speed of growth
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub(crate) faulty_machines: u64,
     /// False alarms that each machine may raise per month: its thresholds follow from it
@@ -49,10 +49,10 @@ pub(crate) struct EvaluateArgs {
     /// Severity that the faults reach, 0 to 1: small ones say what goes unseen
     #[arg(long, value_name = "SEVERITY", default_value_t = 0.9)]
     pub(crate) severity: f64,
-    /// shift: machines of each kind; covariates: machines
+    /// shift: machines of each kind; covariates: machines; outlook: healthy machines
     #[arg(long, value_name = "N", default_value_t = 36)]
     pub(crate) machines: u64,
-    /// shift, covariates: how many seeds, from the first on
+    /// shift, covariates, outlook: how many seeds, from the first on
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) seeds: u64,
     /// Samples per window
@@ -97,6 +97,8 @@ pub(crate) enum EvaluateSuite {
     Consent,
     /// What ambient temperature, operating hours and service are worth to the word on what is left
     Covariates,
+    /// Where scores are heading: what intervals hold, and whether the hour of the limit is told before it comes
+    Outlook,
     /// A head meets another kind of machine, notices, and learns it
     Shift,
 }
@@ -297,4 +299,5 @@ Examples:
   kilter-sim evaluate false-alarms --machine-months 10 --healthy-only
   kilter-sim evaluate consent --machine-months 20
   kilter-sim evaluate covariates --machines 60
+  kilter-sim evaluate outlook --seed 11
   kilter-sim evaluate shift --json shift.json";

@@ -5,6 +5,7 @@ mod consent;
 mod covariates;
 mod false_alarms;
 mod head;
+mod outlook;
 mod prognosis;
 mod shift;
 
@@ -21,6 +22,7 @@ pub(crate) fn run(args: &EvaluateArgs) -> anyhow::Result<()> {
         EvaluateSuite::FalseAlarms => false_alarms::evaluate(args)?,
         EvaluateSuite::Consent => consent::evaluate(args)?,
         EvaluateSuite::Covariates => covariates::evaluate(args)?,
+        EvaluateSuite::Outlook => outlook::evaluate(args)?,
         EvaluateSuite::Shift => shift::evaluate(args)?,
     };
     println!(

@@ -7,7 +7,7 @@
 use kilter_machine::{FaultChange, FaultKind, Growth, LoadChange, MachineSpec};
 use kilter_monitor::{Output, What};
 use kilter_signal::table::{Schema, find};
-use kilter_types::{AlarmState, FeatureRow, GroupKind, MachineEvent, OperatingState, Quality};
+use kilter_types::{AlarmState, FeatureRow, GroupKind, MachineEvent, Micros, OperatingState, Quality, Role, Score};
 
 use super::{
     Row,
@@ -120,6 +120,8 @@ pub(super) struct Watched {
     windows: u64,
     /// Windows of vibration in which it ran steadily and nothing was wrong, where somebody wants them.
     pub(super) rows: Option<Vec<FeatureRow>>,
+    /// Deciding scores by the end of their window, where somebody wants them.
+    pub(super) scores: Option<Vec<(Micros, Score)>>,
 }
 
 /// The fixed threshold: so many of the last windows above it raise an alarm, as many below clear it.
@@ -147,7 +149,7 @@ impl Watched {
         let watch = Watch { window: args.window, period_s: PERIOD_S, commissioning, budget: args.budget };
         let bench = Bench::new("pump", &spec, watch)?;
         let (raised, fixed) = (Vec::new(), Fixed::default());
-        Ok(Self { bench, spec, number, seed, raised, fixed, windows: 0, rows: None })
+        Ok(Self { bench, spec, number, seed, raised, fixed, windows: 0, rows: None, scores: None })
     }
 
     /// Another sensor: it reads a tenth more and is noisier.
@@ -175,6 +177,7 @@ impl Watched {
             .into_iter()
             .collect();
         let (raised, fixed, windows, rows) = (&mut self.raised, &mut self.fixed, &mut self.windows, &mut self.rows);
+        let scores = &mut self.scores;
         let mut sink = |output: Output<'_>| match output.what {
             What::Alarm(alarm) if alarm.state == AlarmState::Raised => {
                 raised.push((number, format!("{} by {:?}", alarm.cause.as_str(), alarm.source)));
@@ -191,6 +194,10 @@ impl Watched {
                 if matches!(row.state, OperatingState::Steady(_)) && row.quality == Quality::GOOD {
                     rows.iter_mut().for_each(|rows| rows.push(row.clone()));
                 }
+            }
+            What::Score(score) if score.role == Role::Leader => {
+                let score = || Score { contributions: Default::default(), ..score.clone() };
+                scores.iter_mut().for_each(|scores| scores.push((output.at, score())));
             }
             What::Alarm(_) | What::Features(_) | What::Score(_) | What::Event(_) => {}
             What::Spectrum(_) | What::State(_) | What::Trip(_) => {}
@@ -221,7 +228,7 @@ pub(super) const FAULT_WINDOWS: u64 = 5 * 288;
 const FIXED_MM_S: f32 = 2.8;
 /// Speed and load of a shift; each machine has its own week of them.
 const SHIFTS: [(f64, f64); 4] = [(1_500.0, 0.7), (1_500.0, 0.9), (1_800.0, 0.9), (1_350.0, 0.5)];
-const FAULTS: [FaultKind; 6] = [
+pub(super) const FAULTS: [FaultKind; 6] = [
     FaultKind::OuterRace,
     FaultKind::InnerRace,
     FaultKind::RollingElement,
