@@ -21,7 +21,9 @@ fn nan_infinite_and_constant_samples_become_flags_and_a_sensor_alarm_never_numbe
         std::fs::create_dir_all(&dir).context("create the agent's folder")?;
         house.enrol("files", &dir.join("bundle.toml"))?;
         write_recordings(&dir)?;
-        std::fs::write(dir.join("agent.toml"), CONFIG).context("write the agent's config")?;
+        let shaking = |asset: &str| SHAKING.replace("ASSET", asset);
+        let config = [HEAD, &shaking("broken"), &shaking("stuck"), WARM].concat();
+        std::fs::write(dir.join("agent.toml"), config).context("write the agent's config")?;
         house.start_agent("files")?;
         house.wait_for("every window of the recordings", PATIENCE, |house| {
             let kept = Kept::read(house).ok()?;
@@ -112,16 +114,19 @@ fn noise(i: usize) -> f32 {
 
 const READINGS: usize = 200;
 
-const CONFIG: &str = r#"data = "data"
+const HEAD: &str = r#"data = "data"
 bundle = "bundle.toml"
 report_secs = 1.0
 [http]
 listen = ""
+"#;
 
+/// A machine with one sensor of vibration.
+const SHAKING: &str = r#"
 [[machine]]
-asset = "broken"
+asset = "ASSET"
 class = "pump"
-source = { kind = "file", path = "broken.npy", rate_hz = 12800.0, unit = "g", rpm = 1480.0 }
+source = { kind = "file", path = "ASSET.npy", rate_hz = 12800.0, unit = "g", rpm = 1480.0 }
 commissioning_windows = 12
 [[machine.channel]]
 name = "x"
@@ -133,23 +138,9 @@ point = "x"
 kind = "vibration"
 channels = ["x"]
 window = 4096
+"#;
 
-[[machine]]
-asset = "stuck"
-class = "pump"
-source = { kind = "file", path = "stuck.npy", rate_hz = 12800.0, unit = "g", rpm = 1480.0 }
-commissioning_windows = 12
-[[machine.channel]]
-name = "x"
-kind = "vibration"
-unit = "g"
-rate_hz = 12800.0
-[[machine.group]]
-point = "x"
-kind = "vibration"
-channels = ["x"]
-window = 4096
-
+const WARM: &str = r#"
 [[machine]]
 asset = "thermo"
 class = "pump"

@@ -164,7 +164,7 @@ fn a_panic_and_a_hang_reset_the_node_and_both_are_told_afterwards_also_after_a_l
     node.touch("panic");
     let after = line.wait("a status after the panic", &[], |status| status.faults.panics == 1);
     let note = after.panic.clone().expect("it was noted");
-    assert!(note.file.ends_with("src/bin/node.rs") && note.line > 0, "{note:?}");
+    assert!(note.file.ends_with("src/bin/node/main.rs") && note.line > 0, "{note:?}");
     node.touch("hang");
     let after = line.wait("a status after the hang", &[], |status| status.faults.watchdog == 1);
     assert_eq!((after.faults.boots, after.faults.panics), (3, 1));
