@@ -306,22 +306,24 @@ impl Cells {
 
 /// Where each input stands in such a vector, where it does.
 fn places(inputs: &[(String, Input, Held)], (kind, schema, width): &(String, i64, usize)) -> Vec<Option<usize>> {
-    let kind = serde_json::from_value::<GroupKind>(kind.as_str().into()).ok();
-    let known = kind.map(|kind| {
-        let channels = match kind {
-            GroupKind::Reading => width.div_ceil(READING.len()),
-            GroupKind::Cycle => (*width).min(MAX_FEATURES),
-            GroupKind::Vibration | GroupKind::Temperature => 1,
-        };
-        FeatureSchema::of(kind, channels)
-    });
-    let known = known.filter(|known| known.hash().0 as i64 == *schema);
+    let known = schema_of(kind, *width, *schema);
     let place = |input: &Input| match input {
         Input::Feature(id) => known.as_ref()?.features().iter().position(|feature| feature.id == *id),
         Input::Place(place) => Some(*place),
         Input::Number(_) | Input::Text(_) => None,
     };
     inputs.iter().map(|(_, input, _)| place(input)).collect()
+}
+
+/// The schema of vectors with so many values, kind and hash as tables have them; `None` where this build knows another, or none.
+pub fn schema_of(kind: &str, width: usize, hash: i64) -> Option<FeatureSchema> {
+    let kind = serde_json::from_value(kind.into()).ok()?;
+    let channels = match kind {
+        GroupKind::Reading => width.div_ceil(READING.len()),
+        GroupKind::Cycle => width.min(MAX_FEATURES),
+        GroupKind::Vibration | GroupKind::Temperature => 1,
+    };
+    Some(FeatureSchema::of(kind, channels)).filter(|known| known.hash().0 as i64 == hash)
 }
 
 impl Statistic {

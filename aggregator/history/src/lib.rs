@@ -20,7 +20,7 @@ mod rolling;
 mod sql;
 mod view;
 
-pub use derive::{Carry, Derivation, derive};
+pub use derive::{Carry, Derivation, derive, schema_of};
 pub use drift::{FeatureDrift, drift};
 pub use error::HistoryError;
 pub use formula::{Formula, MOST_ROWS_BACK};

@@ -8,12 +8,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, ensure};
-use kilter_history::View;
+use kilter_history::{View, schema_of};
 use kilter_lake::{
     Bound, DataFile, RollStep, RollUp, RolledBucket, SCORE_VALUES, Series, Snapshot, TableName, read_rows,
 };
-use kilter_signal::table::{READING, Schema, describe};
-use kilter_types::{GroupKind, MAX_FEATURES};
+use kilter_signal::table::describe;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -192,16 +191,7 @@ fn told(of: Of, all: &RollUp) -> Vec<Value> {
 
 /// What a place of a vector is called, where this build knows the schema.
 fn named(series: &Series, width: usize) -> (String, &'static str) {
-    let kind = serde_json::from_value::<GroupKind>(json!(series.kind)).ok();
-    let schema = kind.map(|kind| {
-        let channels = match kind {
-            GroupKind::Reading => width.div_ceil(READING.len()),
-            GroupKind::Cycle => width.min(MAX_FEATURES),
-            GroupKind::Vibration | GroupKind::Temperature => 1,
-        };
-        Schema::of(kind, channels)
-    });
-    let known = schema.filter(|schema| schema.hash().0 as i64 == series.schema);
+    let known = schema_of(&series.kind, width, series.schema);
     let feature = known.and_then(|schema| schema.features().get(usize::from(series.place)).map(|feature| feature.id));
     match feature.and_then(describe) {
         Some(described) => (described.name.to_string(), described.feature.unit),
