@@ -31,7 +31,7 @@ export class Chart {
     this.observer.observe(this.canvas);
   }
 
-  /** New data: series [{name, colour, points, band, faint}], limits [{y, label}], bands [{from, to, state}], marks [{x, label}], range. */
+  /** New data: series [{name, colour, points, band, fans, faint}], limits [{y, label}], bands [{from, to, state}], marks [{x, label}], range. */
   set(data) {
     this.data = { limits: [], bands: [], marks: [], range: null, ...data };
     this.reset.hidden = !this.data.zoomed;
@@ -70,8 +70,9 @@ export class Chart {
       if (value < low) low = value;
       if (value > high) high = value;
     };
-    for (const { points, band } of this.data.series) {
+    for (const { points, band, fans } of this.data.series) {
       for (const [x, y] of points) if (x >= from && x <= to) take(y);
+      for (const [x, low, , high] of (fans ?? []).flat()) if (x >= from && x <= to) (take(low), take(high));
       for (const [begin, end, min, max] of band ?? []) if (end >= from && begin <= to) (take(min), take(max));
     }
     if (!Number.isFinite(low)) [low, high] = [0, 1];
@@ -206,11 +207,12 @@ export class Chart {
     const [from, to] = this.span();
     const time = this.options.time;
     const rows = [[time ? "time_utc" : `x_${this.options.xUnit ?? ""}`, "series", "min", `value_${this.options.unit ?? ""}`, "max"].join(",")];
-    for (const { name, points, band } of this.data.series) {
+    for (const { name, points, band, fans } of this.data.series) {
       const x = (value) => (time ? new Date(value / 1000).toISOString() : value);
-      const quoted = `"${(name ?? this.options.title).replaceAll('"', '""')}"`;
-      for (const [t, value] of points) if (t >= from && t <= to) rows.push([x(t), quoted, "", value, ""].join(","));
-      for (const [t, end, min, max, mean] of band ?? []) if (end >= from && t <= to) rows.push([x(t), quoted, min, mean, max].join(","));
+      const quoted = (more) => `"${(name ?? this.options.title).replaceAll('"', '""')}${more}"`;
+      for (const [t, value] of points) if (t >= from && t <= to) rows.push([x(t), quoted(""), "", value, ""].join(","));
+      for (const [t, end, min, max, mean] of band ?? []) if (end >= from && t <= to) rows.push([x(t), quoted(""), min, mean, max].join(","));
+      for (const [t, low, mid, high] of (fans ?? []).flat()) if (t >= from && t <= to) rows.push([x(t), quoted(" (forecast)"), low, mid, high].join(","));
     }
     save(`${this.fileName()}.csv`, new Blob([rows.join("\n"), "\n"], { type: "text/csv" }));
   }

@@ -8,6 +8,7 @@ import { listen, store } from "./store.js";
 import { STATES, bytes, cause, number, pathOf, plural } from "./text.js";
 
 const SPARE = 6;
+const HINTS = { "Life or limit": "Remaining life where a model gives it; else when the score reaches its limit if it goes on as it does" };
 const PHONE = matchMedia("(max-width: 720px)");
 let remembered = 0;
 
@@ -90,8 +91,8 @@ class Fleet {
     const head = h(
       "div.row.head",
       { role: "row" },
-      ["State", "Machine", "Site", "Cause", "Score / threshold", "Velocity", "Remaining life", "Last seen", "Model"].map((text) =>
-        h("span", { role: "columnheader" }, text),
+      ["State", "Machine", "Site", "Cause", "Score / threshold", "Velocity", "Life or limit", "Last seen", "Model"].map((text) =>
+        h("span", { role: "columnheader", title: HINTS[text] }, text),
       ),
     );
     this.body = h("div.body", { role: "rowgroup" });

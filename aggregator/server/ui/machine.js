@@ -8,7 +8,7 @@ import { go } from "./route.js";
 import { Spectra } from "./spectra.js";
 import { listen, store } from "./store.js";
 import { Trends } from "./trends.js";
-import { feature, life, measured, number, units } from "./text.js";
+import { feature, life, limit, measured, number, units } from "./text.js";
 
 export function machine(root, { path }) {
   const view = new Machine(root, path);
@@ -120,6 +120,7 @@ class Machine {
       ["Score / threshold", row.score === null ? "no score yet" : number(row.score)],
       row.velocity_mm_s !== null && ["Velocity RMS", `${number(row.velocity_mm_s)} mm/s`],
       row.rul_h && ["Remaining life", life(row.rul_h).join(" ")],
+      row.score !== null && ["Limit reached", row.outlook ? limit(row.outlook)[2] : "too early to say"],
       ["Last seen", [time(row.last_event_us), row.stale && h("span.tag.warn", {}, "stale")]],
       row.drift && ["Drift", `${Math.round(row.drift * 100)} % of windows unfamiliar`],
       view.quality.length > 0 && ["Last window", view.quality.join(", ")],

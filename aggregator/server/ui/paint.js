@@ -108,6 +108,7 @@ function paintAxes(g, colour, { time, data, from, to }, { x, y, x0, x1, y0, y1, 
 function paintSeries(g, series, colour, x, y, [from, to]) {
   const inside = (list, at) => list[at][0] >= from || (list[at + 1]?.[0] ?? -Infinity) >= from;
   const { band, points } = series;
+  for (const fan of series.fans ?? []) paintFan(g, fan, colour, x, y);
   g.strokeStyle = g.fillStyle = colour;
   for (const [begin, end, min, max, mean] of band ?? []) {
     if (end < from || begin > to) continue;
@@ -143,6 +144,22 @@ function paintSeries(g, series, colour, x, y, [from, to]) {
     g.fill();
   }
   g.lineWidth = 1;
+}
+
+/** A forecast: the interval as a surface, the estimate as a broken line. */
+function paintFan(g, fan, colour, x, y) {
+  g.fillStyle = g.strokeStyle = colour;
+  g.globalAlpha = 0.14;
+  g.beginPath();
+  for (const [t, , , high] of fan) g.lineTo(x(t), y(high));
+  for (const [t, low] of [...fan].reverse()) g.lineTo(x(t), y(low));
+  g.fill();
+  g.globalAlpha = 1;
+  g.setLineDash([5, 4]);
+  g.beginPath();
+  for (const [t, , mid] of fan) g.lineTo(x(t), y(mid));
+  g.stroke();
+  g.setLineDash([]);
 }
 
 function paintMarks(g, colour, marks, x, top, bottom) {

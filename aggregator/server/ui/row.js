@@ -4,7 +4,7 @@ import { h, refill, say, style } from "./dom.js";
 import { badge, redrawSpark, running, spark } from "./parts.js";
 import { go } from "./route.js";
 import { now } from "./store.js";
-import { absolute, ago, capital, cause, life, number, ratio, span } from "./text.js";
+import { absolute, ago, capital, cause, life, limit, number, ratio, span } from "./text.js";
 
 /** One row; fills only what changed. */
 export class Row {
@@ -53,10 +53,19 @@ export class Row {
     redrawSpark(this.spark, row.spark, row.state);
     say(this.score, row.score === null ? "" : ratio(row.score));
     say(this.velocity, row.velocity_mm_s === null ? "–" : `${number(row.velocity_mm_s, 3)} mm/s`);
-    refill(this.life, String(row.rul_h), () => (row.rul_h ? [life(row.rul_h)[0], h("span.between", {}, ` ${life(row.rul_h)[1]}`)] : "–"));
-    this.life.classList.toggle("nothing", !row.rul_h);
+    this.ahead(row);
     refill(this.model, JSON.stringify(row.models), () => (row.models.length ? running(row.models) : h("span.quiet", {}, "baseline")));
     this.seen();
+  }
+
+  /** Remaining life where a model gives it, else when the score reaches its limit. */
+  ahead(row) {
+    const [text, between, sentence] = row.rul_h ? life(row.rul_h) : row.outlook ? limit(row.outlook) : ["–"];
+    refill(this.life, `${text} ${between}`, () => [text, between && h("span.between", {}, ` ${between}`)]);
+    const isLimit = !row.rul_h && Boolean(row.outlook);
+    this.life.title = isLimit ? `Limit of the score: ${sentence}, if it goes on as it does` : "";
+    this.life.classList.toggle("limit", isLimit);
+    this.life.classList.toggle("nothing", !row.rul_h && !row.outlook);
   }
 
   seen() {

@@ -105,6 +105,23 @@ export function life([low, estimate, high]) {
   return [`${part(estimate)} ${unit[0]}`, `(${part(low)}–${part(high)})`];
 }
 
+/** A number of hours in the unit that fits `like`. */
+const inUnit = (hours, like) => (like < 2 ? number(hours * 60, 2) : like < 96 ? number(hours, 2) : number(hours / 24, 2));
+const unitOf = (like) => (like < 2 ? "min" : like < 96 ? "h" : "d");
+
+/** When a score reaches its limit, for people: for a cell, between what, and as a sentence. It is no remaining life. */
+export function limit({ limit_h: [earliest, estimate, latest], within_h: within }) {
+  const whole = (hours) => `${inUnit(hours, hours)} ${unitOf(hours)}`;
+  if (estimate === 0) return ["limit reached", "", "the score stands at its limit"];
+  if (estimate === null) {
+    const text = earliest === null ? `not within ${whole(within)}` : `not before ${whole(earliest)}`;
+    return [text, "", text];
+  }
+  const [low, high] = [inUnit(earliest ?? 0, estimate), latest === null ? null : inUnit(latest, estimate)];
+  const between = high === null ? `(from ${low})` : `(${low}–${high})`;
+  return [`limit in ${whole(estimate)}`, between, `in ${whole(estimate)} ${high === null ? `(not before ${low})` : `(${low} to ${high})`}`];
+}
+
 /** A digest as text; the API writes it as hexadecimal or as its bytes. */
 export function hex(digest) {
   if (Array.isArray(digest)) return digest.map((byte) => byte.toString(16).padStart(2, "0")).join("");

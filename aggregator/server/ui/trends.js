@@ -40,7 +40,7 @@ export class Trends {
 
   set(view) {
     this.view = view;
-    const series = group(view.trends);
+    const series = group(view.trends, view.outlooks ?? []);
     const keys = series.map((one) => one.key).join("\n");
     const none = () => h("p.quiet", {}, "No trend yet: the first window is still being filled.");
     if (refill(this.grid, keys, () => (series.length ? series.map((one) => this.chart(one)) : none()))) {
@@ -92,7 +92,7 @@ export class Trends {
     const band = line.week
       .filter(([t]) => t < oldest)
       .map(([t, min, mean, max]) => [t, Math.min(t + BUCKET, oldest), min, max, mean]);
-    return { name: line.label, colour: line.colour, faint: line.faint, points: line.values, band, gap: 6 * typical(line.values) };
+    return { name: line.label, colour: line.colour, faint: line.faint, points: line.values, band, fans: line.fans, gap: 6 * typical(line.values) };
   }
 
   span() {
@@ -101,7 +101,10 @@ export class Trends {
     const [from, to] = ["from", "to"].map((name) => Number(query.get(name)) * 1000);
     if (from > 0 && to > from) return { from, to, zoomed: true };
     const seconds = Number(query.get("range")) || DEFAULT;
-    return { from: newest - seconds * 1e6, to: newest, zoomed: false, seconds };
+    // Room for what is ahead, at most a quarter of what was.
+    const end = Math.max(newest, ...(this.view.outlooks ?? []).map((outlook) => fan(outlook).at(-1)[0]));
+    const until = Math.min(end, newest + seconds * 0.25e6);
+    return { from: newest - seconds * 1e6, to: until, zoomed: false, seconds };
   }
 
   range(seconds) {
@@ -119,7 +122,7 @@ export class Trends {
 const COLOURS = ["--accent", "--second", "--third", "--fourth"];
 
 /** Scores of all points into one chart; each feature of each point into its own. */
-function group(trends) {
+function group(trends, outlooks) {
   const scores = trends.filter((trend) => trend.name.endsWith("score / threshold"));
   const points = new Set(trends.map((trend) => trend.point));
   const out = [];
@@ -127,7 +130,8 @@ function group(trends) {
     const lines = scores.map((trend) => {
       const shadow = trend.name.startsWith("shadow");
       const at = [...new Set(scores.map((score) => score.point))].indexOf(trend.point);
-      return { ...trend, label: trend.point + (shadow ? " (shadow)" : ""), colour: COLOURS[at % COLOURS.length], faint: shadow };
+      const fans = shadow ? [] : outlooks.filter((outlook) => outlook.point === trend.point).map(fan);
+      return { ...trend, label: trend.point + (shadow ? " (shadow)" : ""), colour: COLOURS[at % COLOURS.length], faint: shadow, fans };
     });
     // The week is kept for the machine, not for each point: it stands beside them as a line of its own.
     const week = scores.find((trend) => trend.week.length)?.week ?? [];
@@ -145,6 +149,9 @@ function group(trends) {
   }
   return out;
 }
+
+/** What is forecast, from the level now on: time, low, mid and high. */
+const fan = ({ t_us: t, level, steps }) => [[t, level, level, level], ...steps.map(({ in_h, low, mid, high }) => [t + in_h * 3.6e9, low, mid, high])];
 
 const LEADING = ["velocity_rms", "rms", "envelope_rms", "kurtosis", "bpfo_snr", "bpfi_snr"];
 
