@@ -118,8 +118,8 @@ export function limit({ limit_h: [earliest, estimate, latest], within_h: within 
     return [text, "", text];
   }
   const [low, high] = [inUnit(earliest ?? 0, estimate), latest === null ? null : inUnit(latest, estimate)];
-  const between = high === null ? `(from ${low})` : `(${low}–${high})`;
-  return [`limit in ${whole(estimate)}`, between, `in ${whole(estimate)} ${high === null ? `(not before ${low})` : `(${low} to ${high})`}`];
+  const between = high === null ? `(${low}–…)` : `(${low}–${high})`;
+  return [`limit ${whole(estimate)}`, between, `in ${whole(estimate)} ${high === null ? `(not before ${low})` : `(${low} to ${high})`}`];
 }
 
 /** A digest as text; the API writes it as hexadecimal or as its bytes. */
