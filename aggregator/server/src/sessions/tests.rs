@@ -30,7 +30,9 @@ fn a_message_is_taken_while_the_one_before_is_not_yet_durable_and_each_is_told_i
     runtime.block_on(async {
         for number in 0..3u8 {
             let told = told.clone();
-            let kept = sessions.keep(entry(number), move |stored| drop(told.send((number, stored.is_ok()))));
+            let kept = sessions.keep(entry(number), move |stored| {
+                let _ = told.send((number, stored.is_ok()));
+            });
             timeout(Duration::from_secs(60), kept).await.expect("it waits for no sync");
         }
     });
