@@ -1,7 +1,7 @@
 //! Where scores are heading: does the 90 % interval hold what came, and is the hour of the limit told before it comes?
 //!
-//! Machines run through the production monitor as for the false alarms; each deciding score goes into [`Outlook`], and what it tells behind
-//! every score is held against what the same series showed later. Healthy machines run two weeks of shifts, seasons and Sundays, with another
+//! Machines run through the production monitor as for the false alarms; each deciding score goes into [`kilter_live::Outlook`], and what it tells
+//! behind every score is held against what the same series showed later. Healthy machines run two weeks of shifts, seasons and Sundays, with another
 //! sensor in the middle; faulty ones run healthy for a week, then a fault grows until a day after the score has reached its limit.
 //! What is judged, and against what: [`judge`].
 
