@@ -258,18 +258,37 @@ impl Writer {
             return;
         }
         let end = self.journal.next_offset().0;
+        let mut answers = Vec::with_capacity(group.len());
         {
             let mut state = self.shared.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut before = Change::Nothing;
             for (offset, entry, done) in group.drain(..) {
-                apply(&mut state, offset, entry, &mut |change| drop(self.shared.changes.send(change)));
-                let _ = done.send(Ok(()));
+                apply(&mut state, offset, entry, &mut |change| self.tell(change, &mut before));
+                answers.push(done);
             }
             state.offset = end;
+        }
+        // Who is answered reads the state at once, so not before it is free again.
+        for done in answers {
+            let _ = done.send(Ok(()));
         }
         let room = self.journal.room_bytes(false);
         self.shared.near_cap.store(room < self.journal.config().max_bytes / 10, Ordering::Relaxed);
         self.shared.bytes.store(self.journal.bytes(), Ordering::Relaxed);
         self.shared.next_offset.store(end, Ordering::Relaxed);
+    }
+
+    /// Of rows of one machine that follow each other the first is told: nobody reads the state before the last of the group is in it.
+    fn tell(&self, change: Change, before: &mut Change) {
+        match &change {
+            Change::Nothing => {}
+            Change::Machine(_) if change == *before => {}
+            Change::Machine(_) | Change::Alarm(..) | Change::Drift(_) | Change::Report(..) => {
+                *before = change.clone();
+                // While nobody listens there is nobody to tell.
+                let _ = self.shared.changes.send(change);
+            }
+        }
     }
 
     fn snapshot(&mut self, lab_offset: u64) {
