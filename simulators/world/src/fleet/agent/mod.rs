@@ -161,11 +161,12 @@ impl Agent {
         self.image = Some(self.disk.disk());
     }
 
-    /// Everything it has made is in the lake, and its journal knows.
+    /// Everything it has made is in the lake, its journal knows, and no loss is left to be told.
     pub(crate) fn is_drained(&self) -> bool {
         self.run.as_ref().is_some_and(|run| {
             let status = run.session.status(kilter_types::Monotonic(0));
-            run.journal.sync_due_us().is_none() && status.released_to == run.journal.next_offset().0
+            let told = run.lost.is_empty() && run.journal.sync_due_us().is_none();
+            told && status.released_to == run.journal.next_offset().0
         })
     }
 
